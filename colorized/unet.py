@@ -1,0 +1,250 @@
+"""Networks; they know nothing of diffusion.
+
+`ChromaUNet` predicts two chroma planes at half the size of the lightness they belong to. It has
+two parts, because the lightness is the same at every sampling step:
+
+* `LightnessEncoder` looks at L once per photograph: the trunk of EfficientNet-Lite0 (Tan, Le,
+  2019; the *Lite* variant has no squeeze-excitation and uses ReLU6) up to stride 16, with its
+  batch normalisation folded into the convolutions. What is left has no statistics to keep, so
+  training and use are the same function, at any batch size.
+* the denoising U-Net (Ronneberger et al., 2015; Ho et al., 2020) runs once per step. It sees the
+  noisy chroma through a 2×2 space-to-depth, so that its levels lie at strides 4, 8 and 16 of L,
+  where the encoder's features are, and comes back to stride 2 only in its last layers.
+
+Everything is convolutional, save self-attention at stride 16 that knows no positions: any height
+and width that are multiples of 16 will do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+STRIDE = 16
+"""Heights and widths of L must be multiples of this."""
+
+Features = tuple[Tensor, ...]
+
+
+class SameConv(nn.Conv2d):
+    """Convolution padded as TensorFlow's SAME, which EfficientNet's weights were trained with.
+
+    With stride 2 on even sizes the odd pixel of padding goes to the right and the bottom.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        total = self.kernel_size[0] - self.stride[0]
+        before, after = total // 2, total - total // 2
+        if before != after:
+            x = F.pad(x, (before, after, before, after))
+            before = 0
+        return F.conv2d(x, self.weight, self.bias, self.stride, before, self.dilation, self.groups)
+
+
+class InvertedResidual(nn.Module):
+    """1×1 expansion, depthwise k×k, 1×1 projection (Sandler et al., MobileNetV2, 2018)."""
+
+    def __init__(self, c_in: int, c_out: int, kernel: int, stride: int, expand: int) -> None:
+        super().__init__()
+        hidden = c_in * expand
+        self.expand = nn.Conv2d(c_in, hidden, 1) if expand > 1 else None
+        self.depthwise = SameConv(hidden, hidden, kernel, stride, groups=hidden)
+        self.project = nn.Conv2d(hidden, c_out, 1)
+        self.residual = stride == 1 and c_in == c_out
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x if self.expand is None else F.relu6(self.expand(x))
+        h = self.project(F.relu6(self.depthwise(h)))
+        return x + h if self.residual else h
+
+
+class LightnessEncoder(nn.Module):
+    """L* (B, 1, H, W) in 0 … 100 → features at strides 2, 4, 8 and 16 (16, 24, 40, 112 channels)."""
+
+    channels = (16, 24, 40, 112)
+    # kernel, stride of the first block, expansion, channels, blocks: EfficientNet-Lite0, table 1.
+    stages = (
+        (3, 1, 1, 16, 1),
+        (3, 2, 6, 24, 2),
+        (5, 2, 6, 40, 2),
+        (3, 2, 6, 80, 3),
+        (5, 1, 6, 112, 3),
+    )
+    taps = (0, 1, 2, 4)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = SameConv(1, 32, 3, 2)
+        c = 32
+        stages = []
+        for kernel, stride, expand, c_out, blocks in self.stages:
+            stage = []
+            for i in range(blocks):
+                stage.append(InvertedResidual(c, c_out, kernel, stride if i == 0 else 1, expand))
+                c = c_out
+            stages.append(nn.Sequential(*stage))
+        self.trunk = nn.ModuleList(stages)
+
+    def forward(self, lightness: Tensor) -> Features:
+        # The classifier was trained on (v - 127) / 128 of 8-bit grey levels; L* · 2.55 is one.
+        h = F.relu6(self.stem((lightness * 2.55 - 127) / 128))
+        features = []
+        for i, stage in enumerate(self.trunk):
+            h = stage(h)
+            if i in self.taps:
+                features.append(h)
+        return tuple(features)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3×3 convolutions, the second normalisation scaled and shifted by the time embedding."""
+
+    def __init__(self, channels: int, time_channels: int) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(8, channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.time = nn.Linear(time_channels, 2 * channels)
+        self.norm2 = nn.GroupNorm(8, channels)
+        self.conv2 = _zeroed(nn.Conv2d(channels, channels, 3, padding=1))
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x)))
+        scale, shift = self.time(time)[:, :, None, None].chunk(2, dim=1)
+        h = self.norm2(h) * (1 + scale) + shift
+        return x + self.conv2(F.silu(h))
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention over all positions, residual, without position codes."""
+
+    def __init__(self, channels: int, head_channels: int = 32) -> None:
+        super().__init__()
+        self.heads = channels // head_channels
+        self.norm = nn.GroupNorm(8, channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.out = _zeroed(nn.Conv2d(channels, channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        B, C, H, W = x.shape
+        qkv = self.qkv(self.norm(x)).reshape(B, 3, self.heads, C // self.heads, H * W)
+        q, k, v = qkv.transpose(-1, -2).unbind(1)
+        h = F.scaled_dot_product_attention(q, k, v)
+        return x + self.out(h.transpose(-1, -2).reshape(B, C, H, W))
+
+
+class ChromaUNet(nn.Module):
+    """Lightness encoder and denoising U-Net.
+
+    Parameters
+    ----------
+    channels
+        Widths of the U-Net at strides 4, 8 and 16 of L: the last a multiple of 32, the others of 8.
+    time_channels
+        Width of the time embedding.
+    """
+
+    def __init__(
+        self, channels: Sequence[int] = (64, 112, 128), time_channels: int = 128
+    ) -> None:
+        super().__init__()
+        if len(channels) != 3 or any(c <= 0 or c % 8 for c in channels) or channels[-1] % 32:
+            raise ValueError(
+                "channels must be three multiples of 8, the last also of 32, "
+                f"got {list(channels)}"
+            )
+        c4, c8, c16 = channels
+        self.channels = (c4, c8, c16)
+        self.time_channels = time_channels
+        self.encoder = LightnessEncoder()
+
+        # Features enter every level twice, on the way down and on the way up.
+        c2 = 24
+        widths = (c2, 2 * c4, 2 * c8, c16)
+        self.condition = nn.ModuleList(
+            nn.Conv2d(c_in, c_out, 1)
+            for c_in, c_out in zip(LightnessEncoder.channels, widths, strict=True)
+        )
+        self.time = nn.Sequential(
+            nn.Linear(64, time_channels), nn.SiLU(), nn.Linear(time_channels, time_channels)
+        )
+        self.stem = nn.Conv2d(8, c4, 3, padding=1)
+        self.down4 = ResidualBlock(c4, time_channels)
+        self.to8 = nn.Conv2d(c4, c8, 3, stride=2, padding=1)
+        self.down8 = ResidualBlock(c8, time_channels)
+        self.to16 = nn.Conv2d(c8, c16, 3, stride=2, padding=1)
+        self.middle1 = ResidualBlock(c16, time_channels)
+        self.attention = SelfAttention(c16)
+        self.middle2 = ResidualBlock(c16, time_channels)
+        self.from16 = nn.Conv2d(c16, c8, 1)
+        self.up8 = ResidualBlock(c8, time_channels)
+        self.from8 = nn.Conv2d(c8, c4, 1)
+        self.up4 = ResidualBlock(c4, time_channels)
+        self.head4 = nn.Conv2d(c4, 4 * c2, 1)
+        self.head_x = nn.Conv2d(2, c2, 3, padding=1)
+        self.head2 = nn.Conv2d(c2, c2, 3, padding=1)
+        self.out = _zeroed(nn.Conv2d(c2, 2, 3, padding=1))
+
+    def encode(self, lightness: Tensor) -> Features:
+        """What the U-Net needs to know of L* (B, 1, H, W), 0 … 100; once per photograph.
+
+        Raises
+        ------
+        ValueError
+            When H or W is no multiple of `STRIDE`.
+        """
+        if lightness.shape[-2] % STRIDE or lightness.shape[-1] % STRIDE:
+            size = tuple(lightness.shape[-2:])
+            raise ValueError(f"height and width must be multiples of {STRIDE}, got {size}")
+        features = self.encoder(lightness)
+        return tuple(proj(f) for proj, f in zip(self.condition, features, strict=True))
+
+    def forward(self, x: Tensor, noise_level: Tensor, cond: Features) -> Tensor:
+        """One evaluation.
+
+        Parameters
+        ----------
+        x
+            Noisy chroma (B, 2, H/2, W/2), of about unit variance.
+        noise_level
+            (B,), any real number that tells how noisy x is; about -3 … 3.
+        cond
+            From `encode`, for the same B.
+
+        Returns
+        -------
+        Tensor
+            (B, 2, H/2, W/2).
+        """
+        cond2, cond4, cond8, cond16 = cond
+        down4, up4 = cond4.chunk(2, dim=1)
+        down8, up8 = cond8.chunk(2, dim=1)
+        time = F.silu(self.time(_fourier(noise_level).to(x.dtype)))
+
+        h4 = self.down4(self.stem(F.pixel_unshuffle(x, 2)) + down4, time)
+        h8 = self.down8(self.to8(h4) + down8, time)
+        h = self.middle1(self.to16(h8) + cond16, time)
+        h = self.middle2(self.attention(h), time)
+        h = self.up8(F.interpolate(self.from16(h), scale_factor=2.0) + h8 + up8, time)
+        h = self.up4(F.interpolate(self.from8(h), scale_factor=2.0) + h4 + up4, time)
+        h = F.pixel_shuffle(self.head4(h), 2) + self.head_x(x) + cond2
+        h = F.silu(self.head2(F.silu(h)))
+        return self.out(h)
+
+
+def _fourier(noise_level: Tensor, channels: int = 64) -> Tensor:
+    """cos and sin of the noise level at frequencies from 1/4 to 8: (B,) → (B, channels)."""
+    exponents = torch.linspace(-2, 3, channels // 2, device=noise_level.device)
+    angle = noise_level.float()[:, None] * (2.0**exponents)[None, :] * (math.pi / 2)
+    return torch.cat([angle.cos(), angle.sin()], dim=1)
+
+
+def _zeroed(layer: nn.Conv2d) -> nn.Conv2d:
+    """The same layer with weights and bias 0, so that a fresh block is the identity."""
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
