@@ -1,0 +1,177 @@
+"""Two kinds of files: weights to use, and checkpoints to go on from.
+
+Weights are a `.safetensors` file, the averaged (EMA) network in half precision, whose metadata
+holds everything needed to rebuild the denoiser and to say where it comes from. A checkpoint is a
+`torch.save` file of a training run's whole state. Both are written beside their target and moved
+into place, so that a file that has its name is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from colorized.diffusion import Denoiser
+from colorized.schedule import Schedule
+from colorized.unet import ChromaUNet
+
+FORMAT = "colorized-1"
+RELEASED = Path(__file__).resolve().parent.parent / "models" / "released" / "colorized.safetensors"
+
+
+class CheckpointError(ValueError):
+    """One line that names the file and what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What is needed to rebuild a denoiser around its tensors.
+
+    `work_size` is the shorter side, in pixels, of the lightness the network was trained on, and
+    `ab_std` the deviation of a* and b* in its training data, CIELAB units.
+    """
+
+    channels: tuple[int, int, int]
+    time_channels: int
+    schedule: str
+    T: int
+    ab_std: tuple[float, float]
+    work_size: int
+
+    def build(self) -> Denoiser:
+        """A denoiser of this shape with fresh weights."""
+        network = ChromaUNet(self.channels, self.time_channels)
+        return Denoiser(network, Schedule(self.schedule, self.T), self.ab_std)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A denoiser with what its file says about it."""
+
+    denoiser: Denoiser
+    config: ModelConfig
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+def save_weights(
+    path: Path, tensors: Mapping[str, Tensor], config: ModelConfig, about: Mapping[str, Any]
+) -> None:
+    """Write network tensors in half precision with `config` and `about` in the metadata."""
+    half = {name: t.detach().to("cpu", torch.float16).contiguous() for name, t in tensors.items()}
+    broken = [name for name, t in half.items() if not torch.isfinite(t).all()]
+    if broken:
+        raise CheckpointError(f"{path}: not written, {broken[0]} is not finite in half precision")
+    metadata = {
+        "format": FORMAT,
+        "config": json.dumps(asdict(config), sort_keys=True),
+        "about": json.dumps(about, sort_keys=True),
+    }
+    _atomic(path, safetensors.torch.save(half, metadata))
+
+
+def load_weights(path: Path, device: torch.device | str = "cpu") -> Weights:
+    """Read weights written by `save_weights`; the network is in float32, in evaluation mode.
+
+    Raises
+    ------
+    CheckpointError
+        The file is missing, is no safetensors file (a pickle is never opened as one), carries no
+        or another format's configuration, or lacks a tensor or holds one too many; names it.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such weights file")
+    try:
+        with safetensors.safe_open(path, framework="pt", device="cpu") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path}: not a safetensors file or a damaged one ({error}); other formats, "
+            "pickles among them, are not opened"
+        ) from error
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: holds no weights of this program (format {FORMAT})")
+    try:
+        values = json.loads(metadata["config"])
+        values["channels"] = tuple(values["channels"])
+        values["ab_std"] = tuple(values["ab_std"])
+        config = ModelConfig(**values)
+        about = json.loads(metadata["about"])
+        denoiser = config.build()
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: its configuration cannot be used ({error})") from error
+    load_tensors(denoiser.network, tensors, str(path))
+    return Weights(denoiser.eval().requires_grad_(False).to(device), config, about)
+
+
+def load_tensors(network: torch.nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Copy tensors into the network.
+
+    Raises
+    ------
+    CheckpointError
+        Naming the first tensor that is missing, unknown, of another shape or not finite.
+    """
+    own = network.state_dict()
+    for name in sorted(own.keys() - tensors.keys()):
+        raise CheckpointError(f"{source}: tensor {name} is missing")
+    for name in sorted(tensors.keys() - own.keys()):
+        raise CheckpointError(f"{source}: tensor {name} does not belong to this network")
+    for name, tensor in tensors.items():
+        if tensor.shape != own[name].shape:
+            raise CheckpointError(
+                f"{source}: tensor {name} is {tuple(tensor.shape)}, "
+                f"this network needs {tuple(own[name].shape)}"
+            )
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{source}: tensor {name} is not finite")
+    network.load_state_dict(dict(tensors))
+
+
+def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a training state (tensors, numbers, strings, containers of them)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".partial")
+    with open(temporary, "wb") as file:
+        torch.save(dict(state), file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a training state; nothing but tensors and plain values is ever unpickled.
+
+    Raises
+    ------
+    CheckpointError
+        The file is missing, half-written or something else.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{path}: not a checkpoint or a damaged one ({reason})") from error
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path}: not a checkpoint")
+    return state
+
+
+def _atomic(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".partial")
+    with open(temporary, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)

@@ -1,0 +1,318 @@
+r"""sRGB ↔ CIELAB (D65, 2° observer), 8-bit LAB, and the sRGB gamut at fixed lightness.
+
+With r, g, b the linear-light sRGB values and X, Y, Z relative to the white point,
+
+    (X, Y, Z) = M (r, g, b),    f(t) = t^(1/3) if t > (6/29)³ else t·841/108 + 4/29
+    L* = 116 f(Y) - 16,    a* = 500 (f(X) - f(Y)),    b* = 200 (f(Y) - f(Z)).
+
+Each row of M sums to one, since white is (1, 1, 1) on both sides; so does each row of its inverse.
+A neutral pixel therefore has a* = b* = 0 to the last bit, and the other way round.
+
+Every function takes NumPy arrays and tensors alike, float32 or float64, and gives back the same
+kind, dtype and device. `axis` names the channel axis. Arrays are computed by torch, in their own
+memory: its vectorized powers are several times faster than NumPy's.
+
+IEC 61966-2-1:1999 (sRGB); CIE 15:2004 (LAB, with its exact fractions).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+A = TypeVar("A", NDArray[Any], Tensor)
+P = ParamSpec("P")
+
+# The usual rounding of the sRGB primaries at D65, as in OpenCV, scikit-image and kornia.
+_PRIMARIES = np.array(
+    [
+        [0.412453, 0.357580, 0.180423],
+        [0.212671, 0.715160, 0.072169],
+        [0.019334, 0.119193, 0.950227],
+    ]
+)
+_RGB_TO_XYZ = _PRIMARIES / _PRIMARIES.sum(axis=1, keepdims=True)
+_XYZ_TO_RGB = np.linalg.inv(_RGB_TO_XYZ)
+
+# Linear light may leave [0, 1] by this much and still count as inside: float32 gives the primaries
+# themselves back with an error of about 2e-6. It is a thirtieth of an 8-bit step at black.
+_GAMUT_TOLERANCE = 1e-5
+# No sRGB color has more chroma (blue: 134), so the search for the gamut's edge begins here.
+_CHROMA_MAX = 150.0
+# At L* > 93 a ray within 2° of yellow's hue leaves the gamut and comes back. The range is therefore
+# scanned in steps, and then the last step is halved: the edge is found to 150 / 8 / 2^13 = 0.002
+# units of chroma, unless the way back is narrower than a step; then it is the nearer edge.
+_STEPS, _HALVINGS = 8, 13
+# Pixels worked on at once: temporaries stay in the processor's cache.
+_BLOCK = 1 << 16
+
+
+class _OnArrays(Protocol[P]):
+    def __call__(self, v: A, /, *args: P.args, **kwargs: P.kwargs) -> A: ...
+
+
+def _shared(array: NDArray[Any]) -> Tensor:
+    """The array as a tensor in the same memory; a copy where torch cannot share it."""
+    return torch.from_numpy(np.require(array, requirements=["C", "W"]))
+
+
+def _on_arrays(f: Callable[Concatenate[Tensor, P], Tensor]) -> _OnArrays[P]:
+    """Let a function of a tensor take a NumPy array too, and give one back."""
+
+    @functools.wraps(f)
+    def wrapper(v: Any, /, *args: P.args, **kwargs: P.kwargs) -> Any:
+        if isinstance(v, Tensor):
+            return f(v, *args, **kwargs)
+        return f(_shared(v), *args, **kwargs).numpy()
+
+    return wrapper
+
+
+def _floating(v: Tensor) -> Tensor:
+    if v.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"color values must be float32 or float64, got {v.dtype}")
+    return v
+
+
+def _check(v: Tensor, axis: int, count: int = 3) -> Tensor:
+    if v.ndim == 0 or v.shape[axis] != count:
+        raise ValueError(f"axis {axis} must hold {count} channels, got shape {tuple(v.shape)}")
+    return v
+
+
+def _by_pixel(
+    f: Callable[..., list[Tensor]],
+    *parts: Tensor,
+    axis: int,
+    count: int = 3,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """f(*channels) → `count` channels, block by block; channels are at `axis` in and out.
+
+    `parts` hold the channels of f between them and have equal shapes but for `axis`. Every channel
+    of a block is made contiguous, since only then torch's powers are vectorized.
+    """
+    last = [part.movedim(axis, -1) for part in parts]
+    shape = last[0].shape[:-1]
+    out = torch.empty((shape.numel(), count), dtype=dtype or last[0].dtype, device=last[0].device)
+    blocks = (torch.split(v.reshape(-1, v.shape[-1]), _BLOCK) for v in (*last, out))
+    for *inputs, result in zip(*blocks, strict=True):
+        channels = [channel.contiguous() for block in inputs for channel in block.unbind(-1)]
+        for i, channel in enumerate(f(*channels)):
+            result[:, i] = channel
+    return out.view(*shape, count).movedim(-1, axis).contiguous()
+
+
+def _along(values: Sequence[float], v: Tensor, axis: int) -> Tensor:
+    """`values` as a tensor that broadcasts along one axis of `v`."""
+    shape = [1] * _check(v, axis, len(values)).ndim
+    shape[axis] = len(values)
+    dtype = v.dtype if v.is_floating_point() else torch.float32
+    return torch.tensor(values, dtype=dtype, device=v.device).view(shape)
+
+
+def _mix(matrix: NDArray[Any], p: Tensor, q: Tensor, r: Tensor) -> list[Tensor]:
+    """matrix @ (p, q, r) for rows that sum to one: exactly (q, q, q) where p = q = r."""
+    dp, dr = p - q, r - q
+    return [q + row[0] * dp + row[2] * dr for row in matrix.tolist()]
+
+
+def _f(t: Tensor) -> Tensor:
+    knee = (6 / 29) ** 3
+    return torch.where(t > knee, t.clamp(min=knee).pow(1 / 3), t * (841 / 108) + 4 / 29)
+
+
+def _f_inverse(f: Tensor) -> Tensor:
+    return torch.where(f > 6 / 29, f**3, (f - 4 / 29) * (108 / 841))
+
+
+def _to_linear(v: Tensor) -> Tensor:
+    high = ((v.clamp(min=0.04045) + 0.055) / 1.055).pow(2.4)
+    return torch.where(v > 0.04045, high, v / 12.92)
+
+
+def _from_linear(v: Tensor) -> Tensor:
+    high = 1.055 * v.clamp(min=0.0031308).pow(1 / 2.4) - 0.055
+    return torch.where(v > 0.0031308, high, v * 12.92)
+
+
+def _lab_to_linear(L: Tensor, a: Tensor, b: Tensor) -> list[Tensor]:
+    fy = (L + 16) / 116
+    x, y, z = (_f_inverse(f) for f in (fy + a / 500, fy, fy - b / 200))
+    return _mix(_XYZ_TO_RGB, x, y, z)
+
+
+def _outside(rgb: list[Tensor]) -> Tensor:
+    r, g, b = rgb
+    low = torch.minimum(torch.minimum(r, g), b)
+    high = torch.maximum(torch.maximum(r, g), b)
+    # Written so that NaN, from the powers of an enormous chroma, is outside.
+    return ~((low >= -_GAMUT_TOLERANCE) & (high <= 1 + _GAMUT_TOLERANCE))
+
+
+def _chroma_scale(L: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """The largest s in [0, 1] for which (L, s a, s b) is in the gamut, if s = 1 is not; (N,)."""
+    step = (_CHROMA_MAX / torch.hypot(a, b)).clamp(max=1) / _STEPS
+    scale = torch.zeros_like(L)
+    for k in range(1, _STEPS):
+        s = k * step
+        scale = torch.where(_outside(_lab_to_linear(L, s * a, s * b)), scale, s)
+    for _ in range(_HALVINGS):
+        step = step / 2
+        s = scale + step
+        scale = torch.where(_outside(_lab_to_linear(L, s * a, s * b)), scale, s)
+    return scale
+
+
+def _fit(L: Tensor, a: Tensor, b: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """L, a, b with their chroma in the gamut, and their linear light; each (N,)."""
+    rgb = _lab_to_linear(L, a, b)
+    outside = _outside(rgb).nonzero().squeeze(1)
+    if len(outside):
+        L_out, a_out, b_out = L[outside], a[outside], b[outside]
+        scale = _chroma_scale(L_out, a_out, b_out)
+        a_out, b_out = scale * a_out, scale * b_out
+        a, b = a.index_copy(0, outside, a_out), b.index_copy(0, outside, b_out)
+        for channel, fitted in zip(rgb, _lab_to_linear(L_out, a_out, b_out), strict=True):
+            channel[outside] = fitted
+    return [L, a, b], rgb
+
+
+@_on_arrays
+def srgb_to_linear(v: Tensor) -> Tensor:
+    """Linear light of sRGB values, any shape; [0, 1] to [0, 1], beyond it unclipped."""
+    return _to_linear(_floating(v))
+
+
+@_on_arrays
+def linear_to_srgb(v: Tensor) -> Tensor:
+    """sRGB values of linear light, any shape; [0, 1] to [0, 1], beyond it unclipped."""
+    return _from_linear(_floating(v))
+
+
+@_on_arrays
+def srgb_to_lab(rgb: Tensor, axis: int = -1) -> Tensor:
+    """CIELAB of sRGB in [0, 1]: L* in 0 … 100, a* and b* in about -108 … 98; same shape."""
+
+    def lab(*rgb: Tensor) -> list[Tensor]:
+        fx, fy, fz = (_f(t) for t in _mix(_RGB_TO_XYZ, *(_to_linear(v) for v in rgb)))
+        return [116 * fy - 16, 500 * (fx - fy), 200 * (fy - fz)]
+
+    return _by_pixel(lab, _check(_floating(rgb), axis), axis=axis)
+
+
+@_on_arrays
+def lab_to_srgb(lab: Tensor, axis: int = -1) -> Tensor:
+    """sRGB of CIELAB, unclipped: a color outside the gamut leaves [0, 1]; same shape."""
+
+    def rgb(*lab: Tensor) -> list[Tensor]:
+        return [_from_linear(v) for v in _lab_to_linear(*lab)]
+
+    return _by_pixel(rgb, _check(_floating(lab), axis), axis=axis)
+
+
+@_on_arrays
+def lightness(rgb: Tensor, axis: int = -1) -> Tensor:
+    """L* in 0 … 100 of sRGB in [0, 1]; the shape of `rgb` without its channel axis."""
+
+    def L(*rgb: Tensor) -> list[Tensor]:
+        (y,) = _mix(_RGB_TO_XYZ[1:2], *(_to_linear(v) for v in rgb))
+        return [116 * _f(y) - 16]
+
+    return _by_pixel(L, _check(_floating(rgb), axis), axis=axis, count=1).squeeze(axis)
+
+
+@_on_arrays
+def lab_to_lab8(lab: Tensor, axis: int = -1) -> Tensor:
+    """OpenCV's 8-bit LAB, uint8: L*·255/100, a* + 128, b* + 128, rounded and clipped."""
+    _floating(lab)
+    scale = _along([255 / 100, 1, 1], lab, axis)
+    offset = _along([0, 128, 128], lab, axis)
+    return (lab * scale + offset).round().clamp(0, 255).to(torch.uint8)
+
+
+@_on_arrays
+def lab8_to_lab(lab8: Tensor, axis: int = -1) -> Tensor:
+    """CIELAB, float32, of OpenCV's 8-bit LAB (uint8); same shape."""
+    if lab8.dtype != torch.uint8:
+        raise ValueError(f"lab8 must be uint8, got {lab8.dtype}")
+    scale = _along([100 / 255, 1, 1], lab8, axis)
+    offset = _along([0, 128, 128], lab8, axis)
+    return (lab8 - offset) * scale
+
+
+def _deviation(ab: Tensor, std: float | Sequence[float], axis: int) -> Tensor:
+    pair = np.asarray(std, dtype=np.float64)
+    if pair.shape not in ((), (2,)) or not (np.isfinite(pair) & (pair > 0)).all():
+        raise ValueError(f"std must be one or two positive numbers, got {std}")
+    return _along(np.broadcast_to(pair, 2).tolist(), _floating(ab), axis)
+
+
+@_on_arrays
+def standardize_ab(ab: Tensor, std: float | Sequence[float], axis: int = -1) -> Tensor:
+    """ab in units of the chroma deviation `std`: one for both channels, or one for each."""
+    return ab / _deviation(ab, std, axis)
+
+
+@_on_arrays
+def unstandardize_ab(ab: Tensor, std: float | Sequence[float], axis: int = -1) -> Tensor:
+    """ab in CIELAB units, from units of the chroma deviation `std`; undoes `standardize_ab`."""
+    return ab * _deviation(ab, std, axis)
+
+
+@_on_arrays
+def fit_gamut(lab: Tensor, axis: int = -1) -> Tensor:
+    """CIELAB with chroma reduced to the sRGB gamut at fixed L* and hue; same shape.
+
+    (a*, b*) is scaled by the largest s in [0, 1] that is inside. Pixels already inside are
+    returned untouched. L* beyond 0 … 100 has no color inside, and becomes neutral.
+    """
+    return _by_pixel(lambda *lab: _fit(*lab)[0], _check(_floating(lab), axis), axis=axis)
+
+
+def recombine(L: A, ab: A, axis: int = -1) -> A:
+    """8-bit sRGB of lightness and chroma: L* is kept, chroma is reduced to the gamut.
+
+    Parameters
+    ----------
+    L
+        L* in 0 … 100, (H, W) or any shape.
+    ab
+        a*, b* in CIELAB units, the shape of L and two channels at `axis`: (H, W, 2).
+
+    Returns
+    -------
+    uint8, three channels at `axis`: (H, W, 3). L* of every pixel is within 0.6 of L, the rounding
+    to 8 bits included, and where ab = 0 the three channels are equal.
+
+    Raises
+    ------
+    ValueError
+        Where the shapes do not go together, or a value is not finite.
+    """
+    if isinstance(L, Tensor):
+        return _recombine(L, ab, axis)
+    return _recombine(_shared(L), _shared(ab), axis).numpy()
+
+
+def _recombine(L: Tensor, ab: Tensor, axis: int) -> Tensor:
+    if ab.ndim != L.ndim + 1 or ab.shape[axis] != 2 or ab.select(axis, 0).shape != L.shape:
+        raise ValueError(
+            f"ab must have the shape of L {tuple(L.shape)} and two channels at axis {axis}, "
+            f"got {tuple(ab.shape)}"
+        )
+
+    def rgb8(L: Tensor, a: Tensor, b: Tensor) -> list[Tensor]:
+        if not torch.isfinite(L + a + b).all():
+            raise ValueError("L and ab must be finite, got NaN or infinity")
+        _, linear = _fit(L, a, b)
+        return [(_from_linear(v.clamp(0, 1)) * 255).round() for v in linear]
+
+    parts = _floating(L).unsqueeze(axis), _floating(ab)
+    return _by_pixel(rgb8, *parts, axis=axis, dtype=torch.uint8)

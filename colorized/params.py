@@ -1,0 +1,155 @@
+"""params.yaml, typed: an unknown key, a wrong type or an impossible value names the key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+
+class ParamsError(ValueError):
+    """One line that names the file and the key."""
+
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class Section(BaseModel):
+    # Strict: "32" is not 32, and True is not 1. An int is accepted where a float is meant.
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Data(Section):
+    source: Literal["sample", "folder"]
+    path: Annotated[str, Field(min_length=1)]
+
+
+class Preprocess(Section):
+    image_size: Annotated[int, Field(ge=32, multiple_of=16)]
+    train_crops: Count
+    val_crops: Count
+    test_crops: Count
+    min_scale: Annotated[float, Field(gt=0, le=1)]
+    val_share: Share
+    test_share: Share
+    seed: Seed
+
+    @model_validator(mode="after")
+    def _shares(self) -> Preprocess:
+        if self.val_share + self.test_share >= 1:
+            raise ValueError("val_share + test_share must leave something to train on")
+        return self
+
+
+class Model(Section):
+    channels: Annotated[list[Annotated[int, Field(gt=0, multiple_of=8)]], Field(
+        min_length=3, max_length=3)]
+    time_channels: Annotated[int, Field(gt=0)]
+
+
+class Diffusion(Section):
+    schedule: Literal["cosine", "linear"]
+    T: Annotated[int, Field(ge=10)]
+
+
+class Train(Section):
+    init: Annotated[str, Field(min_length=1)]
+    steps: Count
+    batch_size: Count
+    crop_size: Annotated[int, Field(ge=32, multiple_of=16)]
+    min_crop: Annotated[float, Field(gt=0, le=1)]
+    learning_rate: Annotated[float, Field(gt=0, lt=1)]
+    warmup_steps: Annotated[int, Field(ge=0)]
+    cooldown_steps: Annotated[int, Field(ge=0)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    clip_norm: Annotated[float, Field(gt=0)]
+    ema_decay: Annotated[float, Field(ge=0, lt=1)]
+    condition_dropout: Annotated[float, Field(ge=0, lt=1)]
+    precision: Literal["auto", "float32", "bfloat16"]
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?|mps)$")]
+    seed: Seed
+    validate_every: Count
+    checkpoint_every: Count
+
+    @model_validator(mode="after")
+    def _init(self) -> Train:
+        words = ("released", "scratch", "imagenet")
+        if self.init not in words and not self.init.endswith(".safetensors"):
+            raise ValueError(f"init must be one of {', '.join(words)} or a .safetensors file")
+        return self
+
+
+class Sample(Section):
+    sampler: Literal["dpm_solver_pp_2m", "ddim", "ddpm"]
+    steps: Count
+    seed: Seed
+    diversity_draws: Annotated[int, Field(ge=2)]
+    diversity_pictures: Count
+
+
+class Evaluate(Section):
+    kid_subsets: Count
+    kid_subset_size: Annotated[int, Field(ge=2)]
+    vlb_pictures: Count
+    vlb_draws: Count
+    grid_pictures: Count
+
+
+class Params(Section):
+    data: Data
+    preprocess: Preprocess
+    model: Model
+    diffusion: Diffusion
+    train: Train
+    sample: Sample
+    evaluate: Evaluate
+
+    @model_validator(mode="after")
+    def _fits(self) -> Params:
+        if self.train.crop_size > self.preprocess.image_size:
+            raise ValueError("train.crop_size must not exceed preprocess.image_size")
+        if self.sample.steps > self.diffusion.T:
+            raise ValueError("sample.steps must not exceed diffusion.T")
+        return self
+
+
+def load_params(path: Path) -> Params:
+    """Read and check params.yaml.
+
+    Raises
+    ------
+    ParamsError
+        One line naming the file and the key: not there, not YAML, unknown or missing key, wrong
+        type, impossible value.
+    """
+    try:
+        values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ParamsError(f"{path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise ParamsError(f"{path}: not valid YAML: {reason}") from error
+    if not isinstance(values, dict):
+        raise ParamsError(f"{path}: must hold sections such as 'train:', found none")
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        raise ParamsError(f"{path}: {'; '.join(_describe(e) for e in error.errors())}") from error
+
+
+def _describe(error: Any) -> str:
+    """`train.steps: …` for one of pydantic's errors."""
+    key = ".".join(str(part) for part in error["loc"])
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        message = "unknown key"
+    elif error["type"] == "missing":
+        message = "missing"
+    else:
+        shown = "" if isinstance(error["input"], dict | BaseModel) else f", got {error['input']!r}"
+        message = message[0].lower() + message[1:] + shown
+    return f"{key}: {message}" if key else message

@@ -1,0 +1,122 @@
+"""The only import of mlflow: runs, their parameters, curves, pictures and files.
+
+Metrics go to the server `MLFLOW_TRACKING_URI` names, or to a SQLite file in the project's folder.
+A `Run` holds its id and nothing global, so a stage can write to the run of another.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+EXPERIMENT = "colorized"
+
+
+def tracking_uri(root: Path) -> str:
+    """Where runs are kept: `MLFLOW_TRACKING_URI`, else `mlflow.db` in `root`, an absolute path."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root.resolve() / 'mlflow.db'}"
+
+
+def connect(root: Path) -> MlflowClient:
+    """A client for `tracking_uri(root)`, with telemetry off."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("DO_NOT_TRACK", "true")
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri(root))
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """{'train': {'steps': 4}} → {'train.steps': '4'}."""
+    flat: dict[str, str] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = str(value)
+    return flat
+
+
+class Run:
+    """One MLflow run; as a context manager it ends as FINISHED, or FAILED after an exception."""
+
+    def __init__(self, client: MlflowClient, run_id: str) -> None:
+        self.client = client
+        self.run_id = run_id
+
+    @classmethod
+    def start(
+        cls, root: Path, name: str, params: Mapping[str, Any], tags: Mapping[str, str]
+    ) -> Run:
+        """Open a run in the experiment `colorized` and log `params`, flattened."""
+        from mlflow.entities import Param
+
+        client = connect(root)
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        if experiment is not None:
+            experiment_id = experiment.experiment_id
+        elif "MLFLOW_TRACKING_URI" in os.environ:  # a server knows where its artifacts go
+            experiment_id = client.create_experiment(EXPERIMENT)
+        else:
+            artifacts = (root.resolve() / "mlartifacts").as_uri()
+            experiment_id = client.create_experiment(EXPERIMENT, artifact_location=artifacts)
+        run = client.create_run(experiment_id, run_name=name, tags=dict(tags))
+        run_id = run.info.run_id
+        client.log_batch(run_id, params=[Param(k, v) for k, v in flatten(params).items()])
+        return cls(client, run_id)
+
+    @classmethod
+    def reopen(cls, root: Path, run_id: str) -> Run | None:
+        """The run of this id, or None when this store does not know it."""
+        from mlflow.exceptions import MlflowException
+
+        client = connect(root)
+        try:
+            client.get_run(run_id)
+        except MlflowException:
+            return None
+        return cls(client, run_id)
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Log the numbers of one step, in one request."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        self.client.log_batch(
+            self.run_id, metrics=[Metric(k, float(v), now, step) for k, v in values.items()]
+        )
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Set tags."""
+        for key, value in values.items():
+            self.client.set_tag(self.run_id, key, value)
+
+    def file(self, path: Path, folder: str = "") -> None:
+        """Keep a copy of a file, or of a folder's files, under `folder` of the artifacts."""
+        if path.is_dir():
+            self.client.log_artifacts(self.run_id, str(path), folder or None)
+        else:
+            self.client.log_artifact(self.run_id, str(path), folder or None)
+
+    def finish(self, status: str = "FINISHED") -> None:
+        """End the run: FINISHED, FAILED or KILLED."""
+        self.client.set_terminated(self.run_id, status)
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.finish("FINISHED" if kind is None else "FAILED")

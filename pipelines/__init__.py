@@ -1,0 +1,1 @@
+"""The stages of dvc.yaml, one thin file each: read params, load, call the library, save."""

@@ -1,0 +1,282 @@
+"""Stage 3: LAB shards → models/colorized.safetensors, with curves and grids in MLflow."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import signal
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+import colorized
+from colorized import checkpoint, color, devices, fit, picture, resample, sources
+from colorized.checkpoint import ModelConfig, Weights
+from colorized.colorizer import Colorizer
+from colorized.dataset import Shard, open_shard
+from colorized.params import Params
+from colorized.tracking import Run
+from colorized.training import Step, TrainSettings, TrainState
+from pipelines import stage
+
+CODE = ("training", "dataset", "diffusion", "schedule", "unet", "pretrained")
+CURVES = stage.REPORTS / "training.csv"
+GRID_PICTURES = 4
+
+
+def main(params: Params) -> None:
+    """Train or fine-tune, resuming a stopped run of the same parameters, data and code."""
+    device = devices.open_device(params.train.device)
+    stats = sources.read_stats(stage.LAB)
+    config, about = _start(params, stats)
+    digest = hashlib.sha256((stage.LAB / "stats.json").read_bytes()).hexdigest()
+    values = params.model_dump(include={"model", "diffusion", "train"}) | {
+        "data": digest,
+        "initial_weights": about.get("sha256", ""),
+    }
+    modules = Path(colorized.__file__).parent
+    name = fit.fingerprint(values, [modules / f"{module}.py" for module in CODE])
+    folder = stage.CHECKPOINTS / name
+
+    torch.manual_seed(params.train.seed)  # of fresh layers
+    state = TrainState(_denoiser(params, config).to(device), _settings(params, device))
+    train_shard, val_shard = open_shard(stage.LAB, "train"), open_shard(stage.LAB, "val")
+    history = _History(CURVES, folder / "history.jsonl")
+    asked = _StopOnSignal()
+    tags = {"git_sha": _git_sha(), "data_sha256": digest, "fingerprint": name}
+    run = _open_run(params, tags, folder)
+    with _Bar(params.train.steps) as bar, run:
+
+        def log(step: int, numbers: Mapping[str, float]) -> None:
+            history.add(step, numbers)
+            run.metrics(step, numbers)
+
+        def on_validate(step: int) -> None:
+            path = folder / "grids" / f"step-{step:06d}.png"
+            weights = Weights(state.ema, config)
+            picture.save_png(path, _grid(weights, val_shard, params))
+            run.file(path, "grids")
+
+        fit.fit(
+            state,
+            train_shard,
+            val_shard,
+            folder,
+            validate_every=params.train.validate_every,
+            checkpoint_every=params.train.checkpoint_every,
+            log=log,
+            on_step=bar.update,
+            on_validate=on_validate,
+            should_stop=lambda: asked.stop,
+        )
+        about = {
+            "data_sha256": digest,
+            "init": params.train.init,
+            "initial_weights_sha256": about.get("sha256", ""),
+            "train": params.train.model_dump(),
+        }
+        checkpoint.save_weights(stage.WEIGHTS, state.ema.network.state_dict(), config, about)
+        history.publish()
+        run.file(stage.WEIGHTS, "weights")
+        for kept in (fit.LAST, fit.BEST):
+            run.file(folder / kept, "checkpoints")
+        run.tags(
+            {f"{Path(kept).stem}_step": str(_step_of(folder / kept)) for kept in (fit.LAST, fit.BEST)}
+        )
+    stage.RUN.write_text(json.dumps({"run_id": run.run_id, "fingerprint": name}) + "\n")
+
+
+def _start(params: Params, stats: Mapping[str, Any]) -> tuple[ModelConfig, dict[str, str]]:
+    """Configuration of the network to train, and the weights it starts from, if any."""
+    a, b = stats["ab_std"]
+    config = ModelConfig(
+        channels=(params.model.channels[0], params.model.channels[1], params.model.channels[2]),
+        time_channels=params.model.time_channels,
+        schedule=params.diffusion.schedule,
+        T=params.diffusion.T,
+        ab_std=(a, b),
+        work_size=params.preprocess.image_size,
+    )
+    path = _initial_path(params)
+    if path is None:
+        return config, {}
+    initial = checkpoint.load_weights(path).config
+    for key in ("channels", "time_channels", "schedule", "T"):
+        wanted, found = getattr(config, key), getattr(initial, key)
+        if wanted != found:
+            raise ValueError(f"{path}: was trained with {key} {found}, params.yaml asks for {wanted}")
+    # The scale of chroma is part of what the weights know.
+    return initial, {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+def _initial_path(params: Params) -> Path | None:
+    if params.train.init in ("scratch", "imagenet"):
+        return None
+    if params.train.init == "released":
+        return checkpoint.RELEASED
+    return stage.ROOT / params.train.init
+
+
+def _denoiser(params: Params, config: ModelConfig) -> Any:
+    path = _initial_path(params)
+    if path is not None:
+        return checkpoint.load_weights(path).denoiser
+    denoiser = config.build()
+    if params.train.init == "imagenet":
+        from colorized.pretrained import load_imagenet_encoder
+
+        load_imagenet_encoder(denoiser.network.encoder)
+    return denoiser
+
+
+def _settings(params: Params, device: torch.device) -> TrainSettings:
+    t = params.train
+    return TrainSettings(
+        steps=t.steps,
+        batch_size=t.batch_size,
+        crop_size=t.crop_size,
+        min_crop=t.min_crop,
+        learning_rate=t.learning_rate,
+        warmup_steps=t.warmup_steps,
+        cooldown_steps=t.cooldown_steps,
+        weight_decay=t.weight_decay,
+        clip_norm=t.clip_norm,
+        ema_decay=t.ema_decay,
+        condition_dropout=t.condition_dropout,
+        bfloat16=devices.use_bfloat16(t.precision, device),
+        seed=t.seed,
+    )
+
+
+def _open_run(params: Params, tags: Mapping[str, str], folder: Path) -> Run:
+    """The MLflow run of the checkpoint folder: the one that was stopped, or a new one."""
+    note = folder / "run_id"
+    if note.exists():
+        run = Run.reopen(stage.ROOT, note.read_text().strip())
+        if run is not None:
+            return run
+    run = Run.start(stage.ROOT, f"train {tags['fingerprint']}", params.model_dump(), tags)
+    folder.mkdir(parents=True, exist_ok=True)
+    note.write_text(run.run_id + "\n")
+    return run
+
+
+def _grid(weights: Weights, shard: Shard, params: Params) -> picture.Picture:
+    """A few validation pictures, colored by the averaged weights as they are now."""
+    count = min(GRID_PICTURES, len(shard))
+    rows = np.linspace(0, len(shard) - 1, count).astype(np.int64)
+    batch = shard.batch(rows)
+    L = batch.lightness[:, 0].numpy()
+    small = Colorizer(weights).draw(L, steps=params.sample.steps, seed=params.sample.seed)
+    size = L.shape[-1]
+    cells = []
+    for i in range(count):
+        ab = np.stack([resample.resize(small[i, ..., c], size, size) for c in range(2)], -1)
+        true = batch.ab[i].permute(1, 2, 0).numpy()
+        cells.append([color.recombine(L[i], c) for c in (np.zeros_like(ab), ab, true)])
+    return picture.grid(cells, ["monochrome", "model", "true"])
+
+
+def _git_sha() -> str:
+    done = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=stage.ROOT, capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() if done.returncode == 0 else "unknown"
+
+
+def _step_of(path: Path) -> int:
+    return int(checkpoint.load_checkpoint(path)["step"])
+
+
+@dataclass
+class _History:
+    """The log of a run, kept beside its checkpoints so that a resumed run still has its start."""
+
+    csv_path: Path
+    kept: Path
+    rows: dict[int, dict[str, float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.kept.exists():
+            for line in self.kept.read_text(encoding="utf-8").splitlines():
+                row = json.loads(line)
+                self.rows[int(row["step"])] = row
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        self.rows[step] = {"step": step, **values}
+        self.kept.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.kept, "a", encoding="utf-8") as file:
+            file.write(json.dumps(self.rows[step]) + "\n")
+
+    def publish(self) -> None:
+        """Write the table and the plot that DVC shows; timings stay out, so that it repeats."""
+        rows = [self.rows[step] for step in sorted(self.rows)]
+        names = [name for name in rows[0] if name != "pictures_per_second"]
+        self.csv_path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.csv_path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, names, extrasaction="ignore", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        steps = [row["step"] for row in rows]
+        picture.save_curves(
+            self.csv_path.with_suffix(".png"),
+            {name: (steps, [row[name] for row in rows]) for name in ("loss", "val_loss")},
+            xlabel="step",
+            ylabel="mean squared error of v (predicting 0: 1)",
+        )
+
+
+class _StopOnSignal:
+    """The first Ctrl-C or SIGTERM asks training to stop after its step; a second one stops it."""
+
+    def __init__(self) -> None:
+        self.stop = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._ask)
+
+    def _ask(self, number: int, frame: object) -> None:
+        self.stop = True
+        signal.signal(number, signal.default_int_handler)
+
+
+class _Bar:
+    """Progress of training: rate, loss, time left."""
+
+    def __init__(self, steps: int) -> None:
+        self.progress = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]:.3f}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        self.task = self.progress.add_task("", total=steps, loss=float("nan"))
+
+    def __enter__(self) -> _Bar:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def update(self, step: Step) -> None:
+        self.progress.update(self.task, completed=step.number, loss=step.loss)
+
+
+if __name__ == "__main__":
+    stage.run(main)
