@@ -197,6 +197,18 @@ def linear_to_srgb(v: Tensor) -> Tensor:
 
 
 @_on_arrays
+def luminance_to_lightness(Y: Tensor) -> Tensor:
+    """L* of relative luminance Y, any shape; [0, 1] to 0 … 100, beyond it unclipped."""
+    return 116 * _f(_floating(Y)) - 16
+
+
+@_on_arrays
+def lightness_to_luminance(L: Tensor) -> Tensor:
+    """Relative luminance Y of L*, any shape; 0 … 100 to [0, 1], beyond it unclipped."""
+    return _f_inverse((_floating(L) + 16) / 116)
+
+
+@_on_arrays
 def srgb_to_lab(rgb: Tensor, axis: int = -1) -> Tensor:
     """CIELAB of sRGB in [0, 1]: L* in 0 … 100, a* and b* in about -108 … 98; same shape."""
 

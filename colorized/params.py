@@ -46,8 +46,9 @@ class Preprocess(Section):
 
 
 class Model(Section):
-    channels: Annotated[list[Annotated[int, Field(gt=0, multiple_of=8)]], Field(
-        min_length=3, max_length=3)]
+    channels: Annotated[
+        list[Annotated[int, Field(gt=0, multiple_of=8)]], Field(min_length=3, max_length=3)
+    ]
     time_channels: Annotated[int, Field(gt=0)]
 
 

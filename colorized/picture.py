@@ -49,8 +49,11 @@ def save_png(path: Path, picture: Picture) -> None:
 
 
 def save_curves(
-    path: Path, curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], *,
-    xlabel: str, ylabel: str,
+    path: Path,
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    *,
+    xlabel: str,
+    ylabel: str,
 ) -> None:
     """Write a line plot of named (x, y) series."""
     import matplotlib

@@ -60,9 +60,7 @@ class Schedule:
         self.alpha = 1 - self.beta
         self.alpha_bar = torch.cumprod(self.alpha, dim=0)
         self.beta_tilde = torch.zeros_like(self.beta)
-        self.beta_tilde[1:] = (
-            (1 - self.alpha_bar[:-1]) / (1 - self.alpha_bar[1:]) * self.beta[1:]
-        )
+        self.beta_tilde[1:] = (1 - self.alpha_bar[:-1]) / (1 - self.alpha_bar[1:]) * self.beta[1:]
 
     def at(self, values: Tensor, t: Tensor, like: Tensor) -> Tensor:
         """values[t] as (B, 1, …), ready to scale `like` (B, …): its dtype, device and rank."""

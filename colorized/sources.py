@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 from colorized import color, photo, resample
 
 SPLITS = ("train", "val", "test")
-SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".avif", ".ppm"}
 MIN_SIDE = 32
 MIN_CHROMA = 2.0
 """Mean C* under which a photograph counts as monochrome: toned prints reach 2, dull days 4."""
@@ -80,7 +79,7 @@ class Report:
 
 
 def list_photographs(folder: Path) -> list[Path]:
-    """Picture files below `folder`, by suffix, sorted by their path.
+    """Picture files below `folder`, known by their suffix, sorted by their path.
 
     Raises
     ------
@@ -92,10 +91,10 @@ def list_photographs(folder: Path) -> list[Path]:
     paths = sorted(
         p
         for p in folder.rglob("*")
-        if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()
+        if photo.is_picture_name(p) and not p.name.startswith(".") and p.is_file()
     )
     if not paths:
-        raise SourceError(f"{folder}: holds no photographs ({', '.join(sorted(SUFFIXES))})")
+        raise SourceError(f"{folder}: holds no photographs")
     return paths
 
 

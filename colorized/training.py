@@ -135,6 +135,14 @@ def chroma_target(batch: Batch, ab_std: tuple[float, float]) -> Tensor:
     return F.avg_pool2d(batch.ab / std, 2)
 
 
+def chroma_8bit(batch: Batch) -> Tensor:
+    """ab at the model's resolution as 8-bit values, what the variational bound is a bound on.
+
+    uint8 (B, 2, S/2, S/2): a* + 128 and b* + 128, averaged over 2×2 pixels and rounded.
+    """
+    return (F.avg_pool2d(batch.ab, 2) + 128).round().clamp(0, 255).to(torch.uint8)
+
+
 @torch.no_grad()
 def validate(
     denoiser: Denoiser, shard: Shard, seed: int, *, pictures: int = 64, bfloat16: bool = False

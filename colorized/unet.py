@@ -153,14 +153,11 @@ class ChromaUNet(nn.Module):
         Width of the time embedding.
     """
 
-    def __init__(
-        self, channels: Sequence[int] = (64, 112, 128), time_channels: int = 128
-    ) -> None:
+    def __init__(self, channels: Sequence[int] = (64, 112, 128), time_channels: int = 128) -> None:
         super().__init__()
         if len(channels) != 3 or any(c <= 0 or c % 8 for c in channels) or channels[-1] % 32:
             raise ValueError(
-                "channels must be three multiples of 8, the last also of 32, "
-                f"got {list(channels)}"
+                f"channels must be three multiples of 8, the last also of 32, got {list(channels)}"
             )
         c4, c8, c16 = channels
         self.channels = (c4, c8, c16)

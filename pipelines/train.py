@@ -95,7 +95,10 @@ def main(params: Params) -> None:
         for kept in (fit.LAST, fit.BEST):
             run.file(folder / kept, "checkpoints")
         run.tags(
-            {f"{Path(kept).stem}_step": str(_step_of(folder / kept)) for kept in (fit.LAST, fit.BEST)}
+            {
+                f"{Path(kept).stem}_step": str(_step_of(folder / kept))
+                for kept in (fit.LAST, fit.BEST)
+            }
         )
     stage.RUN.write_text(json.dumps({"run_id": run.run_id, "fingerprint": name}) + "\n")
 
@@ -118,7 +121,9 @@ def _start(params: Params, stats: Mapping[str, Any]) -> tuple[ModelConfig, dict[
     for key in ("channels", "time_channels", "schedule", "T"):
         wanted, found = getattr(config, key), getattr(initial, key)
         if wanted != found:
-            raise ValueError(f"{path}: was trained with {key} {found}, params.yaml asks for {wanted}")
+            raise ValueError(
+                f"{path}: was trained with {key} {found}, params.yaml asks for {wanted}"
+            )
     # The scale of chroma is part of what the weights know.
     return initial, {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 

@@ -60,6 +60,18 @@ def test_transfer_curve() -> None:
     np.testing.assert_allclose(linear, expected.numpy(), atol=1e-12)
 
 
+def test_luminance_and_lightness() -> None:
+    Y = np.linspace(0, 1, 1001)
+    L = color.luminance_to_lightness(Y)
+    assert L[0] == pytest.approx(0) and L[-1] == pytest.approx(100)
+    # CIE 15: middle grey of 18 % has L* 49.50; below Y = 216/24389, L* = 24389/27 Y.
+    assert L[180] == pytest.approx(49.496, abs=1e-3)
+    assert L[5] == pytest.approx(24389 / 27 * 0.005)
+    np.testing.assert_allclose(color.lightness_to_luminance(L), Y, atol=1e-12)
+    greys = np.repeat(color.linear_to_srgb(Y)[:, None], 3, axis=1)
+    np.testing.assert_allclose(color.lightness(greys), L, atol=1e-5)
+
+
 def test_lab_agrees_with_scikit_image() -> None:
     rgb = lattice()
     lab = color.srgb_to_lab(rgb)

@@ -137,6 +137,8 @@ class TestAgreesWithDiffusers:
             )
             torch.testing.assert_close(step.x0_hat, x0_hat, atol=1e-4, rtol=0)
 
+    # diffusers calls np.array on a tensor.
+    @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
     @pytest.mark.parametrize("spacing", SPACINGS)
     @pytest.mark.parametrize("steps", [1, 2, 10, 30])
     def test_dpm_solver_pp_2m(
@@ -198,6 +200,23 @@ class TestGaussian:
     @pytest.mark.parametrize("steps", [8, 12, 15, 25])
     def test_higher_order_is_better_at_equal_steps(self, steps: int) -> None:
         assert self.error(dpm_solver_pp_2m, steps) < 0.5 * self.error(ddim, steps)
+
+    @pytest.mark.parametrize(
+        ("name", "spacing", "spread"),
+        [
+            ("ddpm", "uniform", 0.85),
+            ("ddpm", "log_snr", 0.78),
+            ("ddim", "uniform", 0.90),
+            ("ddim", "log_snr", 0.87),
+            ("dpm_solver_pp_2m", "uniform", 0.99),
+            ("dpm_solver_pp_2m", "log_snr", 1.01),
+        ],
+    )
+    def test_spread_of_twelve_evaluations(self, name: str, spacing: Any, spread: float) -> None:
+        """The table of docs/theory.md: deviation of the samples of data N(0, 1)."""
+        x_T = torch.randn(100_000, 1, generator=seeded(8), dtype=torch.float64)
+        x_0 = sample(gaussian(0, 1), None, x_T, SCHEDULE, 12, seeded(9), name, spacing)
+        assert (x_0.std() / x_T.std()).item() == pytest.approx(spread, abs=0.01)
 
 
 class TestSpacing:

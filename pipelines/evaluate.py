@@ -1,0 +1,162 @@
+"""Stage 5: measure the colors of the test split → reports/metrics.json and reports/grid.png."""
+
+from __future__ import annotations
+
+import csv
+import json
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from colorized import color, devices, metrics, photo, picture, resample, tracking
+from colorized.checkpoint import load_weights
+from colorized.colorizer import Colorizer
+from colorized.dataset import Shard, open_shard
+from colorized.diffusion import vlb_bits_per_dim
+from colorized.params import Params
+from colorized.training import chroma_8bit
+from pipelines import stage
+
+METRICS = stage.REPORTS / "metrics.json"
+GRID = stage.REPORTS / "grid.png"
+GRID_SIZE = 256
+
+
+def main(params: Params) -> None:
+    """Write and log the metrics of the crops that the sample stage colored."""
+    colored, gray, true = (_load(name) for name in ("model", "monochrome", "true"))
+    shard = open_shard(stage.LAB, "test")
+    values = {"n": len(true)} | _distances(params, colored, gray, true)
+    values |= _per_picture(colored, true, shard)
+    values["diversity"] = float(np.mean([metrics.diversity(d) for d in _load("draws")]))
+    values |= _bound(params, shard)
+    values |= json.loads((stage.SAMPLES / "timing.json").read_text(encoding="utf-8"))
+    values["extractor_sha256"] = metrics.EXTRACTOR_SHA256
+    values = {k: round(v, 6) if isinstance(v, float) else v for k, v in values.items()}
+
+    picture.save_png(GRID, _grid(params))
+    METRICS.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    _log(values)
+    show(values)
+
+
+def show(values: dict[str, Any]) -> None:
+    """Print the metrics as a table."""
+    table = Table("metric", "value")
+    for name, value in values.items():
+        table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
+    Console().print(table)
+
+
+def _load(name: str) -> NDArray[Any]:
+    array: NDArray[Any] = np.load(stage.SAMPLES / f"{name}.npy", allow_pickle=False)
+    return array
+
+
+def _distances(
+    params: Params, colored: NDArray[Any], gray: NDArray[Any], true: NDArray[Any]
+) -> dict[str, float]:
+    """FID and KID against the same crops' true colors."""
+    e = params.evaluate
+    extractor = metrics.InceptionExtractor()
+    with Progress() as progress:
+        task = progress.add_task("Inception features", total=3 * len(true))
+
+        def features(images: NDArray[Any]) -> NDArray[np.float32]:
+            found = metrics.cached_features(
+                extractor,
+                list(images),
+                stage.FEATURES,
+                progress=lambda n: progress.advance(task, n),
+            )
+            return found
+
+        of_model, of_gray, of_true = features(colored), features(gray), features(true)
+        progress.update(task, completed=3 * len(true))
+    rng = np.random.default_rng(0)
+    size = min(e.kid_subset_size, len(true))
+    kid, kid_std = metrics.kid(of_model, of_true, e.kid_subsets, size, rng)
+    return {
+        "fid": metrics.frechet_distance(of_model, of_true),
+        "fid_monochrome": metrics.frechet_distance(of_gray, of_true),
+        "kid": kid,
+        "kid_std": kid_std,
+    }
+
+
+def _per_picture(colored: NDArray[Any], true: NDArray[Any], shard: Shard) -> dict[str, float]:
+    lightness = shard.batch(slice(None)).lightness[:, 0].numpy()
+    ours = float(np.mean([metrics.colorfulness(rgb) for rgb in colored]))
+    real = float(np.mean([metrics.colorfulness(rgb) for rgb in true]))
+    pairs = list(zip(colored, true, strict=True))
+    return {
+        "colorfulness": ours,
+        "colorfulness_real": real,
+        "delta_colorfulness": abs(ours - real),
+        "psnr": float(np.mean([metrics.psnr(a, b) for a, b in pairs])),
+        "delta_e": float(np.mean([metrics.delta_e(a, b) for a, b in pairs])),
+        "lightness_error_max": max(
+            metrics.lightness_error(rgb, L) for rgb, L in zip(colored, lightness, strict=True)
+        ),
+    }
+
+
+def _bound(params: Params, shard: Shard) -> dict[str, float]:
+    """The variational bound, on evenly spaced crops."""
+    e = params.evaluate
+    device = devices.open_device(params.train.device)
+    denoiser = load_weights(stage.WEIGHTS, device).denoiser
+    rows = np.linspace(0, len(shard) - 1, min(e.vlb_pictures, len(shard))).astype(np.int64)
+    batch = shard.batch(rows)
+    generator = torch.Generator().manual_seed(0)
+    with torch.inference_mode():
+        cond = denoiser.encode(batch.lightness.to(device))
+        ab8 = chroma_8bit(batch).to(device)
+        mean, error = vlb_bits_per_dim(denoiser, ab8, cond, generator, e.vlb_draws)
+    return {"vlb_bits_per_dim": mean, "vlb_standard_error": error}
+
+
+def _grid(params: Params) -> picture.Picture:
+    """The middle of as many test photographs as asked for, colored at 256 pixels."""
+    colorizer = Colorizer(load_weights(stage.WEIGHTS, devices.open_device(params.train.device)))
+    with open(stage.LAB / "index.csv", newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
+    first = {row["file"]: row for row in reversed(rows)}  # the first crop of each is its middle
+    names = sorted(first)
+    chosen = np.linspace(0, len(names) - 1, min(params.evaluate.grid_pictures, len(names)))
+    cells = []
+    for name in (names[round(i)] for i in chosen):
+        y, x, side = (int(first[name][key]) for key in ("y", "x", "side"))
+        rgb = photo.read_rgb(stage.ROOT / name)[y : y + side, x : x + side]
+        lab = color.srgb_to_lab(resample.resize_rgb(rgb, GRID_SIZE, GRID_SIZE))
+        L, ab = lab[..., 0], lab[..., 1:]
+        drawn = colorizer.colorize(
+            L, steps=params.sample.steps, seed=params.sample.seed, sampler=params.sample.sampler
+        )
+        cells.append([color.recombine(L, c) for c in (np.zeros_like(ab), drawn, ab)])
+    return picture.grid(cells, ["monochrome", "colors by the model", "true colors"])
+
+
+def _log(values: dict[str, Any]) -> None:
+    """Add metrics and grid to the MLflow run that trained the weights, if this store has it."""
+    run_id = json.loads(stage.RUN.read_text(encoding="utf-8"))["run_id"]
+    run = tracking.Run.reopen(stage.ROOT, run_id)
+    if run is None:
+        print(
+            f"MLflow run {run_id} is not in {tracking.tracking_uri(stage.ROOT)}: not logged there"
+        )
+        return
+    numbers = {k: float(v) for k, v in values.items() if isinstance(v, (int, float))}
+    run.metrics(0, numbers)
+    run.tags({"extractor_sha256": values["extractor_sha256"]})
+    run.file(METRICS)
+    run.file(GRID)
+
+
+if __name__ == "__main__":
+    stage.run(main)

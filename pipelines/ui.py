@@ -1,0 +1,17 @@
+"""`make ui`: the MLflow page of the runs that were logged here, on loopback."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from colorized.tracking import tracking_uri
+from pipelines import stage
+
+PORT = os.environ.get("PORT", "5000")
+
+if __name__ == "__main__":
+    uri = tracking_uri(stage.ROOT)
+    print(f"http://127.0.0.1:{PORT} shows {uri}; Ctrl-C ends it", flush=True)
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
+    os.execv(sys.executable, [*command, "--host", "127.0.0.1", "--port", PORT])
