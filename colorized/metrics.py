@@ -323,11 +323,10 @@ def ciede2000(lab_a: NDArray[np.floating], lab_b: NDArray[np.floating]) -> NDArr
     C1, C2 = np.hypot(a1, b1), np.hypot(a2, b2)
     h1, h2 = np.degrees(np.arctan2(b1, a1)) % 360, np.degrees(np.arctan2(b2, a2)) % 360
 
-    # A gray has no hue: its angle counts as 0, and as no difference.
-    gray = C1 * C2 == 0
-    far = ~gray & (np.abs(h2 - h1) > 180)
-    dh = np.where(gray, 0, h2 - h1 - 360 * far * np.sign(h2 - h1))
-    h = np.where(gray, h1 + h2, (h1 + h2 + 360 * far * np.where(h1 + h2 < 360, 1, -1)) / 2)
+    # Across 0 the shorter way round. A gray has no hue, and needs none: C1 C2 = 0 makes dH = 0.
+    far = np.abs(h2 - h1) > 180
+    dh = h2 - h1 - 360 * far * np.sign(h2 - h1)
+    h = (h1 + h2 + 360 * far * np.where(h1 + h2 < 360, 1, -1)) / 2
     dL, dC = L2 - L1, C2 - C1
     dH = 2 * np.sqrt(C1 * C2) * np.sin(np.radians(dh / 2))
     L, C = (L1 + L2) / 2, (C1 + C2) / 2

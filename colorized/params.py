@@ -70,6 +70,7 @@ class Train(Section):
     clip_norm: Annotated[float, Field(gt=0)]
     ema_decay: Annotated[float, Field(ge=0, lt=1)]
     condition_dropout: Annotated[float, Field(ge=0, lt=1)]
+    noise_shift: Annotated[float, Field(gt=0)]
     precision: Literal["auto", "float32", "bfloat16"]
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?|mps)$")]
     seed: Seed

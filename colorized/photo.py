@@ -189,11 +189,13 @@ def write_photo(photo: Photo, ab: NDArray[np.floating[Any]], path: str | Path) -
         options["dpi"] = photo.dpi
     if photo.exif:
         options["exif"] = photo.exif
-        exif = Image.Exif()
-        exif.load(photo.exif)
-        if format == "TIFF" and any(ifd in exif for ifd in _EXIF_IFDS):
-            # Pillow writes these only where libtiff, which compresses, has no hand in it.
-            options["compression"] = "raw"
+        if format == "TIFF":
+            stored = Image.Exif()
+            stored.load(photo.exif)
+            options["tiffinfo"] = tags = dict(_copied(stored))
+            if any(ifd in tags for ifd in _EXIF_IFDS):
+                # libtiff, which compresses, cannot write these for Pillow.
+                options["compression"] = "raw"
     _save(image, path, format, options)
 
 
@@ -280,23 +282,30 @@ def _decode(
 def _upright(image: Image.Image, notes: list[str]) -> bytes:
     """Turn the picture as its EXIF says, and give back the EXIF that its copy shall have."""
     try:
-        old, new = image.getexif(), Image.Exif()
-        new.update({k: _as_stored(v) for k, v in old.items() if k in _EXIF_KEPT})
-        for ifd in _EXIF_IFDS:
-            entries = old.get_ifd(ifd).items()
-            kept = {k: _as_stored(v) for k, v in entries if k not in _EXIF_OF_THE_OLD_FILE}
-            if kept:
-                new[ifd] = kept
+        exif = _copied(image.getexif())
         ImageOps.exif_transpose(image, in_place=True)
-        return new.tobytes() if len(new) else b""
-    except Exception as error:  # noqa: BLE001 - a damaged tag makes Pillow raise anything
+        return exif.tobytes() if len(exif) else b""
+    except Exception as error:  # a damaged tag can make Pillow raise anything
         notes.append(f"its EXIF cannot be read and is left out: {_reason(error)}")
         return b""
 
 
-def _as_stored(value: Any) -> Any:
-    """An EXIF value whose text has its bytes of old: Pillow reads Latin-1, and writes ASCII."""
-    return value.encode("latin-1") if isinstance(value, str) else value
+def _copied(old: Image.Exif) -> Image.Exif:
+    """What the colored copy's EXIF holds of the original's."""
+
+    def stored(value: Any) -> Any:
+        # Pillow reads text as Latin-1 and writes it as ASCII; its bytes it writes as they were.
+        ascii = not isinstance(value, str) or value.isascii()
+        return value if ascii else value.encode("latin-1")
+
+    new = Image.Exif()
+    new.update({k: stored(v) for k, v in old.items() if k in _EXIF_KEPT})
+    for ifd in _EXIF_IFDS:
+        entries = old.get_ifd(ifd).items()
+        kept = {k: stored(v) for k, v in entries if k not in _EXIF_OF_THE_OLD_FILE}
+        if kept:
+            new[ifd] = kept
+    return new
 
 
 def _alpha(image: Image.Image, notes: list[str]) -> NDArray[np.uint8] | None:
@@ -360,7 +369,7 @@ def _profile(image: Image.Image, notes: list[str], *spaces: str) -> Profile | No
             _transform(pixel, profile, _as_profile("sRGB"), "RGB", ImageCms.Flags.NONE)
             return profile
         reason = f"it is made for {space}"
-    except (OSError, ImageCms.PyCMSError) as error:
+    except (OSError, ValueError, ImageCms.PyCMSError) as error:
         reason = _reason(error)
     notes.append(f"its color profile is not used: {reason}")
     return None

@@ -38,6 +38,7 @@ class TrainSettings:
     clip_norm: float
     ema_decay: float
     condition_dropout: float
+    noise_shift: float
     bfloat16: bool
     seed: int
 
@@ -180,7 +181,7 @@ def _batch_loss(
     x_0 = chroma_target(batch, denoiser.ab_std)
     B = len(x_0)
     noise = torch.randn(x_0.shape, generator=generator)
-    t = stratified_times(denoiser.schedule.T, B, generator)
+    t = stratified_times(denoiser.schedule.T, B, generator, settings.noise_shift)
     keep = torch.rand(B, generator=generator) >= settings.condition_dropout
     cond = denoiser.encode(batch.lightness.to(device))
     cond = drop_condition(cond, keep.to(device))

@@ -162,6 +162,7 @@ def _settings(params: Params, device: torch.device) -> TrainSettings:
         clip_norm=t.clip_norm,
         ema_decay=t.ema_decay,
         condition_dropout=t.condition_dropout,
+        noise_shift=t.noise_shift,
         bfloat16=devices.use_bfloat16(t.precision, device),
         seed=t.seed,
     )

@@ -1,0 +1,182 @@
+"""The whole pipeline under DVC, on a handful of the embedded photographs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+# Their hashes put these in all three splits.
+PHOTOGRAPHS = ("cat", "dogs", "dahlia", "moose", "goldfish", "macaw", "louvre", "coffee")
+TIMINGS = {"seconds_per_image"}
+
+
+def run(folder: Path, *command: str, code: int = 0) -> str:
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": "",
+        "DVC_NO_ANALYTICS": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    output = done.stdout + done.stderr
+    assert done.returncode == code, output
+    assert "Traceback" not in output, output
+    return output
+
+
+def dvc(folder: Path, *arguments: str, code: int = 0) -> str:
+    return run(folder, sys.executable, "-m", "dvc", *arguments, code=code)
+
+
+def small_project(folder: Path) -> Path:
+    """A project of its own: the real code and stages, few photographs, few steps."""
+    folder.mkdir()
+    for name in ("colorized", "pipelines"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "models").mkdir()
+    shutil.copytree(ROOT / "models" / "released", folder / "models" / "released")
+    for name in ("dvc.yaml", ".gitignore"):
+        shutil.copy(ROOT / name, folder / name)
+    photographs = folder / "scans"
+    photographs.mkdir()
+    for name in PHOTOGRAPHS:
+        (found,) = (ROOT / "data" / "sample").glob(f"photos*/{name}.jpg")
+        shutil.copy(found, photographs)
+    (photographs / "notes.txt").write_text("not a picture")
+    (photographs / "broken.jpg").write_bytes(b"not a picture either")
+
+    values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    values["data"] = {"source": "folder", "path": "scans"}
+    values["preprocess"] |= {"image_size": 64, "train_crops": 4, "val_crops": 2, "test_crops": 3}
+    values["train"] |= {
+        "steps": 4, "batch_size": 4, "crop_size": 64, "warmup_steps": 1, "cooldown_steps": 2,
+        "validate_every": 2, "checkpoint_every": 2, "precision": "float32",
+    }  # fmt: skip
+    values["sample"] |= {"steps": 2, "diversity_pictures": 2, "diversity_draws": 2}
+    values["evaluate"] |= {"vlb_pictures": 4, "vlb_draws": 2, "grid_pictures": 2, "kid_subsets": 2}
+    save_params(folder, values)
+    run(folder, "git", "init", "-q")
+    dvc(folder, "init", "-q")
+    run(folder, "git", "add", "-A")
+    run(
+        folder, "git", "-c", "user.name=test", "-c", "user.email=test@localhost",
+        "commit", "-qm", "start",
+    )  # fmt: skip
+    return folder
+
+
+def save_params(folder: Path, values: object) -> None:
+    (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+
+
+def metrics(folder: Path) -> dict[str, object]:
+    values: dict[str, object] = json.loads((folder / "reports" / "metrics.json").read_text())
+    return {name: value for name, value in values.items() if name not in TIMINGS}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = small_project(tmp_path_factory.mktemp("pipeline") / "first")
+    dvc(folder, "repro")
+    return folder
+
+
+def test_repro_measures_what_the_issue_names(project: Path) -> None:
+    found = json.loads((project / "reports" / "metrics.json").read_text())
+    assert set(found) >= {
+        "n", "fid", "fid_monochrome", "kid", "kid_std", "colorfulness", "colorfulness_real",
+        "delta_colorfulness", "psnr", "delta_e", "lightness_error_max", "diversity",
+        "vlb_bits_per_dim", "nfe", "seconds_per_image", "extractor_sha256",
+    }  # fmt: skip
+    assert found["n"] == 9  # three crops of three test photographs
+    assert found["lightness_error_max"] <= 0.6
+    assert found["nfe"] == 2
+    assert (project / "reports" / "grid.png").stat().st_size > 0
+    assert (project / "reports" / "training.png").stat().st_size > 0
+
+
+def test_repro_names_the_photograph_it_left_out(project: Path) -> None:
+    stats = json.loads((project / "data" / "lab" / "stats.json").read_text())
+    assert list(stats["rejects"]) == ["scans/broken.jpg"]
+    assert sum(stats["photographs"].values()) == len(PHOTOGRAPHS)
+
+
+def test_repro_again_runs_nothing(project: Path) -> None:
+    assert "up to date" in dvc(project, "repro")
+
+
+def test_run_is_in_mlflow_with_its_metrics(project: Path) -> None:
+    from colorized.tracking import Run
+
+    run_id = json.loads((project / "models" / "run.json").read_text())["run_id"]
+    opened = Run.reopen(project, run_id)
+    assert opened is not None
+    run = opened.client.get_run(run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["train.steps"] == "4"
+    assert run.data.metrics["fid"] == pytest.approx(metrics(project)["fid"])
+    assert {"git_sha", "data_sha256", "last_step", "best_step"} <= run.data.tags.keys()
+    files = {f.path for f in opened.client.list_artifacts(run_id)}
+    assert {"weights", "checkpoints", "grids", "grid.png", "metrics.json"} <= files
+
+
+def test_second_clone_gives_the_same_bytes(project: Path) -> None:
+    second = small_project(project.parent / "second")
+    dvc(second, "repro")
+    first_weights = (project / "models" / "colorized.safetensors").read_bytes()
+    assert (second / "models" / "colorized.safetensors").read_bytes() == first_weights
+    assert metrics(second) == metrics(project)
+
+    # Negative control: another seed gives other weights, and reruns no more than training needs.
+    values = yaml.safe_load((second / "params.yaml").read_text())
+    values["train"]["seed"] += 1
+    save_params(second, values)
+    output = dvc(second, "repro", "train")
+    assert "Running stage 'train'" in output
+    assert "Running stage 'preprocess'" not in output
+    assert (second / "models" / "colorized.safetensors").read_bytes() != first_weights
+
+
+def test_metrics_diff_and_experiments(project: Path) -> None:
+    assert "fid" in dvc(project, "metrics", "show")
+    output = dvc(project, "exp", "run", "-S", "train.learning_rate=1e-4", "train")
+    assert "Running stage 'train'" in output
+    assert "0.0001" in dvc(project, "exp", "show", "--csv")
+    dvc(project, "metrics", "diff")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("steps", "four", "train.steps"),
+        ("stepz", 4, "train.stepz: unknown key"),
+        ("device", "cuda:7", "cuda:7"),
+        ("init", "nowhere.safetensors", "nowhere.safetensors: no such weights file"),
+    ],
+)
+def test_bad_params_are_one_line(
+    project: Path, tmp_path: Path, key: str, value: object, expected: str
+) -> None:
+    values = yaml.safe_load((project / "params.yaml").read_text())
+    values["train"][key] = value
+    for name in ("data", "models"):
+        (tmp_path / name).symlink_to(project / name)
+    save_params(tmp_path, values)
+    for name in ("colorized", "pipelines"):
+        (tmp_path / name).symlink_to(project / name)
+    output = run(tmp_path, sys.executable, "-W", "ignore", "-m", "pipelines.train", code=1)
+    assert output.count("\n") == 1
+    assert output.startswith("error: ")
+    assert expected in output
