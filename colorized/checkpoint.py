@@ -25,7 +25,8 @@ from colorized.diffusion import Denoiser
 from colorized.schedule import Schedule
 from colorized.unet import ChromaUNet
 
-FORMAT = "colorized-1"
+FORMAT = 1
+METADATA_KEY = "colorized"
 RELEASED = Path(__file__).resolve().parent.parent / "models" / "released" / "colorized.safetensors"
 
 
@@ -71,11 +72,9 @@ def save_weights(
     broken = [name for name, t in half.items() if not torch.isfinite(t).all()]
     if broken:
         raise CheckpointError(f"{path}: not written, {broken[0]} is not finite in half precision")
-    metadata = {
-        "format": FORMAT,
-        "config": json.dumps(asdict(config), sort_keys=True),
-        "about": json.dumps(about, sort_keys=True),
-    }
+    # One key only: safetensors writes several in an order that changes from run to run.
+    described = {"format": FORMAT, "config": asdict(config), "about": dict(about)}
+    metadata = {METADATA_KEY: json.dumps(described, sort_keys=True)}
     _atomic(path, safetensors.torch.save(half, metadata))
 
 
@@ -99,14 +98,17 @@ def load_weights(path: Path, device: torch.device | str = "cpu") -> Weights:
             f"{path}: not a safetensors file or a damaged one ({error}); other formats, "
             "pickles among them, are not opened"
         ) from error
-    if metadata.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: holds no weights of this program (format {FORMAT})")
+    if METADATA_KEY not in metadata:
+        raise CheckpointError(f"{path}: holds no weights of this program")
     try:
-        values = json.loads(metadata["config"])
+        described = json.loads(metadata[METADATA_KEY])
+        if described["format"] != FORMAT:
+            raise ValueError(f"format {described['format']}, this program reads {FORMAT}")
+        values = described["config"]
         values["channels"] = tuple(values["channels"])
         values["ab_std"] = tuple(values["ab_std"])
         config = ModelConfig(**values)
-        about = json.loads(metadata["about"])
+        about = described["about"]
         denoiser = config.build()
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: its configuration cannot be used ({error})") from error

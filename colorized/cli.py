@@ -1,24 +1,50 @@
-"""The command line. Heavy imports happen inside the commands, so that --help is instant."""
+"""The command line. Heavy imports happen inside the commands, so that --help is instant.
+
+One line per result goes to stdout, to be piped; errors, warnings and, on a terminal, a progress
+bar go to stderr. Usage errors exit with 2, failures with 1, an interrupt with 130.
+"""
 
 from __future__ import annotations
 
+import importlib.metadata
+import math
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from typer.exceptions import TyperException
 
-app = typer.Typer(
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    help="Color black-and-white photographs with a diffusion model, and say how well it does.",
-)
+if TYPE_CHECKING:
+    import torch
+
+    from colorized.checkpoint import Weights
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+class Failure(ValueError):
+    """One line for the user; the command cannot do what it was asked."""
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"colorized {importlib.metadata.version('colorized')}")
+        raise typer.Exit
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise typer.BadParameter(f"must be finite, got {value}")
+    return value
 
 
 @app.callback()
-def _commands() -> None:
+def _commands(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which it is.")
+    ] = False,
+) -> None:
     """Color black-and-white photographs with a diffusion model."""
 
 
@@ -26,15 +52,24 @@ def _commands() -> None:
 def colorize(
     inputs: Annotated[list[Path], typer.Argument(help="Photographs, or folders of them.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the colored photographs.")],
-    steps: Annotated[int, typer.Option(min=1, help="Network evaluations a photograph.")] = 10,
+    steps: Annotated[int, typer.Option(min=1, help="Sampling steps: more are slower.")] = 10,
     seed: Annotated[
-        int, typer.Option(min=0, help="Another seed gives other plausible colors.")
+        int, typer.Option(min=0, max=2**63 - 1, help="Another gives other plausible colors.")
     ] = 0,
     saturation: Annotated[
-        float, typer.Option(min=0, max=4, help="Chroma is multiplied by this.")
+        float, typer.Option(min=0, max=4, callback=_finite, help="Chroma is multiplied by this.")
+    ] = 1.0,
+    guidance: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=10,
+            callback=_finite,
+            help="Above 1, colors go more clearly with the picture; takes twice as long.",
+        ),
     ] = 1.0,
     weights: Annotated[
-        Path | None, typer.Option(help="A .safetensors file; default: the released weights.")
+        Path | None, typer.Option(help="A .safetensors file.", show_default="the released weights")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or mps.")] = "cpu",
     max_pixels: Annotated[
@@ -42,62 +77,99 @@ def colorize(
     ] = 100_000_000,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
 ) -> None:
-    """Color photographs at their own resolution; an output keeps its input's name and format."""
+    """Color photographs at their own resolution.
+
+    An output keeps its input's name and format; a format that cannot hold color becomes PNG. Of a
+    folder the tree is kept.
+    """
+    from rich.console import Console
     from rich.progress import Progress
 
-    from colorized import batch, checkpoint, devices, photo
+    from colorized import batch, devices, photo
     from colorized.colorizer import Colorizer
 
     jobs = batch.plan(inputs, out, overwrite)
-    loaded = checkpoint.load_weights(weights or checkpoint.RELEASED, devices.open_device(device))
+    loaded = _load(weights, devices.open_device(device))
     if steps > loaded.config.T:
         raise typer.BadParameter(
             f"must not exceed {loaded.config.T}, got {steps}", param_hint="--steps"
         )
     colorizer = Colorizer(loaded)
     failed = 0
-    with Progress(disable=not sys.stderr.isatty()) as progress:
+    with Progress(
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),
+        redirect_stdout=sys.stdout.isatty(),
+    ) as progress:
         for job in progress.track(jobs, description="coloring"):
             try:
                 picture = photo.read_photo(job.source, max_pixels)
-                ab = colorizer.colorize(picture.lightness, steps=steps, seed=seed)
+                ab = colorizer.colorize(
+                    picture.lightness,
+                    steps=steps,
+                    seed=seed,
+                    guidance=guidance,
+                    saturation=saturation,
+                )
                 job.target.parent.mkdir(parents=True, exist_ok=True)
-                photo.write_photo(picture, ab * saturation, job.target)
+                photo.write_photo(picture, ab, job.target)
             except (photo.PhotoError, OSError) as error:
                 failed += 1
-                progress.console.print(f"error: {_line(error)}", markup=False, soft_wrap=True)
-                continue
-            progress.console.print(str(job.target), markup=False, soft_wrap=True, highlight=False)
+                _complain("error", _line(error))
+            except (MemoryError, RuntimeError) as error:
+                failed += 1
+                # Where memory lacks, torch raises a RuntimeError that says so in many lines.
+                lacks = isinstance(error, MemoryError) or "allocate" in str(error)
+                why = f"too little memory on {device} to color it" if lacks else _line(error)
+                _complain("error", f"{photo._printable(job.source)}: {why}")
+            else:
+                for note in picture.notes:
+                    _complain("warning", f"{photo._printable(job.source)}: {note}")
+                print(photo._printable(job.target), flush=True)
     if failed:
-        raise Failure(f"{failed} of {len(jobs)} photographs could not be colored")
+        if len(jobs) > 1:
+            _complain("error", f"{failed} of {len(jobs)} photographs could not be colored")
+        raise typer.Exit(1)
 
 
-class Failure(ValueError):
-    """The command ran and did not do all it was asked."""
+def _load(path: Path | None, device: torch.device) -> Weights:
+    from colorized import checkpoint
+
+    if path is None and not checkpoint.RELEASED.is_file():
+        raise Failure(
+            f"the released weights are not at {checkpoint.RELEASED}: name a file with --weights"
+        )
+    return checkpoint.load_weights(path or checkpoint.RELEASED, device)
 
 
 def main() -> None:
-    """Entry point: usage errors exit with 2, failures with 1, each in one line on stderr."""
+    """Entry point: whatever goes wrong is said in one line on stderr."""
     try:
         # Without arguments: the help, which is still a usage error.
         if len(sys.argv) == 1:
             app(["--help"], standalone_mode=False)
             sys.exit(2)
-        sys.exit(app(standalone_mode=False) or 0)
+        code = app(standalone_mode=False) or 0
     except TyperException as error:
         _die(" ".join(error.format_message().split()), error.exit_code)
-    except (typer.Abort, KeyboardInterrupt):
-        _die("stopped", 130)
-    except (OSError, ValueError, MemoryError) as error:
+    except (OSError, ValueError, RuntimeError, MemoryError) as error:
         _die(_line(error), 1)
+    if code == 130:
+        _die("interrupted; no file is half-written", code)
+    sys.exit(code)
 
 
 def _line(error: BaseException) -> str:
+    text = str(error)
     if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split()) or type(error).__name__
+        text = f"{error.filename}: {error.strerror}"
+    return " ".join(text.split()) or type(error).__name__
+
+
+def _complain(kind: str, message: str) -> None:
+    print(f"{kind}: {message}", file=sys.stderr)
 
 
 def _die(message: str, code: int) -> NoReturn:
-    print(f"error: {message}", file=sys.stderr)
+    _complain("error", message)
     sys.exit(code)

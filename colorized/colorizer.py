@@ -7,7 +7,6 @@ back to the scan's own size. The lightness of the scan itself is never touched.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TypeAlias
 
 import numpy as np
@@ -15,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from colorized import resample, sampling
+from colorized import color, resample, sampling
 from colorized.checkpoint import Weights
-from colorized.unet import STRIDE
+from colorized.diffusion import Denoiser, drop_condition
+from colorized.unet import STRIDE, Features
 
 MAX_ASPECT = 8
 """Photographs longer than this many times their breadth are squeezed to it for the network."""
@@ -48,7 +48,8 @@ class Colorizer:
         steps: int,
         seed: int,
         sampler: str = "dpm_solver_pp_2m",
-        on_step: Callable[[int, int], None] = lambda done, steps: None,
+        guidance: float = 1.0,
+        saturation: float = 1.0,
     ) -> Image:
         """Draw the chroma of one photograph.
 
@@ -56,12 +57,11 @@ class Colorizer:
         ----------
         lightness
             L* (H, W), 0 … 100.
-        steps
-            Network evaluations.
-        seed
-            Of the noise; the same seed gives the same colors.
-        on_step
-            Called with the number of evaluations done and to do, after each.
+        saturation
+            Chroma is multiplied by this.
+
+        Other parameters and errors as in `draw`. The same ones give the same colors, whatever was
+        colored before.
 
         Returns
         -------
@@ -70,9 +70,11 @@ class Colorizer:
         """
         height, width = lightness.shape
         small = resample.resize_lightness(lightness, *working_size(height, width, self.work_size))
-        ab = self.draw(small[None], steps=steps, seed=seed, sampler=sampler, on_step=on_step)[0]
-        planes = [resample.resize(ab[..., c], height, width) for c in range(2)]
-        return np.stack(planes, axis=-1)
+        drawn = self.draw(small[None], steps=steps, seed=seed, sampler=sampler, guidance=guidance)
+        ab = np.empty((height, width, 2), np.float32)
+        for c in range(2):
+            ab[..., c] = resample.resize(drawn[0, ..., c] * saturation, height, width)
+        return ab
 
     @torch.inference_mode()
     def draw(
@@ -82,41 +84,62 @@ class Colorizer:
         steps: int,
         seed: int,
         sampler: str = "dpm_solver_pp_2m",
-        on_step: Callable[[int, int], None] = lambda done, steps: None,
+        guidance: float = 1.0,
     ) -> Image:
         """Draw the chroma of pictures at the network's own scale.
-
-        Picture i of a batch gets noise of its own, from (seed, i).
 
         Parameters
         ----------
         lightness
-            L* (B, H, W), H and W multiples of 16.
+            L* (B, H, W), 0 … 100; H and W multiples of 16.
+        steps
+            Times at which the network is asked.
+        seed
+            Of the noise, which is drawn for the batch as a whole.
+        sampler
+            A key of `sampling.SAMPLERS`.
+        guidance
+            Weight w of x̂_0 = x̂_0(x_t) + w (x̂_0(x_t, L) - x̂_0(x_t)). 1 is the model of P(ab | L);
+            any other asks the network twice at each time.
 
         Returns
         -------
         ndarray
             ab (B, H/2, W/2, 2), CIELAB units.
+
+        Raises
+        ------
+        ValueError
+            For an unknown sampler, `steps` outside 1 … T, or another H or W.
         """
-        if sampler not in sampling.SAMPLERS:
-            raise ValueError(f"sampler must be one of {list(sampling.SAMPLERS)}, got {sampler!r}")
         L = torch.from_numpy(np.ascontiguousarray(lightness, dtype=np.float32))[:, None]
-        B, _, H, W = L.shape
-        generator = torch.Generator().manual_seed(seed)
-        x_T = torch.randn((B, 2, H // 2, W // 2), generator=generator).to(self.device)
-        schedule = self.denoiser.schedule
-        times = sampling.timesteps(schedule, steps)
         cond = self.denoiser.encode(L.to(self.device))
-        run = sampling.SAMPLERS[sampler]
-        x_0 = x_T
-        for done, step in enumerate(
-            run(self.denoiser, cond, x_T, schedule, times, generator), start=1
-        ):
-            x_0 = step.x0_hat
-            on_step(done, steps)
-        std = torch.tensor(self.denoiser.ab_std, device=self.device).view(1, 2, 1, 1)
-        ab: Tensor = (x_0 * std).permute(0, 2, 3, 1).float().cpu()
-        return np.asarray(ab.numpy())
+        generator = torch.Generator().manual_seed(seed)
+        B, _, H, W = L.shape
+        x_T = torch.randn((B, 2, H // 2, W // 2), generator=generator).to(self.device)
+        x_0 = sampling.sample(
+            self.denoiser if guidance == 1 else _guided(self.denoiser, guidance),
+            cond,
+            x_T,
+            self.denoiser.schedule,
+            steps,
+            generator,
+            sampler,
+            # What suits each: see `timesteps`.
+            spacing="log_snr" if sampler == "dpm_solver_pp_2m" else "uniform",
+        )
+        ab = color.unstandardize_ab(x_0, self.denoiser.ab_std, axis=1).permute(0, 2, 3, 1)
+        return np.ascontiguousarray(ab.cpu().numpy())
+
+
+def _guided(denoiser: Denoiser, weight: float) -> sampling.Denoiser:
+    """Classifier-free guidance: Ho, Salimans, 2022, eq. 6, for x̂_0."""
+
+    def guided(x_t: Tensor, t: Tensor, cond: Features, /) -> Tensor:
+        dropped = drop_condition(cond, torch.zeros_like(t, dtype=torch.bool))
+        return torch.lerp(denoiser(x_t, t, dropped), denoiser(x_t, t, cond), weight)
+
+    return guided
 
 
 def working_size(height: int, width: int, work_size: int) -> tuple[int, int]:

@@ -63,7 +63,7 @@ class Train(Section):
     batch_size: Count
     crop_size: Annotated[int, Field(ge=32, multiple_of=16)]
     min_crop: Annotated[float, Field(gt=0, le=1)]
-    learning_rate: Annotated[float, Field(gt=0, lt=1)]
+    lr: Annotated[float, Field(gt=0, lt=1)]
     warmup_steps: Annotated[int, Field(ge=0)]
     cooldown_steps: Annotated[int, Field(ge=0)]
     weight_decay: Annotated[float, Field(ge=0)]

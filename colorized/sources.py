@@ -146,10 +146,10 @@ def cut(path: Path, settings: CropSettings) -> Cut:
     try:
         rgb = photo.read_rgb(path)
     except photo.PhotoError as error:
-        return Cut(path, digest, reject=str(error))
+        return Cut(path, digest, reject=str(error).removeprefix(f"{path}: "))
     height, width = rgb.shape[:2]
     if min(height, width) < MIN_SIDE:
-        return Cut(path, digest, reject=f"{path}: {width}×{height}, a side is under {MIN_SIDE}")
+        return Cut(path, digest, reject=f"{width}×{height}, a side is under {MIN_SIDE}")
     split = split_of(digest, settings.val_share, settings.test_share)
     rng = np.random.default_rng([settings.seed, int(digest[:15], 16)])
     boxes = crop_boxes(height, width, settings.crops[split], settings.min_scale, rng)
@@ -159,7 +159,7 @@ def cut(path: Path, settings: CropSettings) -> Cut:
     ]
     lab = color.srgb_to_lab(np.stack(crops))
     if float(np.hypot(lab[..., 1], lab[..., 2]).mean()) < MIN_CHROMA:
-        return Cut(path, digest, reject=f"{path}: monochrome (mean chroma under {MIN_CHROMA})")
+        return Cut(path, digest, reject=f"monochrome (mean chroma under {MIN_CHROMA})")
     lab8 = color.lab_to_lab8(lab)
     L, ab = np.ascontiguousarray(lab8[..., 0]), np.ascontiguousarray(lab8[..., 1:])
     return Cut(path, digest, split, "", tuple(boxes), L, ab)
@@ -217,7 +217,7 @@ def build_shards(
         index.writerow(["split", "row", "file", "sha256", "y", "x", "side"])
         for done in progress(_cut_all(paths, settings)):
             if done.digest in seen and not done.reject:
-                reason = f"{done.path}: the same picture as {seen[done.digest]}"
+                reason = f"the same picture as {_name(seen[done.digest], root)}"
                 report.rejects[_name(done.path, root)] = reason
                 continue
             if done.reject or done.L is None or done.ab is None:

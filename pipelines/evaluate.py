@@ -68,13 +68,12 @@ def _distances(
         task = progress.add_task("Inception features", total=3 * len(true))
 
         def features(images: NDArray[Any]) -> NDArray[np.float32]:
-            found = metrics.cached_features(
+            return metrics.cached_features(
                 extractor,
                 list(images),
                 stage.FEATURES,
                 progress=lambda n: progress.advance(task, n),
             )
-            return found
 
         of_model, of_gray, of_true = features(colored), features(gray), features(true)
         progress.update(task, completed=3 * len(true))

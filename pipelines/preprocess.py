@@ -32,8 +32,8 @@ def main(params: Params) -> None:
 
     shutil.rmtree(stage.LAB, ignore_errors=True)
     report = sources.build_shards(paths, stage.LAB, settings, stage.ROOT, progress)
-    for reason in report.rejects.values():
-        print(f"left out: {reason}")
+    for name, reason in report.rejects.items():
+        print(f"left out: {name}: {reason}")
     for split in sources.SPLITS:
         print(f"{split}: {report.photographs[split]} photographs, {report.crops[split]} crops")
 

@@ -64,6 +64,9 @@ def main(params: Params) -> None:
         def log(step: int, numbers: Mapping[str, float]) -> None:
             history.add(step, numbers)
             run.metrics(step, numbers)
+            bar.say(
+                f"step {step}: loss {numbers['loss']:.3f}, validation {numbers['val_loss']:.3f}"
+            )
 
         def on_validate(step: int) -> None:
             path = folder / "grids" / f"step-{step:06d}.png"
@@ -155,7 +158,7 @@ def _settings(params: Params, device: torch.device) -> TrainSettings:
         batch_size=t.batch_size,
         crop_size=t.crop_size,
         min_crop=t.min_crop,
-        learning_rate=t.learning_rate,
+        learning_rate=t.lr,
         warmup_steps=t.warmup_steps,
         cooldown_steps=t.cooldown_steps,
         weight_decay=t.weight_decay,
@@ -279,6 +282,10 @@ class _Bar:
 
     def __exit__(self, *_: object) -> None:
         self.progress.stop()
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar; without a terminal it is all that is seen."""
+        self.progress.console.print(text, highlight=False, soft_wrap=True)
 
     def update(self, step: Step) -> None:
         self.progress.update(self.task, completed=step.number, loss=step.loss)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -149,9 +150,38 @@ def test_second_clone_gives_the_same_bytes(project: Path) -> None:
     assert (second / "models" / "colorized.safetensors").read_bytes() != first_weights
 
 
+def test_interrupted_training_goes_on_to_the_same_weights(project: Path, tmp_path: Path) -> None:
+    for name in ("data", "scans", "colorized", "pipelines"):
+        (tmp_path / name).symlink_to(project / name)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "released").symlink_to(project / "models" / "released")
+    shutil.copy(project / "params.yaml", tmp_path)
+
+    command = [sys.executable, "-W", "ignore", "-m", "pipelines.train"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stderr is not None
+        next(line for line in process.stdout if line.startswith("step 2:"))
+        process.send_signal(signal.SIGINT)
+        message = process.stderr.read()
+        assert process.wait() == 130, message
+    assert "Traceback" not in message
+    assert message.splitlines()[-1].startswith("error: stopped after step ")
+    assert not (tmp_path / "models" / "colorized.safetensors").exists()
+
+    run(tmp_path, *command)
+    resumed = (tmp_path / "models" / "colorized.safetensors").read_bytes()
+    assert resumed == (project / "models" / "colorized.safetensors").read_bytes()
+
+
 def test_metrics_diff_and_experiments(project: Path) -> None:
     assert "fid" in dvc(project, "metrics", "show")
-    output = dvc(project, "exp", "run", "-S", "train.learning_rate=1e-4", "train")
+    output = dvc(project, "exp", "run", "-S", "train.lr=1e-4", "train")
     assert "Running stage 'train'" in output
     assert "0.0001" in dvc(project, "exp", "show", "--csv")
     dvc(project, "metrics", "diff")

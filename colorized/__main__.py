@@ -1,0 +1,5 @@
+"""`python -m colorized` is the command `colorized`."""
+
+from colorized.cli import main
+
+main()

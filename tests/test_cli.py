@@ -1,0 +1,425 @@
+"""The command as a user meets it: exit codes, stdout, stderr, and the files it leaves."""
+
+from __future__ import annotations
+
+import errno
+import inspect
+import os
+import pickle
+import pty
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import safetensors.torch
+import skimage.color
+import torch
+from PIL import Image
+
+from colorized import checkpoint, cli, photo
+from colorized.colorizer import Colorizer
+
+ROOT = Path(__file__).resolve().parent.parent
+PHOTOS = sorted((ROOT / "data" / "sample" / "photos").glob("*.jpg"))
+COMMAND = str(Path(sys.executable).with_name("colorized"))
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+class Result(NamedTuple):
+    code: int
+    out: list[str]
+    err: list[str]
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command in this process, in an empty working folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["colorized", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit:
+            cli.main()
+        assert isinstance(exit.value.code, int)
+        captured = capsys.readouterr()
+        return Result(exit.value.code, captured.out.splitlines(), captured.err.splitlines())
+
+    return run
+
+
+@pytest.fixture
+def colorize(run: Run) -> Run:
+    return lambda *arguments: run("colorize", "--steps", 2, *arguments)
+
+
+def scan(name: str, index: int = 0, size: tuple[int, int] = (61, 43)) -> Path:
+    """A small grey scan of a real photograph."""
+    path = Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with Image.open(PHOTOS[index]) as image:
+        image.convert("L").resize(size).save(path)
+    return path
+
+
+def pixels(path: str | Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def files(folder: str | Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in Path(folder).rglob("*") if p.is_file())
+
+
+def subprocess_run(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
+
+
+class TestProcess:
+    """In a process of its own, from another folder."""
+
+    def test_files_and_folders(self, tmp_path: Path) -> None:
+        scan(f"{tmp_path}/a photo.jpg")
+        scan(f"{tmp_path}/scans/b.png", 1)
+        scan(f"{tmp_path}/scans/1900/c.pgm", 2)
+        (tmp_path / "scans" / "1900" / "bad.jpg").write_bytes(b"not a picture")
+        (tmp_path / "scans" / "notes.txt").touch()
+        done = subprocess_run(
+            COMMAND, "colorize", "a photo.jpg", "scans/", "-o", "out", "--steps", "2", cwd=tmp_path
+        )
+        assert done.returncode == 1
+        assert done.stdout.splitlines() == ["out/a photo.jpg", "out/b.png", "out/1900/c.png"]
+        assert done.stderr.splitlines() == [
+            "error: scans/1900/bad.jpg: no picture of a known format "
+            "(BMP, GIF, JPEG, JPEG2000, PNG, PPM, TIFF, WEBP)",
+            "error: 1 of 4 photographs could not be colored",
+        ]
+        assert files(tmp_path / "out") == ["1900/c.png", "a photo.jpg", "b.png"]
+        for name, format in (("a photo.jpg", "JPEG"), ("b.png", "PNG"), ("1900/c.png", "PNG")):
+            with Image.open(tmp_path / "out" / name) as image:
+                assert (image.format, image.mode, image.size) == (format, "RGB", (61, 43))
+                assert np.ptp(np.asarray(image).astype(int), axis=-1).max() > 10
+
+    def test_help_imports_nothing_heavy(self, tmp_path: Path) -> None:
+        done = subprocess_run(
+            sys.executable,
+            "-X",
+            "importtime",
+            "-m",
+            "colorized",
+            "colorize",
+            "--help",
+            cwd=tmp_path,
+        )
+        assert done.returncode == 0
+        assert "--saturation" in done.stdout
+        imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines()}
+        assert "typer" in imported
+        assert not imported & {"torch", "numpy", "PIL", "mlflow", "prefect", "dvc"}
+
+    def test_reader_that_leaves(self, tmp_path: Path) -> None:
+        scan(f"{tmp_path}/a.png")
+        reading, writing = os.pipe()
+        os.close(reading)
+        done = subprocess.run(
+            [COMMAND, "colorize", "a.png", "-o", "out", "--steps", "1"],
+            cwd=tmp_path, env=ENVIRONMENT, stdout=writing, stderr=subprocess.PIPE, check=False,
+        )  # fmt: skip
+        os.close(writing)
+        assert (done.returncode, done.stderr) == (1, b"")
+
+    def test_progress_bar_on_a_terminal_only(self, tmp_path: Path) -> None:
+        scan(f"{tmp_path}/a.png")
+        terminal, its_end = pty.openpty()
+        done = subprocess.run(
+            [COMMAND, "colorize", "a.png", "-o", "out", "--steps", "1"],
+            cwd=tmp_path, env={**ENVIRONMENT, "TERM": "xterm"},
+            stdout=subprocess.PIPE, stderr=its_end, check=False,
+        )  # fmt: skip
+        os.close(its_end)
+        shown = os.read(terminal, 100_000)
+        os.close(terminal)
+        assert done.returncode == 0
+        assert done.stdout == b"out/a.png\n"
+        assert b"coloring" in shown and b"100%" in shown
+
+
+class TestResults:
+    def test_same_seed_same_bytes_whatever_else_is_colored(self, colorize: Run) -> None:
+        scan("a.jpg", 0), scan("b.png", 1), scan("c.png", 2, (300, 20))
+        assert colorize("a.jpg", "b.png", "c.png", "-o", "one").code == 0
+        assert colorize("c.png", "b.png", "-o", "two").code == 0
+        assert colorize("b.png", "--seed", 0, "-o", "three").code == 0
+        assert colorize("b.png", "--seed", 1, "-o", "four").code == 0
+        b = Path("one/b.png").read_bytes()
+        assert Path("two/c.png").read_bytes() == Path("one/c.png").read_bytes()
+        assert Path("two/b.png").read_bytes() == b
+        assert Path("three/b.png").read_bytes() == b
+        assert Path("four/b.png").read_bytes() != b
+
+    @pytest.mark.parametrize("size", [(1, 1), (500, 1), (1, 500), (211, 37)])
+    def test_any_size_keeps_lightness(self, colorize: Run, size: tuple[int, int]) -> None:
+        source = scan("a.png", size=size)
+        assert colorize(source, "-o", "out", "--saturation", 2) == (0, ["out/a.png"], [])
+        grey, colored = pixels(source), pixels("out/a.png")
+        assert colored.shape == (size[1], size[0], 3)
+        L, L_out = (skimage.color.rgb2lab(v)[..., 0] for v in (grey, colored))
+        assert np.abs(L_out - L).max() <= 0.6
+
+    def test_saturation_0_is_grey(self, colorize: Run) -> None:
+        source = scan("a.png")
+        assert colorize(source, "-o", "out", "--saturation", 0).code == 0
+        grey, colored = pixels(source), pixels("out/a.png")
+        np.testing.assert_array_equal(colored, grey)
+
+    @pytest.mark.parametrize("option", [("--steps", 3), ("--guidance", 3), ("--saturation", 0.5)])
+    def test_options_change_the_colors(self, colorize: Run, option: tuple[object, ...]) -> None:
+        scan("a.png")
+        assert colorize("a.png", "-o", "one").code == 0
+        assert colorize("a.png", "-o", "two", *option).code == 0
+        assert Path("one/a.png").read_bytes() != Path("two/a.png").read_bytes()
+
+    def test_weights_are_those_named(self, colorize: Run) -> None:
+        scan("a.png")
+        released = checkpoint.load_weights(checkpoint.RELEASED)
+        tensors = released.denoiser.network.state_dict()
+        tensors["out.bias"] = tensors["out.bias"] + 0.1
+        checkpoint.save_weights(Path("other.safetensors"), tensors, released.config, {})
+        assert colorize("a.png", "-o", "one").code == 0
+        assert colorize("a.png", "-o", "two", "--weights", checkpoint.RELEASED).code == 0
+        assert colorize("a.png", "-o", "three", "--weights", "other.safetensors").code == 0
+        one, two, three = (Path(d, "a.png").read_bytes() for d in ("one", "two", "three"))
+        assert one == two
+        assert one != three
+
+    def test_original_is_untouched_and_overwriting_replaces(self, colorize: Run) -> None:
+        original = scan("a.png").read_bytes()
+        Path("out").mkdir()
+        Path("out/a.png").write_text("mine")
+        result = colorize("a.png", "-o", "out")
+        assert result == (1, [], ["error: out/a.png: exists already; --overwrite replaces it"])
+        assert Path("out/a.png").read_text() == "mine"
+        assert colorize("a.png", "-o", "out", "--overwrite") == (0, ["out/a.png"], [])
+        assert pixels("out/a.png").shape == (43, 61, 3)
+        assert Path("a.png").read_bytes() == original
+
+    def test_line_per_file_whatever_its_name(self, colorize: Run) -> None:
+        names = ["two\nlines.png", "écran 写真.png", os.fsdecode(b"\xff.png")]
+        for name in names:
+            scan(f"s/{name}")
+        code, out, err = colorize("s", "-o", "out")
+        assert (code, err) == (0, [])
+        expected = ["out/two\\nlines.png", "out/écran 写真.png", "out/\\udcff.png"]
+        assert sorted(out) == sorted(expected)
+        assert files("out") == sorted(names)
+
+    def test_what_is_left_out_is_a_warning(self, colorize: Run) -> None:
+        Image.fromarray(pixels(PHOTOS[0])[:40, :30]).convert("CMYK").save("b.jpg")
+        code, out, err = colorize("b.jpg", "-o", "out")
+        assert (code, out) == (0, ["out/b.jpg"])
+        assert err == ["warning: b.jpg: its CMYK has no color profile: its tones are approximate"]
+
+
+class TestUsage:
+    def test_version(self, run: Run) -> None:
+        assert run("--version") == (0, [f"colorized {version('colorized')}"], [])
+
+    def test_no_arguments_show_the_help(self, run: Run) -> None:
+        code, out, err = run()
+        assert code == 2
+        assert "colorize" in "\n".join(out)
+        assert err == []
+
+    @pytest.mark.parametrize(
+        ("arguments", "named"),
+        [
+            (("paint",), "paint"),
+            (("colorize",), "inputs"),
+            (("colorize", "a.png"), "--out"),
+            (("colorize", "a.png", "-o", "out", "--step", 3), "--step"),
+            (("colorize", "a.png", "-o", "out", "--steps", 0), "--steps"),
+            (("colorize", "a.png", "-o", "out", "--steps", 1001), "--steps"),
+            (("colorize", "a.png", "-o", "out", "--steps", "many"), "--steps"),
+            (("colorize", "a.png", "-o", "out", "--seed", -1), "--seed"),
+            (("colorize", "a.png", "-o", "out", "--seed", 2**63), "--seed"),
+            (("colorize", "a.png", "-o", "out", "--saturation", -1), "--saturation"),
+            (("colorize", "a.png", "-o", "out", "--saturation", "nan"), "--saturation"),
+            (("colorize", "a.png", "-o", "out", "--guidance", "inf"), "--guidance"),
+            (("colorize", "a.png", "-o", "out", "--max-pixels", 0), "--max-pixels"),
+        ],
+    )
+    def test_wrong_usage_exits_with_2(
+        self, run: Run, arguments: tuple[object, ...], named: str
+    ) -> None:
+        scan("a.png")
+        code, out, err = run(*arguments)
+        assert (code, out) == (2, [])
+        assert len(err) == 1
+        assert err[0].startswith("error: ")
+        assert named in err[0]
+        assert files(".") == ["a.png"]
+
+    def test_limit_of_size_is_that_of_the_library(self) -> None:
+        default = inspect.signature(cli.colorize).parameters["max_pixels"].default
+        assert default == photo.MAX_PIXELS
+
+
+class TestFailures:
+    """One line each, exit code 1, and nothing left behind."""
+
+    def refused(self, result: Result, expected: str) -> None:
+        assert result.code == 1
+        assert result.out == []
+        assert len(result.err) == 1
+        assert result.err[0].startswith(f"error: {expected}")
+        assert not Path("out").is_dir()
+
+    def test_missing_input(self, colorize: Run) -> None:
+        scan("a.png")
+        self.refused(colorize("a.png", "b.png", "-o", "out"), "b.png: no such file or folder")
+
+    def test_name_too_long(self, colorize: Run) -> None:
+        name = "a" * 300 + ".png"
+        self.refused(colorize(name, "-o", "out"), f"{name}: File name too long")
+
+    def test_file_in_place_of_the_output_folder(self, colorize: Run) -> None:
+        scan("a.png")
+        Path("out").touch()
+        self.refused(colorize("a.png", "-o", "out"), "out: is not a folder")
+
+    @pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n", b"words"])
+    def test_no_picture(self, colorize: Run, content: bytes) -> None:
+        Path("a.png").write_bytes(content)
+        self.refused(colorize("a.png", "-o", "out"), "a.png: ")
+
+    def test_truncated_picture(self, colorize: Run) -> None:
+        path = scan("a.jpg")
+        path.write_bytes(path.read_bytes()[:-400])
+        self.refused(colorize(path, "-o", "out"), "a.jpg: cannot be read")
+
+    def test_too_large_names_the_flag(self, colorize: Run) -> None:
+        scan("a.png", size=(11, 10))
+        result = colorize("a.png", "-o", "out", "--max-pixels", 109)
+        self.refused(result, "a.png: 11 × 10 pixels are more than --max-pixels 109")
+        assert colorize("a.png", "-o", "out", "--max-pixels", 110).code == 0
+
+    @pytest.mark.parametrize("device", ["cuda:99", "tpu", "meta", ""])
+    def test_device_that_is_not_there(self, colorize: Run, device: str) -> None:
+        scan("a.png")
+        self.refused(colorize("a.png", "-o", "out", "--device", device), f"device {device!r}")
+
+    def test_no_gpu_is_no_reason_to_use_the_processor(
+        self, colorize: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+        scan("a.png")
+        self.refused(colorize("a.png", "-o", "out", "--device", "cuda"), "device 'cuda': this mach")
+
+    @pytest.mark.parametrize(
+        ("name", "reason"),
+        [
+            ("nowhere.safetensors", "no such weights file"),
+            ("folder", "no such weights file"),
+            ("pickle.safetensors", "not a safetensors file"),
+            ("empty.safetensors", "not a safetensors file"),
+            ("half.safetensors", "not a safetensors file"),
+            ("foreign.safetensors", "holds no weights of this program"),
+            ("lacking.safetensors", "tensor out.bias is missing"),
+        ],
+    )
+    def test_weights(self, colorize: Run, name: str, reason: str) -> None:
+        scan("a.png")
+        Path("folder").mkdir()
+        Path("empty.safetensors").touch()
+        Path("pickle.safetensors").write_bytes(pickle.dumps(_Trap()))
+        Path("half.safetensors").write_bytes(checkpoint.RELEASED.read_bytes()[:-1000])
+        safetensors.torch.save_file({"x": torch.zeros(1)}, "foreign.safetensors")
+        released = checkpoint.load_weights(checkpoint.RELEASED)
+        tensors = released.denoiser.network.state_dict()
+        del tensors["out.bias"]
+        checkpoint.save_weights(Path("lacking.safetensors"), tensors, released.config, {})
+        self.refused(colorize("a.png", "-o", "out", "--weights", name), f"{name}: {reason}")
+        assert not Path("sprung").exists()
+
+    def test_released_weights_that_are_not_installed(
+        self, colorize: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        scan("a.png")
+        monkeypatch.setattr(checkpoint, "RELEASED", Path("/nowhere/colorized.safetensors"))
+        result = colorize("a.png", "-o", "out")
+        self.refused(result, "the released weights are not at /nowhere/colorized.safetensors")
+        assert "--weights" in result.err[0]
+
+
+class TestMidway:
+    """Something happens to the second of three photographs."""
+
+    @pytest.fixture(autouse=True)
+    def scans(self, run: Run) -> None:
+        for i, name in enumerate("abc"):
+            scan(f"s/{name}.png", i)
+
+    def second(self, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, error: Any) -> None:
+        """Let the second call of a function fail."""
+        original, calls = getattr(owner, name), []
+
+        def function(*arguments: Any, **named: Any) -> Any:
+            calls.append(arguments)
+            if len(calls) == 2:
+                raise error
+            return original(*arguments, **named)
+
+        monkeypatch.setattr(owner, name, function)
+
+    @pytest.mark.parametrize(
+        ("owner", "name", "error", "line"),
+        [
+            (os, "fsync", OSError(errno.ENOSPC, "No space left on device"),
+             "out/b.png: cannot be written: No space left on device"),
+            (Colorizer, "colorize", MemoryError(), "s/b.png: too little memory on cpu to color it"),
+            (Colorizer, "colorize",
+             RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory\nframe #0"),
+             "s/b.png: too little memory on cpu to color it"),
+            (Colorizer, "colorize", RuntimeError("the device\nwas lost"),
+             "s/b.png: the device was lost"),
+        ],
+    )  # fmt: skip
+    def test_the_others_are_colored(
+        self, colorize: Run, monkeypatch: pytest.MonkeyPatch,
+        owner: Any, name: str, error: Exception, line: str,
+    ) -> None:  # fmt: skip
+        self.second(monkeypatch, owner, name, error)
+        assert colorize("s", "-o", "out") == (
+            1,
+            ["out/a.png", "out/c.png"],
+            [f"error: {line}", "error: 1 of 3 photographs could not be colored"],
+        )
+        assert files("out") == ["a.png", "c.png"]
+
+    @pytest.mark.parametrize(
+        ("owner", "name"), [(Colorizer, "colorize"), (os, "fsync"), (photo, "read_photo")]
+    )
+    def test_interrupt(
+        self, colorize: Run, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
+    ) -> None:
+        self.second(monkeypatch, owner, name, KeyboardInterrupt())
+        code, out, err = colorize("s", "-o", "out")
+        assert (code, out) == (130, ["out/a.png"])
+        assert err == ["error: interrupted; no file is half-written"]
+        assert files("out") == ["a.png"]
+
+
+class _Trap:
+    """Unpickled, it leaves a file."""
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, str]]:
+        return open, ("sprung", "w")
