@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import safetensors
 import safetensors.torch
@@ -75,7 +75,8 @@ def save_weights(
     # One key only: safetensors writes several in an order that changes from run to run.
     described = {"format": FORMAT, "config": asdict(config), "about": dict(about)}
     metadata = {METADATA_KEY: json.dumps(described, sort_keys=True)}
-    _atomic(path, safetensors.torch.save(half, metadata))
+    with _replacing(path) as file:
+        file.write(safetensors.torch.save(half, metadata))
 
 
 def load_weights(path: Path, device: torch.device | str = "cpu") -> Weights:
@@ -142,13 +143,8 @@ def load_tensors(network: torch.nn.Module, tensors: Mapping[str, Tensor], source
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     """Write a training state (tensors, numbers, strings, containers of them)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".partial")
-    with open(temporary, "wb") as file:
+    with _replacing(path) as file:
         torch.save(dict(state), file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -161,19 +157,27 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{path}: not a checkpoint or a damaged one ({reason})") from error
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror or error}") from error
+    except Exception as error:  # damaged data makes torch raise anything
+        raise CheckpointError(
+            f"{path}: not a checkpoint or a damaged one; delete it to start afresh"
+        ) from error
     if not isinstance(state, dict):
         raise CheckpointError(f"{path}: not a checkpoint")
     return state
 
 
-def _atomic(path: Path, data: bytes) -> None:
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file beside `path` that takes its place when all is written, or is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".partial")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -98,8 +98,9 @@ def colorize(
     failed = 0
     with Progress(
         console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
-        redirect_stdout=sys.stdout.isatty(),
+        # A stream that was closed is None.
+        disable=not (sys.stderr and sys.stderr.isatty()),
+        redirect_stdout=bool(sys.stdout and sys.stdout.isatty()),
     ) as progress:
         for job in progress.track(jobs, description="coloring"):
             try:
@@ -116,11 +117,12 @@ def colorize(
             except (photo.PhotoError, OSError) as error:
                 failed += 1
                 _complain("error", _line(error))
-            except (MemoryError, RuntimeError) as error:
+            except (MemoryError, RuntimeError, ValueError) as error:
                 failed += 1
+                why = _line(error)
                 # Where memory lacks, torch raises a RuntimeError that says so in many lines.
-                lacks = isinstance(error, MemoryError) or "allocate" in str(error)
-                why = f"too little memory on {device} to color it" if lacks else _line(error)
+                if isinstance(error, MemoryError) or "allocate" in why:
+                    why = f"too little memory on {device}; a smaller copy needs less"
                 _complain("error", f"{photo._printable(job.source)}: {why}")
             else:
                 for note in picture.notes:
@@ -161,8 +163,8 @@ def main() -> None:
 
 def _line(error: BaseException) -> str:
     text = str(error)
-    if isinstance(error, OSError) and error.filename is not None:
-        text = f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return " ".join(text.split()) or type(error).__name__
 
 

@@ -50,20 +50,22 @@ def open_shard(folder: Path, split: str) -> Shard:
     Raises
     ------
     ValueError
-        When an array is missing or the two do not belong together; names the file.
+        When an array is missing, damaged or empty, or the two do not belong together; names the
+        file.
     """
     arrays = []
     for name in (f"{split}_L.npy", f"{split}_ab.npy"):
         path = folder / name
         try:
-            arrays.append(np.load(path, mmap_mode="r", allow_pickle=False))
+            arrays.append(np.lib.format.open_memmap(path, mode="r"))
         except (OSError, ValueError) as error:
             raise ValueError(f"{path}: not a readable LAB shard ({error})") from error
     L, ab = arrays
-    if L.dtype != np.uint8 or ab.dtype != np.uint8 or ab.shape != (*L.shape, 2) or L.ndim != 3:
+    fits = L.ndim == 3 and L.shape[1] == L.shape[2] and ab.shape == (*L.shape, 2)
+    if not (L.dtype == ab.dtype == np.uint8 and fits and L.size):
         raise ValueError(
-            f"{folder}: {split} holds L {L.dtype} {L.shape} and ab {ab.dtype} {ab.shape}; "
-            "expected uint8 (N, S, S) and (N, S, S, 2)"
+            f"{folder / split}_*.npy: L {L.dtype} {L.shape}, ab {ab.dtype} {ab.shape}; "
+            "expected uint8 (N, S, S) and (N, S, S, 2), N ≥ 1"
         )
     return Shard(L, ab)
 

@@ -58,7 +58,7 @@ def fit(
     ----------
     log
         Gets `loss`, `gradient_norm`, `learning_rate` and `pictures_per_second`, averaged over the
-        steps since it was last called, and `val_loss`, `val_t…` where measured.
+        steps since it was last called or the run went on, and `val_loss`, `val_t…` where measured.
     on_step, on_validate
         Called after every step; after every validation, with `state.ema` up to date.
     should_stop
@@ -71,7 +71,7 @@ def fit(
     CheckpointError
         When the checkpoint is damaged or belongs to another network.
     FloatingPointError
-        When the loss is no longer finite; the last good checkpoint stays.
+        When the loss or its gradient is no longer finite; the last good checkpoint stays.
     """
     best = resume(state, folder)
     window: list[Step] = []
@@ -109,7 +109,7 @@ def resume(state: TrainState, folder: Path) -> float:
     try:
         state.load_state_dict(checkpoint)
         return float(checkpoint["best"])
-    except (KeyError, RuntimeError, ValueError) as error:
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path}: belongs to another configuration ({reason})") from error
 

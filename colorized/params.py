@@ -5,8 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 
 class ParamsError(ValueError):
@@ -20,7 +28,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 class Section(BaseModel):
     # Strict: "32" is not 32, and True is not 1. An int is accepted where a float is meant.
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Data(Section):
@@ -38,18 +46,19 @@ class Preprocess(Section):
     test_share: Share
     seed: Seed
 
-    @model_validator(mode="after")
-    def _shares(self) -> Preprocess:
-        if self.val_share + self.test_share >= 1:
-            raise ValueError("val_share + test_share must leave something to train on")
-        return self
-
 
 class Model(Section):
     channels: Annotated[
         list[Annotated[int, Field(gt=0, multiple_of=8)]], Field(min_length=3, max_length=3)
     ]
-    time_channels: Annotated[int, Field(gt=0)]
+    time_channels: Count
+
+    @field_validator("channels")
+    @classmethod
+    def _channels(cls, channels: list[int]) -> list[int]:
+        if channels[-1] % 32:  # the heads of the attention at stride 16
+            raise ValueError("the last must be a multiple of 32")
+        return channels
 
 
 class Diffusion(Section):
@@ -71,18 +80,20 @@ class Train(Section):
     ema_decay: Annotated[float, Field(ge=0, lt=1)]
     condition_dropout: Annotated[float, Field(ge=0, lt=1)]
     noise_shift: Annotated[float, Field(gt=0)]
+    encoder_lr_scale: Annotated[float, Field(ge=0, le=1)]
     precision: Literal["auto", "float32", "bfloat16"]
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?|mps)$")]
     seed: Seed
     validate_every: Count
     checkpoint_every: Count
 
-    @model_validator(mode="after")
-    def _init(self) -> Train:
+    @field_validator("init")
+    @classmethod
+    def _init(cls, init: str) -> str:
         words = ("released", "scratch", "imagenet")
-        if self.init not in words and not self.init.endswith(".safetensors"):
-            raise ValueError(f"init must be one of {', '.join(words)} or a .safetensors file")
-        return self
+        if init not in words and not init.endswith(".safetensors"):
+            raise ValueError(f"must be one of {', '.join(words)} or a .safetensors file")
+        return init
 
 
 class Sample(Section):
@@ -112,6 +123,10 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> Params:
+        if self.preprocess.val_share + self.preprocess.test_share >= 1:
+            raise ValueError(
+                "preprocess.val_share + preprocess.test_share must leave something to train on"
+            )
         if self.train.crop_size > self.preprocess.image_size:
             raise ValueError("train.crop_size must not exceed preprocess.image_size")
         if self.sample.steps > self.diffusion.T:
@@ -125,14 +140,18 @@ def load_params(path: Path) -> Params:
     Raises
     ------
     ParamsError
-        One line naming the file and the key: not there, not YAML, unknown or missing key, wrong
-        type, impossible value.
+        One line naming the file and the key: not there, not YAML, unknown, missing or repeated
+        key, wrong type, impossible value.
     """
     try:
-        values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        # The reader DVC has, so that both see the same values: YAML 1.2, where 1e-4 is a number.
+        values: Any = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ParamsError(f"{path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ParamsError(f"{path}{line}: not valid YAML: {error.problem}") from error
+    except (YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise ParamsError(f"{path}: not valid YAML: {reason}") from error
     if not isinstance(values, dict):
@@ -151,6 +170,8 @@ def _describe(error: Any) -> str:
         message = "unknown key"
     elif error["type"] == "missing":
         message = "missing"
+    elif error["type"] == "model_type":
+        message = "must be a section with keys of its own"
     else:
         shown = "" if isinstance(error["input"], dict | BaseModel) else f", got {error['input']!r}"
         message = message[0].lower() + message[1:] + shown

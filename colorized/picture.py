@@ -26,8 +26,9 @@ def grid(rows: Sequence[Sequence[Picture]], headings: Sequence[str], gap: int = 
         RGB (height, width, 3).
     """
     height, width = rows[0][0].shape[:2]
-    font = ImageFont.load_default(size=max(11, width // 10))
-    top = round(font.size * 1.6)
+    letters = max(11, width // 10)
+    font = ImageFont.load_default(size=letters)
+    top = round(letters * 1.6)
     sheet = Image.new(
         "RGB",
         (len(headings) * (width + gap) + gap, top + len(rows) * (height + gap)),
@@ -56,12 +57,10 @@ def save_curves(
     ylabel: str,
 ) -> None:
     """Write a line plot of named (x, y) series."""
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(7, 4), dpi=120, layout="constrained")
+    figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
+    axes = figure.subplots()
     for name, (x, y) in curves.items():
         axes.plot(x, y, marker="o", markersize=3, label=name)
     axes.set_xlabel(xlabel)
@@ -70,6 +69,5 @@ def save_curves(
     axes.grid(alpha=0.3)
     axes.legend()
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Without the date and version a second run gives the same bytes.
+    # Without matplotlib's version in it.
     figure.savefig(path, metadata={"Software": None})
-    pyplot.close(figure)

@@ -22,7 +22,7 @@ def resize(plane: NDArray[np.float32], height: int, width: int) -> NDArray[np.fl
             continue
         kind = Image.Resampling.BOX if size < out.shape[axis] else Image.Resampling.BICUBIC
         target = (out.shape[1], size) if axis == 0 else (size, out.shape[0])
-        out = np.asarray(Image.fromarray(out, mode="F").resize(target, kind))
+        out = np.asarray(Image.fromarray(out).resize(target, kind))
     return out
 
 

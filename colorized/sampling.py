@@ -27,7 +27,7 @@ from colorized.schedule import Schedule
 Spacing = Literal["uniform", "log_snr", "karras"]
 Variance = Literal["beta_tilde", "beta"]
 
-SIGMA_MAX, SIGMA_MIN = 50.0, 0.1
+SIGMA_MAX, SIGMA_MIN = 80.0, 0.15
 """Noise levels σ = sqrt((1 - ᾱ_t) / ᾱ_t) worth a step, in deviations of the data.
 
 Above the one x_t says next to nothing of x_0. The other is less than one CIELAB unit of chroma.

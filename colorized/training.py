@@ -39,6 +39,7 @@ class TrainSettings:
     ema_decay: float
     condition_dropout: float
     noise_shift: float
+    encoder_lr_scale: float
     bfloat16: bool
     seed: int
 
@@ -62,7 +63,7 @@ class TrainState:
         self.denoiser.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = copy.deepcopy(denoiser).eval().requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
-            denoiser.parameters(),
+            _parameter_groups(denoiser, settings.encoder_lr_scale),
             lr=settings.learning_rate,
             betas=(0.9, 0.99),
             weight_decay=settings.weight_decay,
@@ -92,7 +93,7 @@ def train(state: TrainState, shard: Shard) -> Iterator[Step]:
     Raises
     ------
     FloatingPointError
-        When the loss is no longer finite; the weights are those before that step.
+        When the loss or its gradient is no longer finite; the weights are those before that step.
     """
     settings = state.settings
     device = next(state.denoiser.parameters()).device
@@ -108,19 +109,31 @@ def train(state: TrainState, shard: Shard) -> Iterator[Step]:
         generator = torch.Generator().manual_seed(step_seed(settings.seed, state.step, "noise"))
         rate = learning_rate(settings, state.step)
         for group in state.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["lr_scale"]
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.bfloat16):
             loss = _batch_loss(state.denoiser, next(crops), settings, generator, device)
-        value = float(loss.detach())
-        if not torch.isfinite(loss):
-            raise FloatingPointError(f"the loss became {value} at step {state.step + 1}")
         state.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(state.denoiser.parameters(), settings.clip_norm)
+        if not (torch.isfinite(loss) and torch.isfinite(norm)):
+            raise FloatingPointError(
+                f"step {state.step + 1}: the loss became {loss.item()}, its gradient {norm.item()}"
+            )
         state.optimizer.step()
         state.step += 1
         _update_average(state)
-        yield Step(state.step, value, float(norm), rate)
+        yield Step(state.step, loss.item(), norm.item(), rate)
+
+
+def _parameter_groups(denoiser: Denoiser, encoder_lr_scale: float) -> list[dict[str, Any]]:
+    """The encoder apart: folded, its weights have no normalization that absorbs large steps."""
+    encoder = list(denoiser.network.encoder.parameters())
+    known = {id(p) for p in encoder}
+    others = [p for p in denoiser.parameters() if id(p) not in known]
+    return [
+        {"params": others, "lr_scale": 1.0},
+        {"params": encoder, "lr_scale": encoder_lr_scale},
+    ]
 
 
 def learning_rate(settings: TrainSettings, step: int) -> float:
@@ -146,9 +159,9 @@ def chroma_8bit(batch: Batch) -> Tensor:
 
 @torch.no_grad()
 def validate(
-    denoiser: Denoiser, shard: Shard, seed: int, *, pictures: int = 64, bfloat16: bool = False
+    denoiser: Denoiser, shard: Shard, seed: int, pictures: int = 64
 ) -> dict[str, float]:
-    """Mean squared error of v at fixed noise levels, on fixed pictures with fixed noise.
+    """Mean squared error of v at fixed noise levels, on fixed pictures with fixed noise, float32.
 
     Returns
     -------
@@ -160,13 +173,12 @@ def validate(
     batch = shard.batch(rows)
     x_0 = chroma_target(batch, denoiser.ab_std).to(device)
     errors = {}
-    with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-        cond = denoiser.encode(batch.lightness.to(device))
-        for i, share in enumerate(VALIDATION_TIMES):
-            generator = torch.Generator().manual_seed(step_seed(seed, i, "validate"))
-            noise = torch.randn(x_0.shape, generator=generator).to(device)
-            t = torch.full((len(x_0),), round(share * denoiser.schedule.T), device=device)
-            errors[f"t{share}"] = float(simple_loss(denoiser, x_0, cond, t, noise).mean())
+    cond = denoiser.encode(batch.lightness.to(device))
+    for i, share in enumerate(VALIDATION_TIMES):
+        generator = torch.Generator().manual_seed(step_seed(seed, i, "validate"))
+        noise = torch.randn(x_0.shape, generator=generator).to(device)
+        t = torch.full((len(x_0),), max(1, round(share * denoiser.schedule.T)), device=device)
+        errors[f"t{share}"] = simple_loss(denoiser, x_0, cond, t, noise).mean().item()
     errors["mean"] = sum(errors.values()) / len(errors)
     return errors
 
@@ -192,6 +204,6 @@ def _batch_loss(
 def _update_average(state: TrainState) -> None:
     """Exponential moving average, faster at first so that the start is soon forgotten."""
     decay = min(state.settings.ema_decay, (1 + state.step) / (10 + state.step))
-    averaged = list(state.ema.parameters())
-    current = list(state.denoiser.parameters())
+    averaged: list[Tensor] = list(state.ema.parameters())
+    current: list[Tensor] = list(state.denoiser.parameters())
     torch._foreach_lerp_(averaged, current, 1 - decay)

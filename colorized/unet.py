@@ -69,7 +69,7 @@ class InvertedResidual(nn.Module):
 
 
 class LightnessEncoder(nn.Module):
-    """L* (B, 1, H, W) in 0 … 100 → features at strides 2, 4, 8 and 16 (16, 24, 40, 112 channels)."""
+    """L* (B, 1, H, W) in 0 … 100 → `channels` features at strides 2, 4, 8 and 16."""
 
     channels = (16, 24, 40, 112)
     # kernel, stride of the first block, expansion, channels, blocks: EfficientNet-Lite0, table 1.

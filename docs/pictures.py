@@ -26,7 +26,9 @@ def before_and_after(path: Path, colorizer: Colorizer) -> Image.Image:
     """The print in its own tone and the same photograph colorized, side by side."""
     lightness = photo.read_photo(path).lightness
     ab = colorizer.colorize(lightness, steps=STEPS, seed=SEED)
-    halves = [Image.fromarray(rgb) for rgb in (photo.read_rgb(path), color.recombine(lightness, ab))]
+    halves = [
+        Image.fromarray(rgb) for rgb in (photo.read_rgb(path), color.recombine(lightness, ab))
+    ]
     for half in halves:
         half.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     width, height = halves[0].size

@@ -33,8 +33,8 @@ FLAGS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
 ).split()
-SIZE = {"width": 1400, "height": 900}
-METRICS = ("loss", "val_loss", "fid", "kid", "colorfulness", "delta_e")
+SIZE = {"width": 1400, "height": 1060}
+METRICS = ("loss", "val_loss", "fid", "colorfulness", "delta_e", "diversity")
 CHARTS = f"^({'|'.join(METRICS)})$"
 STARTUP_SECONDS = 120
 TIMEOUT_MS = 60_000
@@ -60,13 +60,15 @@ def newest_runs(store: str) -> tuple[str, list[str]]:
 
 @contextmanager
 def serve(store: str) -> Iterator[str]:
-    """The address of an MLflow UI on loopback, for as long as it is needed."""
+    """The address of what `make ui` starts, for as long as it is needed."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    server = subprocess.Popen(command, start_new_session=True)
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": store, "PORT": str(port)}
+    environment |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+    server = subprocess.Popen(
+        [sys.executable, "-m", "pipelines.ui"], cwd=ROOT, env=environment, start_new_session=True
+    )
     address = f"http://127.0.0.1:{port}"
     try:
         deadline = time.monotonic() + STARTUP_SECONDS
@@ -119,7 +121,7 @@ def photograph(address: str, experiment: str, runs: list[str]) -> bytes:
         expect(shown).to_have_count(len(METRICS))
         for i in range(len(METRICS)):
             expect(shown.nth(i).locator(".main-svg").first).to_be_visible()
-        page.mouse.move(0, 0)
+        page.add_style_tag(content="[data-component-id='mlflow.assistant.fab'] {display: none}")
         page.wait_for_timeout(SETTLE_MS)
         shot = page.screenshot(animations="disabled")
         browser.close()

@@ -109,7 +109,8 @@ def settings_of(phase: Phase, device: torch.device) -> TrainSettings:
         clip_norm=1.0,
         ema_decay=0.999,
         condition_dropout=0.05,
-        noise_shift=3.0,
+        noise_shift=8.0,
+        encoder_lr_scale=0.1,
         bfloat16=use_bfloat16("auto", device),
         seed=1,
     )

@@ -166,6 +166,7 @@ def _settings(params: Params, device: torch.device) -> TrainSettings:
         ema_decay=t.ema_decay,
         condition_dropout=t.condition_dropout,
         noise_shift=t.noise_shift,
+        encoder_lr_scale=t.encoder_lr_scale,
         bfloat16=devices.use_bfloat16(t.precision, device),
         seed=t.seed,
     )

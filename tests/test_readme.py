@@ -1,0 +1,224 @@
+"""What README.md says: its commands run, its links lead somewhere, its numbers are those measured."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+TEXTS = [README, *sorted((ROOT / "docs").glob("*.md"))]
+
+# Every command of README, and the file that runs it.
+RUN_BY = {
+    "make repro": ".ci/run",
+    "make test": ".ci/run",
+    "make ui": "docs/screenshot.py",
+    ".venv/bin/colorized colorize photo.jpg scans/ -o out/": "tests/test_readme.py",
+    ".venv/bin/colorized colorize --help": "tests/test_readme.py",
+    ".venv/bin/colorized colorize photo.jpg -o out/second-try --seed 1 --steps 20 --saturation 1.2": (
+        "tests/test_readme.py"
+    ),
+    "source .venv/bin/activate": "tests/test_readme.py",
+    "dvc repro": "tests/test_pipeline.py",
+    "dvc dag": "tests/test_readme.py",
+    "dvc metrics show": "tests/test_readme.py",
+    "dvc metrics diff": "tests/test_readme.py",
+    "dvc params diff": "tests/test_readme.py",
+    "dvc exp run -S train.learning_rate=1e-4": "tests/test_pipeline.py",
+    "dvc exp show": "tests/test_pipeline.py",
+    "dvc plots diff": "tests/test_readme.py",
+}
+HERE = [command for command, file in RUN_BY.items() if file == "tests/test_readme.py"]
+# How a command looks in the file that runs it, where it does not look like itself.
+SPELLED = {"make ui": '"-m", "pipelines.ui"'}
+
+
+def commands() -> list[str]:
+    blocks = re.findall(r"^```sh\n(.*?)^```", README.read_text(encoding="utf-8"), re.M | re.S)
+    return [line for block in blocks for line in block.splitlines() if line.strip()]
+
+
+def shell(command: str, folder: Path, code: int = 0, **variables: str) -> str:
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "DVC_NO_ANALYTICS": "1",
+        "OMP_NUM_THREADS": "1",
+        **variables,
+    }
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=folder, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    output = done.stdout + done.stderr
+    assert done.returncode == code, output
+    return output
+
+
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def anchors(text: str) -> set[str]:
+    """The names GitHub gives to headings."""
+    headings = re.findall(r"^#+ (.*)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+def test_every_command_is_run_somewhere() -> None:
+    assert set(commands()) == set(RUN_BY)
+
+
+@pytest.mark.parametrize("command", [c for c in RUN_BY if c not in HERE])
+def test_the_file_that_is_named_runs_the_command(command: str) -> None:
+    text = (ROOT / RUN_BY[command]).read_text(encoding="utf-8")
+    as_list = ", ".join(f'"{word}"' for word in command.split()[1:])  # dvc(folder, "exp", "run", …)
+    spelled = SPELLED.get(command, command if command.startswith("make") else as_list)
+    assert spelled in text
+
+
+def test_make_ui_is_what_the_screenshot_starts() -> None:
+    assert "-m pipelines.ui" in shell("make --dry-run ui", ROOT)
+
+
+@pytest.mark.parametrize("command", HERE)
+def test_command_runs(command: str, tmp_path: Path) -> None:
+    if command.startswith("dvc"):
+        page = f" -o {tmp_path}" if command == "dvc plots diff" else ""
+        output = shell(command + page, ROOT)
+        assert "Traceback" not in output
+        if command == "dvc dag":
+            assert all(stage in output for stage in ("download", "train", "evaluate"))
+        return
+    # A folder that looks like the project's to who has photographs in it.
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    photograph = ROOT / "data" / "sample" / "archive" / "dust-bowl-home.jpg"
+    (tmp_path / "scans").mkdir()
+    with Image.open(photograph) as image:
+        small = image.convert("L").resize((96, 64))
+    small.save(tmp_path / "photo.jpg")
+    small.save(tmp_path / "scans" / "old.png")
+    shell(command, tmp_path)
+    if " -o " in command:
+        out = tmp_path / re.findall(r"-o (\S+)", command)[0]
+        names = ["old.png", "photo.jpg"] if "scans/" in command else ["photo.jpg"]
+        assert sorted(path.name for path in out.iterdir()) == names
+        for name in names:
+            with Image.open(out / name) as image:
+                assert image.size == (96, 64)
+                assert image.mode == "RGB"
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.M | re.S)
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
+    assert links
+    for link in links:
+        file, _, anchor = link.partition("#")
+        target = path.parent / file if file else path
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target.read_text(encoding="utf-8")), link
+
+
+def test_options_are_those_of_the_command() -> None:
+    usage = shell("colorized colorize --help", ROOT)
+    table = README.read_text(encoding="utf-8").partition("| option |")[2].partition("\n\n")[0]
+    documented = set(re.findall(r"`(--[a-z-]+)`", table))
+    assert documented == set(re.findall(r"(?<![\w-])--[a-z-]+", usage)) - {"--help"}
+
+
+def test_size_of_the_model_is_as_told() -> None:
+    from colorized import checkpoint
+
+    text = README.read_text(encoding="utf-8")
+    network = checkpoint.load_weights(checkpoint.RELEASED).denoiser.network
+    count = sum(p.numel() for p in network.parameters())
+    assert f"{count / 1e6:.1f} million parameters" in text
+    assert f"{checkpoint.RELEASED.stat().st_size / 1e6:.1f} MB" in text
+
+
+def test_metrics_in_readme_are_those_measured() -> None:
+    shell("python docs/readme.py --check", ROOT)
+
+
+def measured() -> dict[str, Any]:
+    names = (name for name, _, _ in script("readme").ROWS)
+    return {name: 1 for name in names} | {
+        "kid_std": 0.1, "vlb_standard_error": 0.1, "extractor_sha256": "0" * 64,
+    }  # fmt: skip
+
+
+def test_check_finds_a_changed_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    readme = script("readme")
+    monkeypatch.setattr(readme, "README", tmp_path / "README.md")
+    monkeypatch.setattr(readme, "METRICS", tmp_path / "metrics.json")
+    (tmp_path / "README.md").write_text(f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n")
+
+    def run(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["readme.py", *arguments])
+        return int(readme.main())
+
+    def write(**changes: Any) -> None:
+        (tmp_path / "metrics.json").write_text(json.dumps(measured() | changes))
+
+    write(fid=80.14)
+    assert run("--check") == 1
+    assert run() == 0
+    assert run("--check") == 0
+    text = (tmp_path / "README.md").read_text()
+    assert "| `fid` | 80.1 |" in text
+    assert text.startswith("before\n")
+    assert text.endswith("\nafter\n")
+    write(fid=80.26)
+    assert run("--check") == 1
+    (tmp_path / "metrics.json").write_text('{"n": 1}')
+    capsys.readouterr()
+    assert run() == 1
+    assert capsys.readouterr().err.endswith("metrics.json: lacks 'fid'\n")
+
+
+def test_screenshot_needs_two_runs(tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    output = shell(
+        f"python docs/screenshot.py --store {store} --out {tmp_path}/a.png", ROOT, code=1
+    )
+    assert output.splitlines()[-1].endswith("needs two finished training runs, found 0")
+    assert not (tmp_path / "a.png").exists()
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Debian's chromium")
+def test_screenshot_of_two_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from colorized.tracking import Run
+
+    store = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    for name in ("one", "two"):
+        with Run.start(tmp_path, name, {"train": {"seed": 0}}, {}) as run:
+            for step in (1, 2):
+                run.metrics(step, {"loss": 1 / step, "val_loss": 1 / step})
+            run.metrics(0, {"fid": 80, "colorfulness": 30, "delta_e": 9, "diversity": 5})
+    shell(f"python docs/screenshot.py --store {store} --out {tmp_path}/a.png", ROOT)
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.width == 1400
+        assert len(image.convert("RGB").getcolors(image.width * image.height) or []) > 50
+    assert (tmp_path / "a.png").stat().st_size < 400_000
