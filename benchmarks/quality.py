@@ -2,7 +2,7 @@
 
     python benchmarks/quality.py PICTURES [--weights FILE] [--n 250] [--steps 10]
 
-PICTURES holds the folders `scenes`, `objects` and `photos`; of each, up to N pictures are taken that
+PICTURES holds the folders `scenes`, `objects` and `photos`; up to N of each are taken, which
 `pipelines.release` holds back. They are brought to 96, 64 and 256 pixels, reduced to lightness and
 colored; FID, KID and the rest are against the same pictures' true colors, with the monochrome
 pictures as the peer that any colors must beat. Writes benchmarks/results/quality.json.

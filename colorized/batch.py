@@ -15,7 +15,7 @@ class BatchError(ValueError):
     """One line that names the file or folder in question."""
 
     def __init__(self, path: Path, problem: str) -> None:
-        super().__init__(f"{photo._printable(path)}: {problem}")
+        super().__init__(f"{photo.printable(path)}: {problem}")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def plan(inputs: Sequence[Path], out: Path, overwrite: bool) -> list[Job]:
             target = os.path.realpath(job.target)
             known = jobs.setdefault(target, job)
             if os.path.realpath(known.source) != os.path.realpath(job.source):
-                first, second = (photo._printable(j.source) for j in (known, job))
+                first, second = (photo.printable(j.source) for j in (known, job))
                 raise BatchError(
                     job.target, f"would hold both {first} and {second}; color them into two folders"
                 )

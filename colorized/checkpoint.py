@@ -23,7 +23,7 @@ from torch import Tensor
 
 from colorized.diffusion import Denoiser
 from colorized.schedule import Schedule
-from colorized.unet import ChromaUNet
+from colorized.unet import STRIDE, ChromaUNet
 
 FORMAT = 1
 METADATA_KEY = "colorized"
@@ -48,6 +48,10 @@ class ModelConfig:
     T: int
     ab_std: tuple[float, float]
     work_size: int
+
+    def __post_init__(self) -> None:
+        if self.work_size <= 0 or self.work_size % STRIDE:
+            raise ValueError(f"work_size must be a multiple of {STRIDE}, got {self.work_size}")
 
     def build(self) -> Denoiser:
         """A denoiser of this shape with fresh weights."""

@@ -123,11 +123,11 @@ def colorize(
                 # Where memory lacks, torch raises a RuntimeError that says so in many lines.
                 if isinstance(error, MemoryError) or "allocate" in why:
                     why = f"too little memory on {device}; a smaller copy needs less"
-                _complain("error", f"{photo._printable(job.source)}: {why}")
+                _complain("error", f"{photo.printable(job.source)}: {why}")
             else:
                 for note in picture.notes:
-                    _complain("warning", f"{photo._printable(job.source)}: {note}")
-                print(photo._printable(job.target), flush=True)
+                    _complain("warning", f"{photo.printable(job.source)}: {note}")
+                print(photo.printable(job.target), flush=True)
     if failed:
         if len(jobs) > 1:
             _complain("error", f"{failed} of {len(jobs)} photographs could not be colored")

@@ -125,8 +125,6 @@ class Colorizer:
             steps,
             generator,
             sampler,
-            # What suits each: see `timesteps`.
-            spacing="log_snr" if sampler == "dpm_solver_pp_2m" else "uniform",
         )
         ab = color.unstandardize_ab(x_0, self.denoiser.ab_std, axis=1).permute(0, 2, 3, 1)
         return np.ascontiguousarray(ab.cpu().numpy())

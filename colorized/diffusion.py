@@ -86,9 +86,7 @@ def simple_loss(
     return error.float().square().flatten(1).mean(1)
 
 
-def stratified_times(
-    T: int, count: int, generator: torch.Generator, shift: float = 1.0
-) -> Tensor:
+def stratified_times(T: int, count: int, generator: torch.Generator, shift: float = 1.0) -> Tensor:
     """`count` steps t in 1 … T, one draw from each of `count` equal strata, shuffled.
 
     Parameters

@@ -178,7 +178,7 @@ def write_photo(photo: Photo, ab: NDArray[np.floating[Any]], path: str | Path) -
     path = Path(path)
     format = _output_format(path)
     if format is None:
-        raise PhotoError(f"{_printable(path)}: no format that holds color has this suffix")
+        raise PhotoError(f"{printable(path)}: no format that holds color has this suffix")
     image = Image.fromarray(color.recombine(photo.lightness, ab))
     if photo.alpha is not None and format in _WRITE_ALPHA:
         image.putalpha(Image.fromarray(photo.alpha))
@@ -213,7 +213,7 @@ def _output_format(path: str | Path) -> str | None:
     return format if format in _WRITE else None
 
 
-def _printable(path: str | Path) -> str:
+def printable(path: str | Path) -> str:
     """The path in one line, whatever its name holds."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(path))
 
@@ -236,14 +236,14 @@ def _save(image: Image.Image, path: Path, format: str, options: dict[str, Any]) 
         finally:
             temporary.unlink(missing_ok=True)
     except Exception as error:  # an encoder has more ways to refuse than OSError
-        raise PhotoError(f"{_printable(path)}: cannot be written: {_reason(error)}") from error
+        raise PhotoError(f"{printable(path)}: cannot be written: {_reason(error)}") from error
 
 
 def _decode(
     path: Path, max_pixels: int
 ) -> tuple[Image.Image, NDArray[np.uint8] | None, bytes, list[str]]:
     """The picture, decoded and upright, its alpha, the EXIF for its copy, and notes."""
-    name = _printable(path)
+    name = printable(path)
     notes: list[str] = []
     try:
         status = os.stat(path)
@@ -400,7 +400,7 @@ def _grey_levels(image: Image.Image, path: Path, notes: list[str]) -> NDArray[np
     white = next((end for end in ends if high <= end), None)
     if white is None or not low >= 0:
         raise PhotoError(
-            f"{_printable(path)}: its levels, {low:g} to {high:g}, are not those of a photograph"
+            f"{printable(path)}: its levels, {low:g} to {high:g}, are not those of a photograph"
         )
     notes.append(f"its 32-bit levels are read as 0 to {white}")
     return np.rint(values * (65535 / white)).astype(np.uint16)

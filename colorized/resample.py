@@ -15,7 +15,10 @@ from colorized import color
 
 
 def resize(plane: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """(H, W) → (height, width): area average along an axis that shrinks, bicubic where it grows."""
+    """(H, W) → (height, width), along each axis by itself.
+
+    Where it shrinks, the mean of the pixels whose centers lie in a new one; bicubic where it grows.
+    """
     out = np.asarray(plane, dtype=np.float32)
     for axis, size in ((0, height), (1, width)):
         if size == out.shape[axis]:

@@ -2,8 +2,8 @@
 
 A photograph belongs to one split, chosen by the hash of its bytes, so it keeps its split when
 others are added, and no crop of it can be in another. Its crops are resized in linear light (see
-`resample`), converted to OpenCV's 8-bit CIELAB and appended to the split's arrays; no more than a
-photograph at a time is held in memory.
+`resample`), converted to OpenCV's 8-bit CIELAB and appended to the split's arrays; what a
+photograph leaves in memory are its crops, until those before it are written.
 """
 
 from __future__ import annotations
@@ -11,14 +11,20 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import multiprocessing
 import os
+import shutil
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from types import TracebackType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +33,8 @@ from colorized import color, photo, resample
 
 SPLITS = ("train", "val", "test")
 MIN_SIDE = 32
+FEW = 16
+"""Fewer photographs than this are cut sooner than processes for them would have started."""
 MIN_CHROMA = 2.0
 """Mean C* under which a photograph counts as monochrome: toned prints reach 2, dull days 4."""
 
@@ -39,7 +47,7 @@ class SourceError(ValueError):
 
 @dataclass(frozen=True)
 class CropSettings:
-    """See the section `preprocess` of params.yaml; `crops` maps each split to crops a photograph."""
+    """See the section `preprocess` of params.yaml; `crops`: split → crops of a photograph."""
 
     image_size: int
     crops: dict[str, int]
@@ -66,7 +74,8 @@ class Cut:
 class Report:
     """What became of the photographs.
 
-    `rejects` maps a name to its reason, `arrays` a shard file to the sha256 of its rows;
+    `rejects` maps a name to its reason, `arrays` a shard file to the sha256 of its rows. No path
+    is absolute, so that equal photographs give an equal report in any folder;
     `ab_mean` and `ab_std` are those of the training split, CIELAB units.
     """
 
@@ -104,15 +113,17 @@ def list_sample(folder: Path) -> list[Path]:
     Raises
     ------
     SourceError
-        When the list or a photograph of it is not there.
+        When the list or a photograph of it is not there, or the list is empty.
     """
     listing = folder / "photos.csv"
     try:
         with open(listing, newline="", encoding="utf-8") as file:
             names = [row["file"] for row in csv.DictReader(file)]
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, UnicodeDecodeError) as error:
         raise SourceError(f"{listing}: not the list of the embedded photographs") from error
     paths = [folder / name for name in sorted(names) if name.startswith("photos")]
+    if not paths:
+        raise SourceError(f"{listing}: lists no photographs")
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise SourceError(f"{missing[0]}: listed in {listing.name} but not there")
@@ -192,55 +203,72 @@ def build_shards(
 ) -> Report:
     """Cut every photograph and write the shards, `index.csv` and `stats.json` to `out`.
 
-    Photographs are named in the index and the report by their path below `root`.
+    Photographs are named in the index and the report by their path below `root`. The folder
+    appears, in place of an older one, when all of it is written.
 
     Raises
     ------
     SourceError
         When a split would be left without a photograph.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        report = _write_shards(paths, partial, settings, root, progress)
+        shutil.rmtree(out, ignore_errors=True)
+        os.replace(partial, out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return report
+
+
+def _write_shards(
+    paths: Sequence[Path],
+    out: Path,
+    settings: CropSettings,
+    root: Path,
+    progress: Callable[[Iterable[Cut]], Iterable[Cut]],
+) -> Report:
     report = Report()
     photographs: Counter[str] = Counter()
-    seen: dict[str, Path] = {}
+    seen: dict[str, str] = {}
     chroma = ChromaStatistics()
     size = settings.image_size
-    writers = {
-        split: (
-            ShardWriter(out / f"{split}_L.npy", (size, size)),
-            ShardWriter(out / f"{split}_ab.npy", (size, size, 2)),
-        )
-        for split in SPLITS
-    }
-    with open(out / "index.csv", "w", newline="", encoding="utf-8") as file:
+    with ExitStack() as stack:
+        writers = {
+            split: (
+                stack.enter_context(ShardWriter(out / f"{split}_L.npy", (size, size))),
+                stack.enter_context(ShardWriter(out / f"{split}_ab.npy", (size, size, 2))),
+            )
+            for split in SPLITS
+        }
+        file = stack.enter_context(open(out / "index.csv", "w", newline="", encoding="utf-8"))
         index = csv.writer(file, lineterminator="\n")
         index.writerow(["split", "row", "file", "sha256", "y", "x", "side"])
         for done in progress(_cut_all(paths, settings)):
-            if done.digest in seen and not done.reject:
-                reason = f"the same picture as {_name(seen[done.digest], root)}"
-                report.rejects[_name(done.path, root)] = reason
+            name = _name(done.path, root)
+            if done.L is None or done.ab is None:
+                report.rejects[name] = done.reject
                 continue
-            if done.reject or done.L is None or done.ab is None:
-                report.rejects[_name(done.path, root)] = done.reject
+            if done.digest in seen:
+                report.rejects[name] = f"the same picture as {seen[done.digest]}"
                 continue
-            seen[done.digest] = done.path
+            seen[done.digest] = name
             photographs[done.split] += 1
             write_L, write_ab = writers[done.split]
             for i, box in enumerate(done.boxes):
-                row = [done.split, write_L.rows + i, _name(done.path, root), done.digest, *box]
-                index.writerow(row)
+                index.writerow([done.split, write_L.rows + i, name, done.digest, *box])
             write_L.append(done.L)
             write_ab.append(done.ab)
             if done.split == "train":
                 chroma.add(done.ab)
-    for pair in writers.values():
-        for writer in pair:
-            writer.close()
     for split in SPLITS:
         if not photographs[split]:
+            left_out = next((f", first {n}: {why}" for n, why in report.rejects.items()), "")
             raise SourceError(
                 f"no usable photograph for the {split} split among {len(paths)} files "
-                f"({len(report.rejects)} left out); add photographs"
+                f"({len(report.rejects)} left out{left_out}); add photographs"
             )
     report.photographs = {split: photographs[split] for split in SPLITS}
     report.crops = {split: writers[split][0].rows for split in SPLITS}
@@ -252,8 +280,18 @@ def build_shards(
 
 
 def read_stats(folder: Path) -> dict[str, Any]:
-    """`stats.json` of a folder of shards."""
-    stats: dict[str, Any] = json.loads((folder / "stats.json").read_text(encoding="utf-8"))
+    """`stats.json` of a folder of shards.
+
+    Raises
+    ------
+    SourceError
+        When it is not there or damaged.
+    """
+    path = folder / "stats.json"
+    try:
+        stats: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{path}: not the report of a folder of shards ({error})") from error
     return stats
 
 
@@ -285,15 +323,14 @@ class ShardWriter:
     """Appends rows to a .npy file whose length is not known before the end.
 
     NumPy leaves room in the header for the first axis to grow, so it can be written again in
-    place once the number of rows is known.
+    place once the number of rows is known: by `close`, or at the end of a `with` block.
     """
 
     def __init__(self, path: Path, row_shape: tuple[int, ...]) -> None:
         self.path = path
         self.row_shape = row_shape
         self.rows = 0
-        self.partial = path.with_name(path.name + ".partial")
-        self.file: BinaryIO = open(self.partial, "wb")  # noqa: SIM115
+        self._file = open(path, "wb")  # noqa: SIM115
         self._hash = hashlib.sha256()
         self._write_header()
 
@@ -303,23 +340,32 @@ class ShardWriter:
         return self._hash.hexdigest()
 
     def append(self, rows: NDArray[np.uint8]) -> None:
+        """Write rows (n, *row_shape)."""
         data = rows.tobytes()
         self._hash.update(data)
-        self.file.write(data)
+        self._file.write(data)
         self.rows += len(rows)
 
     def close(self) -> None:
-        """Finish the header and give the file its name."""
-        self.file.seek(0)
+        """Write the number of rows into the header."""
+        self._file.seek(0)
         self._write_header()
-        self.file.flush()
-        os.fsync(self.file.fileno())
-        self.file.close()
-        os.replace(self.partial, self.path)
+        self._file.close()
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
     def _write_header(self) -> None:
         header = {"descr": "|u1", "fortran_order": False, "shape": (self.rows, *self.row_shape)}
-        np.lib.format.write_array_header_1_0(self.file, header)
+        np.lib.format.write_array_header_1_0(self._file, header)
 
 
 def _name(path: Path, root: Path) -> str:
@@ -329,5 +375,18 @@ def _name(path: Path, root: Path) -> str:
 
 def _cut_all(paths: Sequence[Path], settings: CropSettings) -> Iterator[Cut]:
     """`cut` of each path, in order, on all processors."""
-    with ProcessPoolExecutor() as pool:
-        yield from pool.map(partial(cut, settings=settings), paths, chunksize=8)
+    if len(paths) < FEW:
+        yield from (cut(path, settings) for path in paths)
+        return
+    # Spawned, because a fork copies locks that a thread (of torch, of a progress bar) may hold.
+    context = multiprocessing.get_context("spawn")
+    try:
+        with ProcessPoolExecutor(mp_context=context, initializer=_leave_interrupts) as pool:
+            yield from pool.map(partial(cut, settings=settings), paths, chunksize=8)
+    except BrokenProcessPool as error:
+        raise SourceError("a process that cuts crops died, perhaps for want of memory") from error
+
+
+def _leave_interrupts() -> None:
+    """Ctrl-C reaches every process; it is for the first one alone to handle."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,15 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "colorized"
 
+# MLflow reads these when it is first imported, which every function here leaves for later.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("DO_NOT_TRACK", "true")
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+
+
+class TrackingError(ValueError):
+    """One line that says what MLflow refused."""
+
 
 def tracking_uri(root: Path) -> str:
     """Where runs are kept: `MLFLOW_TRACKING_URI`, else `mlflow.db` in `root`, an absolute path."""
@@ -25,10 +35,7 @@ def tracking_uri(root: Path) -> str:
 
 
 def connect(root: Path) -> MlflowClient:
-    """A client for `tracking_uri(root)`, with telemetry off."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("DO_NOT_TRACK", "true")
-    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    """A client for `tracking_uri(root)`."""
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri(root))
@@ -45,8 +52,22 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """MLflow's errors, of a server that is not there, of a deleted experiment, as ours."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        raise TrackingError(f"MLflow: {' '.join(str(error).split())}") from error
+
+
 class Run:
-    """One MLflow run; as a context manager it ends as FINISHED, or FAILED after an exception."""
+    """One MLflow run; as a context manager it ends as FINISHED, or FAILED after an exception.
+
+    Whatever MLflow refuses is a `TrackingError`.
+    """
 
     def __init__(self, client: MlflowClient, run_id: str) -> None:
         self.client = client
@@ -59,58 +80,65 @@ class Run:
         """Open a run in the experiment `colorized` and log `params`, flattened."""
         from mlflow.entities import Param
 
-        client = connect(root)
-        experiment = client.get_experiment_by_name(EXPERIMENT)
-        if experiment is not None:
-            experiment_id = experiment.experiment_id
-        elif "MLFLOW_TRACKING_URI" in os.environ:  # a server knows where its artifacts go
-            experiment_id = client.create_experiment(EXPERIMENT)
-        else:
-            artifacts = (root.resolve() / "mlartifacts").as_uri()
-            experiment_id = client.create_experiment(EXPERIMENT, artifact_location=artifacts)
-        run = client.create_run(experiment_id, run_name=name, tags=dict(tags))
-        run_id = run.info.run_id
-        client.log_batch(run_id, params=[Param(k, v) for k, v in flatten(params).items()])
+        with _one_line():
+            client = connect(root)
+            experiment = client.get_experiment_by_name(EXPERIMENT)
+            if experiment is not None:
+                experiment_id = experiment.experiment_id
+            elif os.environ.get("MLFLOW_TRACKING_URI"):  # a server knows where its artifacts go
+                experiment_id = client.create_experiment(EXPERIMENT)
+            else:
+                artifacts = (root.resolve() / "mlartifacts").as_uri()
+                experiment_id = client.create_experiment(EXPERIMENT, artifact_location=artifacts)
+            run = client.create_run(experiment_id, run_name=name, tags=dict(tags))
+            run_id = run.info.run_id
+            client.log_batch(run_id, params=[Param(k, v) for k, v in flatten(params).items()])
         return cls(client, run_id)
 
     @classmethod
     def reopen(cls, root: Path, run_id: str) -> Run | None:
-        """The run of this id, or None when this store does not know it."""
+        """The run of this id, or None when this store does not know it or it was deleted."""
         from mlflow.exceptions import MlflowException
 
-        client = connect(root)
-        try:
-            client.get_run(run_id)
-        except MlflowException:
-            return None
-        return cls(client, run_id)
+        with _one_line():
+            client = connect(root)
+            try:
+                run = client.get_run(run_id)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                return None
+        return cls(client, run_id) if run.info.lifecycle_stage == "active" else None
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Log the numbers of one step, in one request."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        self.client.log_batch(
-            self.run_id, metrics=[Metric(k, float(v), now, step) for k, v in values.items()]
-        )
+        numbers = [Metric(k, float(v), now, step) for k, v in values.items()]
+        with _one_line():
+            self.client.log_batch(self.run_id, metrics=numbers)
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Set tags."""
-        for key, value in values.items():
-            self.client.set_tag(self.run_id, key, value)
+        from mlflow.entities import RunTag
+
+        with _one_line():
+            self.client.log_batch(self.run_id, tags=[RunTag(k, v) for k, v in values.items()])
 
     def file(self, path: Path, folder: str = "") -> None:
-        """Keep a copy of a file, or of a folder's files, under `folder` of the artifacts."""
-        if path.is_dir():
-            self.client.log_artifacts(self.run_id, str(path), folder or None)
-        else:
+        """Keep a copy of a file under `folder` of the artifacts."""
+        with _one_line():
             self.client.log_artifact(self.run_id, str(path), folder or None)
 
     def finish(self, status: str = "FINISHED") -> None:
         """End the run: FINISHED, FAILED or KILLED."""
-        self.client.set_terminated(self.run_id, status)
+        with _one_line():
+            self.client.set_terminated(self.run_id, status)
 
     def __enter__(self) -> Run:
+        with _one_line():
+            self.client.update_run(self.run_id, "RUNNING")  # again, where it goes on after a stop
         return self
 
     def __exit__(

@@ -158,9 +158,7 @@ def chroma_8bit(batch: Batch) -> Tensor:
 
 
 @torch.no_grad()
-def validate(
-    denoiser: Denoiser, shard: Shard, seed: int, pictures: int = 64
-) -> dict[str, float]:
+def validate(denoiser: Denoiser, shard: Shard, seed: int, pictures: int = 64) -> dict[str, float]:
     """Mean squared error of v at fixed noise levels, on fixed pictures with fixed noise, float32.
 
     Returns

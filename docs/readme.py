@@ -47,7 +47,7 @@ ROWS = (
     (
         "delta_e",
         "{delta_e:.1f}",
-        "mean CIEDE2000 difference from the true color; about 1 is just visible; favors timidity too",
+        "mean CIEDE2000 difference from the true color; 1 is just visible; favors timidity too",
     ),
     (
         "lightness_error_max",

@@ -23,17 +23,22 @@ from urllib.parse import quote, urlsplit
 from urllib.request import urlopen
 
 from PIL import Image
-from playwright.sync_api import Route, expect, sync_playwright
+from playwright.sync_api import Route, ViewportSize, expect, sync_playwright
 
 from colorized import tracking
 
 ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM = "/usr/bin/chromium"
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
-SIZE = {"width": 1400, "height": 1060}
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+SIZE = ViewportSize(width=1400, height=1060)
 METRICS = ("loss", "val_loss", "fid", "colorfulness", "delta_e", "diversity")
 CHARTS = f"^({'|'.join(METRICS)})$"
 STARTUP_SECONDS = 120
@@ -121,7 +126,7 @@ def photograph(address: str, experiment: str, runs: list[str]) -> bytes:
         expect(shown).to_have_count(len(METRICS))
         for i in range(len(METRICS)):
             expect(shown.nth(i).locator(".main-svg").first).to_be_visible()
-        page.add_style_tag(content="[data-component-id='mlflow.assistant.fab'] {display: none}")
+        page.add_style_tag(content="button[data-assistant-ui] {display: none}")
         page.wait_for_timeout(SETTLE_MS)
         shot = page.screenshot(animations="disabled")
         browser.close()

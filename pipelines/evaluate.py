@@ -31,7 +31,7 @@ def main(params: Params) -> None:
     """Write and log the metrics of the crops that the sample stage colored."""
     colored, gray, true = (_load(name) for name in ("model", "monochrome", "true"))
     shard = open_shard(stage.LAB, "test")
-    values = {"n": len(true)} | _distances(params, colored, gray, true)
+    values: dict[str, Any] = {"n": len(true)} | _distances(params, colored, gray, true)
     values |= _per_picture(colored, true, shard)
     values["diversity"] = float(np.mean([metrics.diversity(d) for d in _load("draws")]))
     values |= _bound(params, shard)

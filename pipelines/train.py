@@ -42,11 +42,11 @@ def main(params: Params) -> None:
     """Train or fine-tune, resuming a stopped run of the same parameters, data and code."""
     device = devices.open_device(params.train.device)
     stats = sources.read_stats(stage.LAB)
-    config, about = _start(params, stats)
+    config, initial = _start(params, stats)
     digest = hashlib.sha256((stage.LAB / "stats.json").read_bytes()).hexdigest()
     values = params.model_dump(include={"model", "diffusion", "train"}) | {
         "data": digest,
-        "initial_weights": about.get("sha256", ""),
+        "initial_weights": initial,
     }
     modules = Path(colorized.__file__).parent
     name = fit.fingerprint(values, [modules / f"{module}.py" for module in CODE])
@@ -89,7 +89,7 @@ def main(params: Params) -> None:
         about = {
             "data_sha256": digest,
             "init": params.train.init,
-            "initial_weights_sha256": about.get("sha256", ""),
+            "initial_weights_sha256": initial,
             "train": params.train.model_dump(),
         }
         checkpoint.save_weights(stage.WEIGHTS, state.ema.network.state_dict(), config, about)
@@ -106,8 +106,8 @@ def main(params: Params) -> None:
     stage.RUN.write_text(json.dumps({"run_id": run.run_id, "fingerprint": name}) + "\n")
 
 
-def _start(params: Params, stats: Mapping[str, Any]) -> tuple[ModelConfig, dict[str, str]]:
-    """Configuration of the network to train, and the weights it starts from, if any."""
+def _start(params: Params, stats: Mapping[str, Any]) -> tuple[ModelConfig, str]:
+    """Configuration of the network to train, and the sha256 of the weights it starts from."""
     a, b = stats["ab_std"]
     config = ModelConfig(
         channels=(params.model.channels[0], params.model.channels[1], params.model.channels[2]),
@@ -119,7 +119,7 @@ def _start(params: Params, stats: Mapping[str, Any]) -> tuple[ModelConfig, dict[
     )
     path = _initial_path(params)
     if path is None:
-        return config, {}
+        return config, ""
     initial = checkpoint.load_weights(path).config
     for key in ("channels", "time_channels", "schedule", "T"):
         wanted, found = getattr(config, key), getattr(initial, key)
@@ -128,7 +128,7 @@ def _start(params: Params, stats: Mapping[str, Any]) -> tuple[ModelConfig, dict[
                 f"{path}: was trained with {key} {found}, params.yaml asks for {wanted}"
             )
     # The scale of chroma is part of what the weights know.
-    return initial, {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    return initial, hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _initial_path(params: Params) -> Path | None:
@@ -191,7 +191,9 @@ def _grid(weights: Weights, shard: Shard, params: Params) -> picture.Picture:
     rows = np.linspace(0, len(shard) - 1, count).astype(np.int64)
     batch = shard.batch(rows)
     L = batch.lightness[:, 0].numpy()
-    small = Colorizer(weights).draw(L, steps=params.sample.steps, seed=params.sample.seed)
+    small = Colorizer(weights).draw(
+        L, steps=params.sample.steps, seed=params.sample.seed, sampler=params.sample.sampler
+    )
     size = L.shape[-1]
     cells = []
     for i in range(count):

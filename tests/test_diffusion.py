@@ -47,7 +47,8 @@ class TestSchedule:
 
     def test_cosine_ends(self) -> None:
         s = Schedule("cosine", T=1000)
-        # cos²((0.5 + 0.008) / 1.008 · 90°) / cos²(0.008 / 1.008 · 90°) = cos²(45.357°) / cos²(0.714°)
+        # cos²((0.5 + 0.008) / 1.008 · 90°) / cos²(0.008 / 1.008 · 90°)
+        # = cos²(45.357°) / cos²(0.714°)
         assert s.alpha_bar[500].item() == pytest.approx(0.49384, abs=2e-5)
         assert s.beta[1].item() == pytest.approx(4.13e-5, rel=1e-3)
         assert s.beta[1000] == 0.999

@@ -1,4 +1,4 @@
-"""What README.md says: its commands run, its links lead somewhere, its numbers are those measured."""
+"""README.md: its commands run, its links lead somewhere, its numbers are those measured."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RUN_BY = {
     "make ui": "docs/screenshot.py",
     ".venv/bin/colorized colorize photo.jpg scans/ -o out/": "tests/test_readme.py",
     ".venv/bin/colorized colorize --help": "tests/test_readme.py",
-    ".venv/bin/colorized colorize photo.jpg -o out/second-try --seed 1 --steps 20 --saturation 1.2": (
+    ".venv/bin/colorized colorize photo.jpg -o out/second-try --seed 1 --steps 20": (
         "tests/test_readme.py"
     ),
     "source .venv/bin/activate": "tests/test_readme.py",
@@ -36,7 +36,7 @@ RUN_BY = {
     "dvc metrics show": "tests/test_readme.py",
     "dvc metrics diff": "tests/test_readme.py",
     "dvc params diff": "tests/test_readme.py",
-    "dvc exp run -S train.learning_rate=1e-4": "tests/test_pipeline.py",
+    "dvc exp run -S train.lr=1e-4": "tests/test_pipeline.py",
     "dvc exp show": "tests/test_pipeline.py",
     "dvc plots diff": "tests/test_readme.py",
 }
@@ -161,7 +161,7 @@ def test_metrics_in_readme_are_those_measured() -> None:
 
 def measured() -> dict[str, Any]:
     names = (name for name, _, _ in script("readme").ROWS)
-    return {name: 1 for name in names} | {
+    return dict.fromkeys(names, 1) | {
         "kid_std": 0.1, "vlb_standard_error": 0.1, "extractor_sha256": "0" * 64,
     }  # fmt: skip
 
