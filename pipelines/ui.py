@@ -13,5 +13,5 @@ PORT = os.environ.get("PORT", "5000")
 if __name__ == "__main__":
     uri = tracking_uri(stage.ROOT)
     print(f"http://127.0.0.1:{PORT} shows {uri}; Ctrl-C ends it", flush=True)
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
+    command = [sys.executable, "-m", "mlflow", "ui", "--workers", "1", "--backend-store-uri", uri]
     os.execv(sys.executable, [*command, "--host", "127.0.0.1", "--port", PORT])
