@@ -99,6 +99,7 @@ class Train(Section):
 class Sample(Section):
     sampler: Literal["dpm_solver_pp_2m", "ddim", "ddpm"]
     steps: Count
+    guidance: Annotated[float, Field(ge=0, le=10)]
     seed: Seed
     diversity_draws: Annotated[int, Field(ge=2)]
     diversity_pictures: Count

@@ -30,9 +30,9 @@ Variance = Literal["beta_tilde", "beta"]
 SIGMA_MAX, SIGMA_MIN = 150.0, 0.15
 """Noise levels σ = sqrt((1 - ᾱ_t) / ᾱ_t) worth a step, in deviations of the data.
 
-One pixel is drowned at a tenth of the first. But a patch of n × n pixels of one color shows it at an
-n times higher level: steps that begin lower leap over the choice of colors. The second is about two
-CIELAB units of chroma, which the last evaluation takes away.
+One pixel is drowned at a tenth of the first. But a patch of n × n pixels of one color shows it at
+an n times higher level: steps that begin lower leap over the choice of colors. The second is about
+two CIELAB units of chroma, which the last evaluation takes away.
 """
 
 

@@ -135,7 +135,11 @@ def _grid(params: Params) -> picture.Picture:
         lab = color.srgb_to_lab(resample.resize_rgb(rgb, GRID_SIZE, GRID_SIZE))
         L, ab = lab[..., 0], lab[..., 1:]
         drawn = colorizer.colorize(
-            L, steps=params.sample.steps, seed=params.sample.seed, sampler=params.sample.sampler
+            L,
+            steps=params.sample.steps,
+            seed=params.sample.seed,
+            sampler=params.sample.sampler,
+            guidance=params.sample.guidance,
         )
         cells.append([color.recombine(L, c) for c in (np.zeros_like(ab), drawn, ab)])
     return picture.grid(cells, ["monochrome", "colors by the model", "true colors"])

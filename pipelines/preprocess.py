@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterable, Iterator
 
 from rich.progress import track
@@ -30,7 +29,6 @@ def main(params: Params) -> None:
     def progress(cuts: Iterable[sources.Cut]) -> Iterator[sources.Cut]:
         yield from track(cuts, description="cutting crops", total=len(paths))
 
-    shutil.rmtree(stage.LAB, ignore_errors=True)
     report = sources.build_shards(paths, stage.LAB, settings, stage.ROOT, progress)
     for name, reason in report.rejects.items():
         print(f"left out: {name}: {reason}")

@@ -32,7 +32,13 @@ def main(params: Params) -> None:
     for i in track(range(len(shard)), description="coloring"):
         started = time.perf_counter()
         # A seed of its own for each crop: they are draws of a distribution, which FID compares.
-        ab = colorizer.colorize(lightness[i], steps=p.steps, seed=p.seed + i, sampler=p.sampler)
+        ab = colorizer.colorize(
+            lightness[i],
+            steps=p.steps,
+            seed=p.seed + i,
+            sampler=p.sampler,
+            guidance=p.guidance,
+        )
         colored.append(color.recombine(lightness[i], ab))
         seconds.append(time.perf_counter() - started)
 
@@ -41,7 +47,11 @@ def main(params: Params) -> None:
     draws: list[NDArray[np.float32]] = []
     for row in track(chosen, description="drawing again"):
         repeated = np.repeat(lightness[row][None], p.diversity_draws, axis=0)
-        draws.append(colorizer.draw(repeated, steps=p.steps, seed=p.seed, sampler=p.sampler))
+        draws.append(
+            colorizer.draw(
+                repeated, steps=p.steps, seed=p.seed, sampler=p.sampler, guidance=p.guidance
+            )
+        )
 
     shutil.rmtree(stage.SAMPLES, ignore_errors=True)
     stage.SAMPLES.mkdir(parents=True)
@@ -53,7 +63,8 @@ def main(params: Params) -> None:
     }
     for name, array in arrays.items():
         np.save(stage.SAMPLES / f"{name}.npy", array)
-    timing = {"nfe": p.steps, "seconds_per_image": round(statistics.median(seconds), 4)}
+    nfe = p.steps * (1 if p.guidance == 1 else 2)
+    timing = {"nfe": nfe, "seconds_per_image": round(statistics.median(seconds), 4)}
     (stage.SAMPLES / "timing.json").write_text(json.dumps(timing) + "\n", encoding="utf-8")
     print(f"{len(colored)} crops colored, {timing['seconds_per_image']} s each")
 
