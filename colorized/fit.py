@@ -27,7 +27,7 @@ class Log(Protocol):
     def __call__(self, step: int, values: Mapping[str, float], /) -> None: ...
 
 
-class Interrupted(Exception):
+class Interrupted(KeyboardInterrupt):
     """Training was asked to stop; the checkpoint of its last step is on disk."""
 
 
@@ -97,7 +97,9 @@ def fit(
         if number % checkpoint_every == 0 or number == last or stopping:
             save_checkpoint(folder / LAST, {**state.state_dict(), "best": best})
         if stopping and number < last:
-            raise Interrupted(f"stopped after step {number} of {last}")
+            raise Interrupted(
+                f"stopped after step {number} of {last}; the same command goes on from there"
+            )
 
 
 def resume(state: TrainState, folder: Path) -> float:

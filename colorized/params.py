@@ -108,7 +108,7 @@ class Sample(Section):
 class Evaluate(Section):
     kid_subsets: Count
     kid_subset_size: Annotated[int, Field(ge=2)]
-    vlb_pictures: Count
+    vlb_pictures: Annotated[int, Field(ge=2)]
     vlb_draws: Count
     grid_pictures: Count
 

@@ -64,8 +64,9 @@ def _one_line() -> Iterator[None]:
 
 
 class Run:
-    """One MLflow run; as a context manager it ends as FINISHED, or FAILED after an exception.
+    """One MLflow run.
 
+    As a context manager it ends as FINISHED, KILLED when a user stopped it, or FAILED.
     Whatever MLflow refuses is a `TrackingError`.
     """
 
@@ -147,4 +148,5 @@ class Run:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.finish("FINISHED" if kind is None else "FAILED")
+        stopped = kind is not None and issubclass(kind, KeyboardInterrupt)
+        self.finish("FINISHED" if kind is None else "KILLED" if stopped else "FAILED")

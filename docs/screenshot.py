@@ -2,7 +2,7 @@
 
 python docs/screenshot.py [--store sqlite:///…/mlflow.db] [--out FILE]
 
-Needs Chromium at /usr/bin/chromium (Debian: `apt-get install chromium`); uses no network.
+Needs Chromium on the PATH (Debian: `apt-get install chromium`); uses no network.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -28,7 +29,7 @@ from playwright.sync_api import Route, ViewportSize, expect, sync_playwright
 from colorized import tracking
 
 ROOT = Path(__file__).resolve().parent.parent
-CHROMIUM = "/usr/bin/chromium"
+CHROMIUM = shutil.which("chromium")
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -103,6 +104,8 @@ def photograph(address: str, experiment: str, runs: list[str]) -> bytes:
         f"{address}/#/experiments/{experiment}/runs"
         f"?workflowType=machine_learning&compareRunsMode=CHART&searchFilter={query}"
     )
+    if CHROMIUM is None:
+        sys.exit("error: no chromium on the PATH")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(viewport=SIZE)

@@ -9,21 +9,18 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
 from colorized import color, devices, metrics, photo, picture, resample, tracking
 from colorized.checkpoint import load_weights
 from colorized.colorizer import Colorizer
 from colorized.dataset import Shard, open_shard
-from colorized.diffusion import vlb_bits_per_dim
+from colorized.diffusion import vlb_per_picture
 from colorized.params import Params
 from colorized.training import chroma_8bit
 from pipelines import stage
+from pipelines.report import show
 
-METRICS = stage.REPORTS / "metrics.json"
-GRID = stage.REPORTS / "grid.png"
 GRID_SIZE = 256
 
 
@@ -39,18 +36,10 @@ def main(params: Params) -> None:
     values["extractor_sha256"] = metrics.EXTRACTOR_SHA256
     values = {k: round(v, 6) if isinstance(v, float) else v for k, v in values.items()}
 
-    picture.save_png(GRID, _grid(params))
-    METRICS.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    picture.save_png(stage.GRID, _grid(params))
+    stage.METRICS.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     _log(values)
     show(values)
-
-
-def show(values: dict[str, Any]) -> None:
-    """Print the metrics as a table."""
-    table = Table("metric", "value")
-    for name, value in values.items():
-        table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
-    Console().print(table)
 
 
 def _load(name: str) -> NDArray[Any]:
@@ -116,16 +105,28 @@ def _bound(params: Params, shard: Shard) -> dict[str, float]:
     with torch.inference_mode():
         cond = denoiser.encode(batch.lightness.to(device))
         ab8 = chroma_8bit(batch).to(device)
-        mean, error = vlb_bits_per_dim(denoiser, ab8, cond, generator, e.vlb_draws)
-    return {"vlb_bits_per_dim": mean, "vlb_standard_error": error}
+        bits = vlb_per_picture(denoiser, ab8, cond, generator, e.vlb_draws).numpy()
+    # Crops of one photograph are alike: the standard error counts photographs.
+    files = np.array([row["file"] for row in _test_rows()])[rows]
+    means = np.array([bits[files == name].mean() for name in np.unique(files)])
+    if len(means) < 2:
+        raise ValueError("the bound's standard error needs at least 2 test photographs")
+    error = means.std(ddof=1) / np.sqrt(len(means))
+    return {"vlb_bits_per_dim": float(means.mean()), "vlb_standard_error": float(error)}
+
+
+def _test_rows() -> list[dict[str, str]]:
+    """The test crops' rows of the index, in the order of the arrays."""
+    with open(stage.LAB / "index.csv", newline="", encoding="utf-8") as file:
+        return [row for row in csv.DictReader(file) if row["split"] == "test"]
 
 
 def _grid(params: Params) -> picture.Picture:
     """The middle of as many test photographs as asked for, colored at 256 pixels."""
     colorizer = Colorizer(load_weights(stage.WEIGHTS, devices.open_device(params.train.device)))
-    with open(stage.LAB / "index.csv", newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
-    first = {row["file"]: row for row in reversed(rows)}  # the first crop of each is its middle
+    first = {
+        row["file"]: row for row in reversed(_test_rows())
+    }  # the first crop of each is its middle
     names = sorted(first)
     chosen = np.linspace(0, len(names) - 1, min(params.evaluate.grid_pictures, len(names)))
     cells = []
@@ -157,8 +158,8 @@ def _log(values: dict[str, Any]) -> None:
     numbers = {k: float(v) for k, v in values.items() if isinstance(v, (int, float))}
     run.metrics(0, numbers)
     run.tags({"extractor_sha256": values["extractor_sha256"]})
-    run.file(METRICS)
-    run.file(GRID)
+    run.file(stage.METRICS)
+    run.file(stage.GRID)
 
 
 if __name__ == "__main__":

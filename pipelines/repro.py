@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 
-from pipelines import evaluate, stage
+from colorized.params import ParamsError, load_params
+from pipelines import stage
+from pipelines.report import show
 
 
 def main() -> int:
@@ -14,11 +17,20 @@ def main() -> int:
     if not (stage.ROOT / ".dvc").is_dir():
         print("error: run this in the project's folder", file=sys.stderr)
         return 2
-    code = subprocess.run([sys.executable, "-m", "dvc", "repro"], check=False).returncode
+    try:
+        # Before DVC, which removes a stage's old results before it starts the stage.
+        load_params(stage.ROOT / "params.yaml")
+    except ParamsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    with subprocess.Popen([sys.executable, "-m", "dvc", "repro"]) as process:
+        # Ctrl-C reaches the stage itself, which ends cleanly; here we wait for that.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        code = process.wait()
     if code != 0:
         return code
-    evaluate.show(json.loads(evaluate.METRICS.read_text(encoding="utf-8")))
-    print(f"picture grid:     {evaluate.GRID}")
+    show(json.loads(stage.METRICS.read_text(encoding="utf-8")))
+    print(f"picture grid:     {stage.GRID}")
     print("runs and curves:  make ui")
     return 0
 

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from colorized.fit import Interrupted
 from colorized.params import Params, load_params
 
 ROOT = Path.cwd()
@@ -21,6 +20,11 @@ RUN = ROOT / "models" / "run.json"
 SAMPLES = ROOT / "data" / "samples"
 FEATURES = ROOT / "data" / "features"
 REPORTS = ROOT / "reports"
+METRICS = REPORTS / "metrics.json"
+GRID = REPORTS / "grid.png"
+
+
+OUT_OF_MEMORY = "out of memory: lower train.batch_size, then train.crop_size"
 
 
 def run(main: Callable[[Params], None]) -> None:
@@ -29,12 +33,19 @@ def run(main: Callable[[Params], None]) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         main(load_params(ROOT / "params.yaml"))
-    except Interrupted as stop:
-        sys.exit(_fail(f"{stop}; run the same command again to go on", 130))
-    except KeyboardInterrupt:
-        sys.exit(_fail("stopped", 130))
+    except KeyboardInterrupt as stop:
+        sys.exit(_fail(str(stop) or "stopped", 130))
+    except MemoryError:
+        sys.exit(_fail(OUT_OF_MEMORY, 1))
+    except KeyError as error:
+        sys.exit(_fail(f"a file of an earlier stage lacks {error}; run `dvc repro -f`", 1))
     except (OSError, ValueError, FloatingPointError, ModuleNotFoundError) as error:
         sys.exit(_fail(" ".join(str(error).split()), 1))
+    except RuntimeError as error:
+        # Where memory lacks, torch raises a RuntimeError that says so in many lines.
+        if "allocate" not in str(error) and "out of memory" not in str(error):
+            raise
+        sys.exit(_fail(OUT_OF_MEMORY, 1))
 
 
 def _fail(message: str, code: int) -> int:

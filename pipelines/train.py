@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import hashlib
 import json
 import signal
 import subprocess
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +24,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from ruamel.yaml import YAML
 
 import colorized
 from colorized import checkpoint, color, devices, fit, picture, resample, sources
@@ -57,9 +60,14 @@ def main(params: Params) -> None:
     train_shard, val_shard = open_shard(stage.LAB, "train"), open_shard(stage.LAB, "val")
     history = _History(CURVES, folder / "history.jsonl")
     asked = _StopOnSignal()
-    tags = {"git_sha": _git_sha(), "data_sha256": digest, "fingerprint": name}
+    tags = {
+        "git_sha": _git_sha(),
+        "data_md5": _data_md5(),
+        "data_sha256": digest,
+        "fingerprint": name,
+    }
     run = _open_run(params, tags, folder)
-    with _Bar(params.train.steps) as bar, run:
+    with _Bar(params.train.steps, params.train.batch_size) as bar, run:
 
         def log(step: int, numbers: Mapping[str, float]) -> None:
             history.add(step, numbers)
@@ -115,7 +123,7 @@ def _start(params: Params, stats: Mapping[str, Any]) -> tuple[ModelConfig, str]:
         schedule=params.diffusion.schedule,
         T=params.diffusion.T,
         ab_std=(a, b),
-        work_size=params.preprocess.image_size,
+        work_size=params.train.crop_size,
     )
     path = _initial_path(params)
     if path is None:
@@ -127,7 +135,8 @@ def _start(params: Params, stats: Mapping[str, Any]) -> tuple[ModelConfig, str]:
             raise ValueError(
                 f"{path}: was trained with {key} {found}, params.yaml asks for {wanted}"
             )
-    # The scale of chroma is part of what the weights know.
+    # The scale of chroma is part of what the weights know; that of pictures is what they see now.
+    initial = dataclasses.replace(initial, work_size=params.train.crop_size)
     return initial, hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -210,6 +219,16 @@ def _git_sha() -> str:
     return done.stdout.strip() if done.returncode == 0 else "unknown"
 
 
+def _data_md5() -> str:
+    """DVC's hash of data/lab, as dvc.lock has it after the preprocess stage."""
+    lock = stage.ROOT / "dvc.lock"
+    if not lock.exists():
+        return "unknown"
+    stages = YAML(typ="safe").load(lock.read_text(encoding="utf-8"))["stages"]
+    outs = stages.get("preprocess", {}).get("outs", [])
+    return next((out["md5"] for out in outs if out["path"] == "data/lab"), "unknown")
+
+
 def _step_of(path: Path) -> int:
     return int(checkpoint.load_checkpoint(path)["step"])
 
@@ -225,7 +244,10 @@ class _History:
     def __post_init__(self) -> None:
         if self.kept.exists():
             for line in self.kept.read_text(encoding="utf-8").splitlines():
-                row = json.loads(line)
+                try:
+                    row = json.loads(line)
+                except json.JSONDecodeError:
+                    continue  # half of the last line of a run that was killed
                 self.rows[int(row["step"])] = row
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
@@ -268,16 +290,19 @@ class _StopOnSignal:
 class _Bar:
     """Progress of training: rate, loss, time left."""
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, steps: int, batch_size: int) -> None:
+        self.steps = steps
+        self.batch_size = batch_size
+        self.started: tuple[int, float] | None = None
         self.progress = Progress(
             TextColumn("training"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]:.3f}"),
+            TextColumn("{task.fields[rate]:.1f} pictures/s, loss {task.fields[loss]:.3f}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
-        self.task = self.progress.add_task("", total=steps, loss=float("nan"))
+        self.task = self.progress.add_task("", total=steps, loss=float("nan"), rate=0.0)
 
     def __enter__(self) -> _Bar:
         self.progress.start()
@@ -291,7 +316,16 @@ class _Bar:
         self.progress.console.print(text, highlight=False, soft_wrap=True)
 
     def update(self, step: Step) -> None:
-        self.progress.update(self.task, completed=step.number, loss=step.loss)
+        now = time.perf_counter()
+        if self.started is None:  # the first step of this process, of a resumed run not the first
+            self.started = step.number, now
+            self.progress.reset(
+                self.task, completed=step.number, loss=step.loss, total=self.steps, rate=0.0
+            )
+            return
+        first, began = self.started
+        rate = (step.number - first) * self.batch_size / (now - began)
+        self.progress.update(self.task, completed=step.number, loss=step.loss, rate=rate)
 
 
 if __name__ == "__main__":

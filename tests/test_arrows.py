@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = sorted((ROOT / "colorized").rglob("*.py"))
@@ -69,3 +70,22 @@ def test_importing_the_command_line_waits_for_nothing_heavy() -> None:
     modules = set(done.stdout.split())
     assert {"colorized.cli", "typer"} <= modules
     assert not modules & {"torch", "mlflow", "prefect", "dvc", "matplotlib", "numpy", "PIL"}
+
+
+def test_every_stage_names_the_modules_it_uses() -> None:
+    """Or a change of code would leave stale results: dvc.yaml against the imports."""
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    for name, stage in stages.items():
+        used: set[Path] = set()
+        todo = [ROOT / "pipelines" / f"{name}.py"]
+        while todo:
+            path = todo.pop()
+            if path in used:
+                continue
+            used.add(path)
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.ImportFrom) and node.module:
+                    names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+                    files = [ROOT / (n.replace(".", "/") + ".py") for n in names]
+                    todo += [file for file in files if file.exists()]
+        assert {str(path.relative_to(ROOT)) for path in used} <= set(stage["deps"]), name

@@ -69,12 +69,12 @@ def small_project(folder: Path) -> Path:
     values["evaluate"] |= {"vlb_pictures": 4, "vlb_draws": 2, "grid_pictures": 2, "kid_subsets": 2}
     save_params(folder, values)
     run(folder, "git", "init", "-q")
+    # Of the project's own, for `dvc exp run` commits too, and a bare machine has none.
+    run(folder, "git", "config", "user.name", "test")
+    run(folder, "git", "config", "user.email", "test@localhost")
     dvc(folder, "init", "-q")
     run(folder, "git", "add", "-A")
-    run(
-        folder, "git", "-c", "user.name=test", "-c", "user.email=test@localhost",
-        "commit", "-qm", "start",
-    )  # fmt: skip
+    run(folder, "git", "commit", "-qm", "start")
     return folder
 
 
