@@ -1,6 +1,6 @@
 """How believable the colors are on photographs the released weights were never trained on.
 
-    python benchmarks/quality.py PICTURES [--weights FILE] [--n 250] [--steps 10]
+    python benchmarks/quality.py PICTURES [--weights FILE] [--n 250] [--steps 10] [--guidance 1.5]
 
 PICTURES holds the folders `scenes`, `objects` and `photos`; up to N of each are taken, which
 `pipelines.release` holds back. They are brought to 96, 64 and 256 pixels, reduced to lightness and
@@ -55,6 +55,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=checkpoint.RELEASED)
     parser.add_argument("--n", type=int, default=250)
     parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--guidance", type=float, default=1.5)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
     options = parser.parse_args()
 
@@ -68,7 +69,10 @@ def main() -> None:
         mono = [color.recombine(lab[..., 0], gray) for lab in labs]
         ours = [
             color.recombine(
-                lab[..., 0], colorizer.colorize(lab[..., 0], steps=options.steps, seed=i)
+                lab[..., 0],
+                colorizer.colorize(
+                    lab[..., 0], steps=options.steps, seed=i, guidance=options.guidance
+                ),
             )
             for i, lab in enumerate(labs)
         ]

@@ -19,13 +19,13 @@ PICTURES = ROOT / "docs" / "pictures"
 SIDE = 480
 GAP = 6
 # What `colorized colorize` does when it is told nothing else.
-STEPS, SEED = 10, 0
+STEPS, SEED, GUIDANCE = 10, 0, 1.5
 
 
 def before_and_after(path: Path, colorizer: Colorizer) -> Image.Image:
     """The print in its own tone and the same photograph colorized, side by side."""
     lightness = photo.read_photo(path).lightness
-    ab = colorizer.colorize(lightness, steps=STEPS, seed=SEED)
+    ab = colorizer.colorize(lightness, steps=STEPS, seed=SEED, guidance=GUIDANCE)
     halves = [
         Image.fromarray(rgb) for rgb in (photo.read_rgb(path), color.recombine(lightness, ab))
     ]
