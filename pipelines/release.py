@@ -3,7 +3,7 @@
 PICTURES holds the folders `scenes`, `objects` and `photos` of color photographs. Shards go to
 WORK/lab, checkpoints to WORK/checkpoints, and the weights to WORK/colorized.safetensors. The
 embedded photographs are not trained on: they measure the result. Run it again to go on after a
-stop; a phase that is done is not done again.
+stop.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import argparse
 import dataclasses
 import json
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -40,21 +39,25 @@ AB_STD = (12.0, 18.0)
 """About the root mean square of a* and b* over the training crops, CIELAB units."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Phase:
-    """A part of the training; it starts from the state in which the one before it ended."""
-
-    name: str
-    steps: int
-    batch_size: int
-    crop_size: int
-    learning_rate: float
-    warmup_steps: int
-    cooldown_steps: int
-
-
-# 96-pixel crops of 70 to 100 % of a picture show things at the size they have at `WORK_SIZE`.
-PHASES = (Phase("96px", 10_000, 32, 96, 1e-3, 300, 3_000),)
+def settings(steps: int, device: torch.device) -> TrainSettings:
+    """96-pixel crops of 70 to 100 % of a picture show things at the size of `WORK_SIZE`."""
+    return TrainSettings(
+        steps=steps,
+        batch_size=32,
+        crop_size=96,
+        min_crop=0.7,
+        learning_rate=1e-3,
+        warmup_steps=300,
+        cooldown_steps=3_000,
+        weight_decay=0.01,
+        clip_norm=1.0,
+        ema_decay=0.998,
+        condition_dropout=0.05,
+        noise_shift=10.0,
+        encoder_lr_scale=0.2,
+        bfloat16=use_bfloat16("auto", device),
+        seed=1,
+    )
 
 
 def build_shards(pictures: Path, lab: Path) -> None:
@@ -78,45 +81,12 @@ def build_shards(pictures: Path, lab: Path) -> None:
             joined.flush()
 
 
-def train_phase(state: TrainState, lab: Path, folder: Path, log: fit.Log) -> None:
-    """Run or resume one phase; its last checkpoint is `folder/last.pt`."""
-    fit.fit(
-        state,
-        open_shard(lab, "train"),
-        open_shard(lab, "val"),
-        folder,
-        validate_every=500,
-        checkpoint_every=500,
-        log=log,
-    )
-
-
-def settings_of(phase: Phase, device: torch.device) -> TrainSettings:
-    """What all phases share, and what this one has of its own."""
-    return TrainSettings(
-        steps=phase.steps,
-        batch_size=phase.batch_size,
-        crop_size=phase.crop_size,
-        min_crop=0.7,
-        learning_rate=phase.learning_rate,
-        warmup_steps=phase.warmup_steps,
-        cooldown_steps=phase.cooldown_steps,
-        weight_decay=0.01,
-        clip_norm=1.0,
-        ema_decay=0.998,
-        condition_dropout=0.05,
-        noise_shift=10.0,
-        encoder_lr_scale=0.2,
-        bfloat16=use_bfloat16("auto", device),
-        seed=1,
-    )
-
-
 def main() -> None:
-    """Build the shards, train phase after phase, write the weights."""
+    """Build the shards, train, write the weights."""
     parser = argparse.ArgumentParser(description="Train the released weights.")
     parser.add_argument("pictures", type=Path, help="holds scenes/, objects/ and photos/")
     parser.add_argument("work", type=Path, help="for shards, checkpoints and the weights")
+    parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     device = open_device(options.device)
@@ -136,31 +106,26 @@ def main() -> None:
     torch.manual_seed(0)  # of fresh layers
     denoiser = config.build()
     load_imagenet_encoder(denoiser.network.encoder)
-    denoiser.to(device)
-    previous: Path | None = None
-    for phase in PHASES:
-        folder = options.work / "checkpoints" / phase.name
-        state = TrainState(denoiser, settings_of(phase, device))
-        if previous is not None and not (folder / fit.LAST).exists():
-            state.load_state_dict(checkpoint.load_checkpoint(previous / fit.LAST))
-            state.step = 0
-        started = time.perf_counter()
+    state = TrainState(denoiser.to(device), settings(options.steps, device))
+    values = dataclasses.asdict(state.settings)
 
-        def log(
-            step: int, values: Mapping[str, float], name: str = phase.name, start: float = started
-        ) -> None:
-            row = {"phase": name, "step": step, "seconds": round(time.perf_counter() - start)}
-            numbers = {key: round(value, 5) for key, value in values.items()}
-            line = json.dumps(row | numbers)
-            print(line, flush=True)
-            with open(options.work / "log.jsonl", "a", encoding="utf-8") as file:
-                file.write(line + "\n")
+    def log(step: int, numbers: Mapping[str, float]) -> None:
+        line = json.dumps({"step": step} | {k: round(v, 5) for k, v in numbers.items()})
+        print(line, flush=True)
+        with open(options.work / "log.jsonl", "a", encoding="utf-8") as file:
+            file.write(line + "\n")
 
-        train_phase(state, lab, folder, log)
-        denoiser, previous = state.denoiser, folder
-
-    about = {"phases": [dataclasses.asdict(phase) for phase in PHASES], "data": sorted(SETS)}
+    fit.fit(
+        state,
+        open_shard(lab, "train"),
+        open_shard(lab, "val"),
+        options.work / "checkpoints" / fit.fingerprint(values, []),
+        validate_every=500,
+        checkpoint_every=500,
+        log=log,
+    )
     path = options.work / "colorized.safetensors"
+    about = {"data": sorted(SETS), "train": values}
     checkpoint.save_weights(path, state.ema.network.state_dict(), config, about)
     print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
 
