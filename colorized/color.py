@@ -142,6 +142,11 @@ def _from_linear(v: Tensor) -> Tensor:
     return torch.where(v > 0.0031308, high, v * 12.92)
 
 
+def _linear_to_lab(r: Tensor, g: Tensor, b: Tensor) -> list[Tensor]:
+    fx, fy, fz = (_f(t) for t in _mix(_RGB_TO_XYZ, r, g, b))
+    return [116 * fy - 16, 500 * (fx - fy), 200 * (fy - fz)]
+
+
 def _lab_to_linear(L: Tensor, a: Tensor, b: Tensor) -> list[Tensor]:
     fy = (L + 16) / 116
     x, y, z = (_f_inverse(f) for f in (fy + a / 500, fy, fy - b / 200))
@@ -213,10 +218,43 @@ def srgb_to_lab(rgb: Tensor, axis: int = -1) -> Tensor:
     """CIELAB of sRGB in [0, 1]: L* in 0 … 100, a* and b* in about -108 … 98; same shape."""
 
     def lab(*rgb: Tensor) -> list[Tensor]:
-        fx, fy, fz = (_f(t) for t in _mix(_RGB_TO_XYZ, *(_to_linear(v) for v in rgb)))
-        return [116 * fy - 16, 500 * (fx - fy), 200 * (fy - fz)]
+        return _linear_to_lab(*(_to_linear(v) for v in rgb))
 
     return _by_pixel(lab, _check(_floating(rgb), axis), axis=axis)
+
+
+def linear_to_lab8(linear: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """OpenCV's 8-bit LAB of linear-light sRGB in [0, 1], float32; both (..., 3).
+
+    Written with NumPy, whose cube root takes a sixth of the time of torch's power.
+    """
+    knee, slope = np.float32((6 / 29) ** 3), np.float32(841 / 108)
+
+    def f(t: NDArray[np.float32]) -> NDArray[np.float32]:
+        # The straight part is tangent to the cube root at the knee.
+        root: NDArray[np.float32] = np.cbrt(np.maximum(t, knee))
+        root += slope * np.minimum(t - knee, np.float32(0))
+        return root
+
+    flat = linear.reshape(-1, 3)
+    out = np.empty(flat.shape, np.uint8)
+    for start in range(0, len(flat), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        r, g, b = np.ascontiguousarray(flat[part].T)
+        dr, db = r - g, b - g
+        fx, fy, fz = (
+            f(g + np.float32(row[0]) * dr + np.float32(row[2]) * db) for row in _RGB_TO_XYZ
+        )
+        lab = (fy * (116 * 2.55) - (16 * 2.55), (fx - fy) * 500 + 128, (fy - fz) * 200 + 128)
+        for i, channel in enumerate(lab):
+            out[part, i] = np.rint(channel).clip(0, 255)
+    return out.reshape(linear.shape)
+
+
+@_on_arrays
+def lab_to_linear(lab: Tensor, axis: int = -1) -> Tensor:
+    """Linear-light sRGB of CIELAB, unclipped: a color outside the gamut leaves [0, 1]."""
+    return _by_pixel(_lab_to_linear, _check(_floating(lab), axis), axis=axis)
 
 
 @_on_arrays

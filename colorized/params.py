@@ -32,8 +32,11 @@ class Section(BaseModel):
 
 
 class Data(Section):
-    source: Literal["sample", "folder"]
+    source: Literal["sample", "folder", "kaggle"]
     path: Annotated[str, Field(min_length=1)]
+    dataset: Annotated[str, Field(pattern=r"^[\w-]+/[\w-]+$")]
+    version: Literal["latest"] | Annotated[int, Field(ge=1)]
+    storage: Annotated[str, Field(pattern=r"^(local|s3://[^/]+/.*[^/])$")]
 
 
 class Preprocess(Section):
@@ -45,6 +48,8 @@ class Preprocess(Section):
     val_share: Share
     test_share: Share
     seed: Seed
+    min_chroma: Annotated[float, Field(ge=0)]
+    lookalike_bits: Annotated[int, Field(ge=0, le=32)]
 
 
 class Model(Section):
@@ -83,6 +88,7 @@ class Train(Section):
     encoder_lr_scale: Annotated[float, Field(ge=0, le=1)]
     precision: Literal["auto", "float32", "bfloat16"]
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?|mps)$")]
+    workers: Annotated[int, Field(ge=0)]
     seed: Seed
     validate_every: Count
     checkpoint_every: Count
@@ -97,6 +103,7 @@ class Train(Section):
 
 
 class Sample(Section):
+    pictures: Count
     sampler: Literal["dpm_solver_pp_2m", "ddim", "ddpm"]
     steps: Count
     guidance: Annotated[float, Field(ge=0, le=10)]

@@ -1,8 +1,8 @@
 """Scans in and out: a photograph's lightness, and all that its colored copy must carry over.
 
-Pillow decodes and encodes; LittleCMS, through Pillow's ImageCms, applies embedded profiles.
-Whatever a file holds (grey, sepia, a palette, CMYK, 16 bits) is reduced to L*; what is written is
-8-bit sRGB.
+Pillow decodes and encodes, libheif decodes HEIC for it; LittleCMS, through Pillow's ImageCms,
+applies embedded profiles. Whatever a file holds (gray, sepia, a palette, CMYK, 16 bits) is reduced
+to L*; what is written is 8-bit sRGB.
 
 Importing this module switches off Pillow's own limit on the size of a picture: `read_photo` has
 one that the user sets, and it too comes before decoding.
@@ -23,16 +23,18 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+import pillow_heif
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from colorized import color
 
 Image.MAX_IMAGE_PIXELS = None
+pillow_heif.register_heif_opener(thumbnails=False)
 
 MAX_PIXELS = 100_000_000
 
-_READ = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+_READ = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 # Formats that hold color, and how they are written: without loss, JPEG excepted, where full chroma
 # resolution keeps 99.9 % of pixels within 2.5 of their L*.
 _WRITE: dict[str, dict[str, Any]] = {

@@ -3,30 +3,60 @@
 Where pixels are merged, it is light that adds up, not its gamma-coded value: a chequered roof seen
 from afar keeps its luminance and the mixed hue of its tiles. Both training pictures and scans are
 brought to the model's scale this way, so that the model sees in use what it saw in training.
+
+Shrinking is exact: a new pixel is the mean over its area, of which an old pixel at the edge may
+cover a part. It is a sparse matrix for each axis, an old pixel being in at most two new ones.
 """
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy import sparse
 
 from colorized import color
 
 
 def resize(plane: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """(H, W) → (height, width), along each axis by itself.
+    """(H, W) or (H, W, C) → (height, width) or (height, width, C), along each axis by itself.
 
-    Where it shrinks, the mean of the pixels whose centers lie in a new one; bicubic where it grows.
+    Where it shrinks, the mean over the area of a new pixel; bicubic where it grows.
     """
     out = np.asarray(plane, dtype=np.float32)
-    for axis, size in ((0, height), (1, width)):
-        if size == out.shape[axis]:
-            continue
-        kind = Image.Resampling.BOX if size < out.shape[axis] else Image.Resampling.BICUBIC
-        target = (out.shape[1], size) if axis == 0 else (size, out.shape[0])
-        out = np.asarray(Image.fromarray(out).resize(target, kind))
-    return out
+    return _along_rows(_along_rows(out, height).swapaxes(0, 1), width).swapaxes(0, 1)
+
+
+def _along_rows(plane: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """Resize the first axis; the others stay."""
+    old, *others = plane.shape
+    if size == old:
+        return plane
+    flat = np.ascontiguousarray(plane).reshape(old, -1)
+    if size < old:
+        out = _area_matrix(old, size) @ flat
+    else:
+        out = np.asarray(Image.fromarray(flat).resize((flat.shape[1], size), _BICUBIC))
+    return out.reshape(size, *others)
+
+
+_BICUBIC = Image.Resampling.BICUBIC
+
+
+@functools.lru_cache(maxsize=64)
+def _area_matrix(old: int, new: int) -> sparse.csr_array:
+    """(new, old): the share of each old pixel in the area of each new one; rows sum to 1."""
+    edges = np.arange(new + 1) * (old / new)
+    first = np.floor(edges[:-1]).astype(int)
+    last = np.minimum(np.ceil(edges[1:]).astype(int), old)
+    starts = np.concatenate([[0], np.cumsum(last - first)])
+    row = np.repeat(np.arange(new), last - first)
+    column = np.arange(starts[-1]) - starts[row] + first[row]
+    covered = np.minimum(column + 1, edges[row + 1]) - np.maximum(column, edges[row])
+    weights = (covered * (new / old)).astype(np.float32)
+    return sparse.csr_array((weights, column, starts), shape=(new, old))
 
 
 def resize_lightness(
@@ -37,12 +67,22 @@ def resize_lightness(
     return color.luminance_to_lightness(luminance.clip(0, 1))
 
 
+def resize_linear(linear: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """Linear light (H, W, 3) → (height, width, 3), in 0 … 1."""
+    if linear.shape[:2] == (height, width):
+        return linear
+    return resize(linear, height, width).clip(0, 1)
+
+
 def resize_rgb(rgb: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float32]:
     """8-bit sRGB (H, W, 3) → sRGB in 0 … 1 (height, width, 3), averaging linear light."""
-    linear = _LINEAR[rgb]
-    planes = [resize(linear[..., c], height, width) for c in range(3)]
-    resized = np.stack(planes, axis=-1).clip(0, 1)
+    resized = resize_linear(linear_of_rgb8(rgb), height, width)
     return color.linear_to_srgb(resized).astype(np.float32)
+
+
+def linear_of_rgb8(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Linear light in 0 … 1 of 8-bit sRGB, any shape."""
+    return _LINEAR.take(rgb)
 
 
 _LINEAR = color.srgb_to_linear(np.arange(256, dtype=np.float32) / 255).astype(np.float32)

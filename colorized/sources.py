@@ -1,48 +1,44 @@
-"""Colour photographs on disk → LAB shards.
+"""Where color photographs come from, and how crops in 8-bit CIELAB are cut from them.
 
-A photograph belongs to one split, chosen by the hash of its bytes, so it keeps its split when
-others are added, and no crop of it can be in another. Its crops are resized in linear light (see
-`resample`), converted to OpenCV's 8-bit CIELAB and appended to the split's arrays; what a
-photograph leaves in memory are its crops, until those before it are written.
+A `Source` knows its pictures by number: `Photographs` are files, `LabArrays` the arrays of the
+Kaggle data set. Crops are resized in linear light (see `resample`); one that has its size already
+is taken as it is.
 """
 
 from __future__ import annotations
 
 import csv
 import hashlib
-import json
-import multiprocessing
-import os
-import shutil
-import signal
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from colorized import color, photo, resample
+from colorized import color, kaggle_set, photo, resample
 
 SPLITS = ("train", "val", "test")
 MIN_SIDE = 32
-FEW = 16
-"""Fewer photographs than this are cut sooner than processes for them would have started."""
-MIN_CHROMA = 2.0
-"""Mean C* under which a photograph counts as monochrome: toned prints reach 2, dull days 4."""
 
 _SALT = b"colorized split 1"
+
+Box = tuple[int, int, int]
+"""A square in a picture: top row, left column, side; pixels."""
 
 
 class SourceError(ValueError):
     """One line that says what is wrong with the photographs and where."""
+
+
+class Unusable(ValueError):
+    """Why a picture has no crops; `kind` is what such pictures are counted under."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
 
 
 @dataclass(frozen=True)
@@ -55,36 +51,133 @@ class CropSettings:
     val_share: float
     test_share: float
     seed: int
+    min_chroma: float
+    lookalike_bits: int
+
+
+class Source(Protocol):
+    """Color pictures by number. It is sent to other processes, so it holds no open file."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """What a user knows each picture by."""
+
+    @property
+    def digests(self) -> Sequence[str]:
+        """sha256 of each picture's content, hexadecimal."""
+
+    def cut(self, number: int, count: int, settings: CropSettings) -> Crops:
+        """Crops of one picture, the first of them the largest central square.
+
+        Raises
+        ------
+        Unusable
+            When it cannot be read, is too small, or is no longer what its digest says.
+        """
+
+    def rgb(self, name: str) -> NDArray[np.uint8]:
+        """The whole picture of that name: sRGB (H, W, 3)."""
 
 
 @dataclass(frozen=True)
-class Cut:
-    """One photograph's crops, or the reason why it has none."""
+class Crops:
+    """Squares of one picture in 8-bit CIELAB: L (n, S, S) and ab (n, S, S, 2), uint8."""
 
-    path: Path
-    digest: str = ""
-    split: str = ""
-    reject: str = ""
-    boxes: tuple[tuple[int, int, int], ...] = ()
-    L: NDArray[np.uint8] | None = None
-    ab: NDArray[np.uint8] | None = None
+    boxes: tuple[Box, ...]
+    L: NDArray[np.uint8]
+    ab: NDArray[np.uint8]
 
 
-@dataclass
-class Report:
-    """What became of the photographs.
+@dataclass(frozen=True)
+class Photographs:
+    """Picture files below `root`."""
 
-    `rejects` maps a name to its reason, `arrays` a shard file to the sha256 of its rows. No path
-    is absolute, so that equal photographs give an equal report in any folder;
-    `ab_mean` and `ab_std` are those of the training split, CIELAB units.
+    root: Path
+    names: tuple[str, ...]
+    digests: tuple[str, ...]
+
+    def cut(self, number: int, count: int, settings: CropSettings) -> Crops:
+        path = self.root / self.names[number]
+        try:
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            rgb = photo.read_rgb(path)
+        except OSError as error:
+            raise Unusable("broken", error.strerror or str(error)) from error
+        except photo.PhotoError as error:
+            raise Unusable("broken", str(error).removeprefix(f"{path}: ")) from error
+        if digest != self.digests[number]:
+            raise Unusable("changed", "changed since the download stage; run `dvc repro` again")
+        boxes = _boxes(rgb.shape, count, digest, settings)
+        size = settings.image_size
+        squares = (resample.linear_of_rgb8(rgb[y : y + n, x : x + n]) for y, x, n in boxes)
+        lab8 = np.stack(
+            [color.linear_to_lab8(resample.resize_linear(s, size, size)) for s in squares]
+        )
+        return Crops(boxes, lab8[..., 0], np.ascontiguousarray(lab8[..., 1:]))
+
+    def rgb(self, name: str) -> NDArray[np.uint8]:
+        return photo.read_rgb(self.root / name)
+
+
+class LabArrays:
+    """The verified arrays of the Kaggle data set in `folder`; a picture is a row of them.
+
+    Raises
+    ------
+    KaggleError
+        When the arrays are not there or do not belong together.
     """
 
-    photographs: dict[str, int] = field(default_factory=dict)
-    crops: dict[str, int] = field(default_factory=dict)
-    rejects: dict[str, str] = field(default_factory=dict)
-    ab_mean: tuple[float, float] = (0.0, 0.0)
-    ab_std: tuple[float, float] = (1.0, 1.0)
-    arrays: dict[str, str] = field(default_factory=dict)
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._open()
+        self.names = [f"picture-{row:05d}" for row in range(len(self._L))]
+        with ThreadPoolExecutor() as pool:  # hashing lets other threads run
+            self.digests = list(pool.map(self._digest, range(len(self._L)), chunksize=64))
+
+    def cut(self, number: int, count: int, settings: CropSettings) -> Crops:
+        L, ab = self._rows(number)
+        boxes = _boxes(L.shape, count, self.digests[number], settings)
+        size = settings.image_size
+        crops, linear = [], None
+        for y, x, side in boxes:
+            part = np.s_[y : y + side, x : x + side]
+            if side == size:
+                crops.append((L[part], ab[part]))
+                continue
+            if linear is None:
+                # Rounding to 8 bits may have put a color just outside the gamut.
+                lab = color.lab8_to_lab(np.dstack([L, ab]))
+                linear = color.lab_to_linear(lab).clip(0, 1)
+            lab8 = color.linear_to_lab8(resample.resize_linear(linear[part], size, size))
+            crops.append((lab8[..., 0], lab8[..., 1:]))
+        return Crops(boxes, np.stack([L for L, _ in crops]), np.stack([ab for _, ab in crops]))
+
+    def rgb(self, name: str) -> NDArray[np.uint8]:
+        L, ab = self._rows(int(name.removeprefix("picture-")))
+        lab = color.lab8_to_lab(np.dstack([L, ab]))
+        return color.recombine(lab[..., 0], lab[..., 1:])
+
+    def _open(self) -> None:
+        self._L, self._ab = kaggle_set.open_arrays(self.folder)
+        self._starts = np.cumsum([0] + [len(part) for part in self._ab])
+
+    def _rows(self, row: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        part = int(np.searchsorted(self._starts, row, side="right")) - 1
+        return self._L[row], self._ab[part][row - self._starts[part]]
+
+    def _digest(self, row: int) -> str:
+        L, ab = self._rows(row)
+        digest = hashlib.sha256(L.data)
+        digest.update(ab.data)
+        return digest.hexdigest()
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"folder": self.folder, "names": self.names, "digests": self.digests}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self._open()
 
 
 def list_photographs(folder: Path) -> list[Path]:
@@ -130,20 +223,31 @@ def list_sample(folder: Path) -> list[Path]:
     return paths
 
 
-def hash_files(paths: Sequence[Path], root: Path) -> list[dict[str, str | int]]:
+def hash_files(paths: Iterable[Path], root: Path) -> list[dict[str, str | int]]:
     """Name below `root`, size and sha256 of each file."""
-    entries: list[dict[str, str | int]] = []
-    for path in paths:
+
+    def entry(path: Path) -> dict[str, str | int]:
         data = path.read_bytes()
-        name = _name(path, root)
-        entries.append(
-            {"file": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        )
-    return entries
+        # A file elsewhere has its whole path for a name.
+        name = (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+        return {"file": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+    return [entry(path) for path in paths]
+
+
+def photographs(paths: Iterable[Path], root: Path) -> Photographs:
+    """These files as a source, named by their path below `root`."""
+    return listed_photographs(hash_files(paths, root), root)
+
+
+def listed_photographs(files: Sequence[Mapping[str, Any]], root: Path) -> Photographs:
+    """The files that `hash_files` listed, as a source."""
+    names, digests = (tuple(str(file[key]) for file in files) for key in ("file", "sha256"))
+    return Photographs(root, names, digests)
 
 
 def split_of(digest: str, val_share: float, test_share: float) -> str:
-    """`train`, `val` or `test`, by a salted hash of the photograph's sha256 alone."""
+    """`train`, `val` or `test`, by a salted hash of the picture's sha256 alone."""
     salted = hashlib.sha256(_SALT + bytes.fromhex(digest)).digest()
     u = int.from_bytes(salted[:8], "big") / 2**64
     if u < test_share:
@@ -151,35 +255,10 @@ def split_of(digest: str, val_share: float, test_share: float) -> str:
     return "val" if u < test_share + val_share else "train"
 
 
-def cut(path: Path, settings: CropSettings) -> Cut:
-    """Read one photograph and cut its crops; a photograph that cannot be used says why."""
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    try:
-        rgb = photo.read_rgb(path)
-    except photo.PhotoError as error:
-        return Cut(path, digest, reject=str(error).removeprefix(f"{path}: "))
-    height, width = rgb.shape[:2]
-    if min(height, width) < MIN_SIDE:
-        return Cut(path, digest, reject=f"{width}×{height}, a side is under {MIN_SIDE}")
-    split = split_of(digest, settings.val_share, settings.test_share)
-    rng = np.random.default_rng([settings.seed, int(digest[:15], 16)])
-    boxes = crop_boxes(height, width, settings.crops[split], settings.min_scale, rng)
-    size = settings.image_size
-    crops = [
-        resample.resize_rgb(rgb[y : y + side, x : x + side], size, size) for y, x, side in boxes
-    ]
-    lab = color.srgb_to_lab(np.stack(crops))
-    if float(np.hypot(lab[..., 1], lab[..., 2]).mean()) < MIN_CHROMA:
-        return Cut(path, digest, reject=f"monochrome (mean chroma under {MIN_CHROMA})")
-    lab8 = color.lab_to_lab8(lab)
-    L, ab = np.ascontiguousarray(lab8[..., 0]), np.ascontiguousarray(lab8[..., 1:])
-    return Cut(path, digest, split, "", tuple(boxes), L, ab)
-
-
 def crop_boxes(
     height: int, width: int, count: int, min_scale: float, rng: np.random.Generator
-) -> list[tuple[int, int, int]]:
-    """`count` squares (y, x, side); the first is the largest, in the middle, the others random.
+) -> list[Box]:
+    """`count` squares; the first is the largest, in the middle, the others random.
 
     A random square's side lies between `min_scale` and the whole of the shorter side, but is
     never under `MIN_SIDE`.
@@ -194,199 +273,11 @@ def crop_boxes(
     return boxes
 
 
-def build_shards(
-    paths: Sequence[Path],
-    out: Path,
-    settings: CropSettings,
-    root: Path,
-    progress: Callable[[Iterable[Cut]], Iterable[Cut]] = iter,
-) -> Report:
-    """Cut every photograph and write the shards, `index.csv` and `stats.json` to `out`.
-
-    Photographs are named in the index and the report by their path below `root`. The folder
-    appears, in place of an older one, when all of it is written.
-
-    Raises
-    ------
-    SourceError
-        When a split would be left without a photograph.
-    """
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        report = _write_shards(paths, partial, settings, root, progress)
-        shutil.rmtree(out, ignore_errors=True)
-        os.replace(partial, out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return report
-
-
-def _write_shards(
-    paths: Sequence[Path],
-    out: Path,
-    settings: CropSettings,
-    root: Path,
-    progress: Callable[[Iterable[Cut]], Iterable[Cut]],
-) -> Report:
-    report = Report()
-    photographs: Counter[str] = Counter()
-    seen: dict[str, str] = {}
-    chroma = ChromaStatistics()
-    size = settings.image_size
-    with ExitStack() as stack:
-        writers = {
-            split: (
-                stack.enter_context(ShardWriter(out / f"{split}_L.npy", (size, size))),
-                stack.enter_context(ShardWriter(out / f"{split}_ab.npy", (size, size, 2))),
-            )
-            for split in SPLITS
-        }
-        file = stack.enter_context(open(out / "index.csv", "w", newline="", encoding="utf-8"))
-        index = csv.writer(file, lineterminator="\n")
-        index.writerow(["split", "row", "file", "sha256", "y", "x", "side"])
-        for done in progress(_cut_all(paths, settings)):
-            name = _name(done.path, root)
-            if done.L is None or done.ab is None:
-                report.rejects[name] = done.reject
-                continue
-            if done.digest in seen:
-                report.rejects[name] = f"the same picture as {seen[done.digest]}"
-                continue
-            seen[done.digest] = name
-            photographs[done.split] += 1
-            write_L, write_ab = writers[done.split]
-            for i, box in enumerate(done.boxes):
-                index.writerow([done.split, write_L.rows + i, name, done.digest, *box])
-            write_L.append(done.L)
-            write_ab.append(done.ab)
-            if done.split == "train":
-                chroma.add(done.ab)
-    for split in SPLITS:
-        if not photographs[split]:
-            left_out = next((f", first {n}: {why}" for n, why in report.rejects.items()), "")
-            raise SourceError(
-                f"no usable photograph for the {split} split among {len(paths)} files "
-                f"({len(report.rejects)} left out{left_out}); add photographs"
-            )
-    report.photographs = {split: photographs[split] for split in SPLITS}
-    report.crops = {split: writers[split][0].rows for split in SPLITS}
-    report.ab_mean, report.ab_std = chroma.mean(), chroma.deviation()
-    report.arrays = {w.path.name: w.sha256 for pair in writers.values() for w in pair}
-    text = json.dumps(asdict(report), indent=2, ensure_ascii=False)
-    (out / "stats.json").write_text(text + "\n", encoding="utf-8")
-    return report
-
-
-def read_stats(folder: Path) -> dict[str, Any]:
-    """`stats.json` of a folder of shards.
-
-    Raises
-    ------
-    SourceError
-        When it is not there or damaged.
-    """
-    path = folder / "stats.json"
-    try:
-        stats: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SourceError(f"{path}: not the report of a folder of shards ({error})") from error
-    return stats
-
-
-class ChromaStatistics:
-    """Mean and root mean square of a* and b*, summed exactly over 8-bit values."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.sum = np.zeros(2, dtype=np.int64)
-        self.squares = np.zeros(2, dtype=np.int64)
-
-    def add(self, ab8: NDArray[np.uint8]) -> None:
-        values = ab8.reshape(-1, 2).astype(np.int64) - 128
-        self.count += len(values)
-        self.sum += values.sum(0)
-        self.squares += (values**2).sum(0)
-
-    def mean(self) -> tuple[float, float]:
-        a, b = self.sum / self.count
-        return float(a), float(b)
-
-    def deviation(self) -> tuple[float, float]:
-        """Deviation from neutral grey, not from the mean: x_0 = 0 stays grey."""
-        a, b = np.sqrt(self.squares / self.count)
-        return float(a), float(b)
-
-
-class ShardWriter:
-    """Appends rows to a .npy file whose length is not known before the end.
-
-    NumPy leaves room in the header for the first axis to grow, so it can be written again in
-    place once the number of rows is known: by `close`, or at the end of a `with` block.
-    """
-
-    def __init__(self, path: Path, row_shape: tuple[int, ...]) -> None:
-        self.path = path
-        self.row_shape = row_shape
-        self.rows = 0
-        self._file = open(path, "wb")  # noqa: SIM115
-        self._hash = hashlib.sha256()
-        self._write_header()
-
-    @property
-    def sha256(self) -> str:
-        """Of the rows written so far."""
-        return self._hash.hexdigest()
-
-    def append(self, rows: NDArray[np.uint8]) -> None:
-        """Write rows (n, *row_shape)."""
-        data = rows.tobytes()
-        self._hash.update(data)
-        self._file.write(data)
-        self.rows += len(rows)
-
-    def close(self) -> None:
-        """Write the number of rows into the header."""
-        self._file.seek(0)
-        self._write_header()
-        self._file.close()
-
-    def __enter__(self) -> ShardWriter:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def _write_header(self) -> None:
-        header = {"descr": "|u1", "fortran_order": False, "shape": (self.rows, *self.row_shape)}
-        np.lib.format.write_array_header_1_0(self._file, header)
-
-
-def _name(path: Path, root: Path) -> str:
-    """Path below `root` with forward slashes, or the whole path of a file elsewhere."""
-    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
-
-
-def _cut_all(paths: Sequence[Path], settings: CropSettings) -> Iterator[Cut]:
-    """`cut` of each path, in order, on all processors."""
-    if len(paths) < FEW:
-        yield from (cut(path, settings) for path in paths)
-        return
-    # Spawned, because a fork copies locks that a thread (of torch, of a progress bar) may hold.
-    context = multiprocessing.get_context("spawn")
-    try:
-        with ProcessPoolExecutor(mp_context=context, initializer=_leave_interrupts) as pool:
-            yield from pool.map(partial(cut, settings=settings), paths, chunksize=8)
-    except BrokenProcessPool as error:
-        raise SourceError("a process that cuts crops died, perhaps for want of memory") from error
-
-
-def _leave_interrupts() -> None:
-    """Ctrl-C reaches every process; it is for the first one alone to handle."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _boxes(
+    shape: tuple[int, ...], count: int, digest: str, settings: CropSettings
+) -> tuple[Box, ...]:
+    height, width = shape[:2]
+    if min(height, width) < MIN_SIDE:
+        raise Unusable("tiny", f"{width}×{height}, a side is under {MIN_SIDE}")
+    rng = np.random.default_rng([settings.seed, int(digest[:15], 16)])
+    return tuple(crop_boxes(height, width, count, settings.min_scale, rng))

@@ -6,6 +6,7 @@ A `Run` holds its id and nothing global, so a stage can write to the run of anot
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -126,6 +127,22 @@ class Run:
 
         with _one_line():
             self.client.log_batch(self.run_id, tags=[RunTag(k, v) for k, v in values.items()])
+
+    def dataset(self, name: str, digest: str, source: str, profile: Mapping[str, Any]) -> None:
+        """Note what the run was trained on: the `digest` its owner knows it by, and its counts."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        data = Dataset(
+            name, digest, "local", json.dumps({"uri": source}), None, json.dumps(profile)
+        )
+        inputs = [DatasetInput(data, [InputTag("mlflow.data.context", "training")])]
+        with _one_line():
+            self.client.log_inputs(self.run_id, datasets=inputs)
+
+    def folder(self, path: Path, name: str) -> None:
+        """Keep a copy of all files of a folder under `name` of the artifacts."""
+        with _one_line():
+            self.client.log_artifacts(self.run_id, str(path), name)
 
     def file(self, path: Path, folder: str = "") -> None:
         """Keep a copy of a file under `folder` of the artifacts."""

@@ -1,27 +1,41 @@
-"""Stage 1: which photographs there are, each with its sha256 → data/raw/manifest.json."""
+"""Stage 1: the pictures and their sha256 sums → data/raw/.
+
+Photographs stay where they are and are listed; the Kaggle data set is downloaded to
+data/downloads/, verified, and unpacked.
+"""
 
 from __future__ import annotations
 
 import json
 
-from colorized import sources
+from colorized import kaggle_set, sources
 from colorized.params import Params
 from pipelines import stage
 
 
 def main(params: Params) -> None:
-    """List and hash the photographs of `data.source`."""
-    folder = stage.ROOT / params.data.path
-    if params.data.source == "sample":
-        paths = sources.list_sample(folder)
-    else:
-        paths = sources.list_photographs(folder)
+    """Get the pictures of `data.source`."""
+    data = params.data
+    if data.source == "kaggle":
+        manifest = kaggle_set.fetch(
+            data.dataset,
+            None if data.version == "latest" else data.version,
+            by_hand=stage.BY_HAND,
+            downloads=stage.DOWNLOADS,
+            out=stage.RAW,
+        )
+        version = "" if manifest.version is None else f", version {manifest.version}"
+        print(f"{data.dataset}{version}: verified")
+        return
+    folder = stage.ROOT / data.path
+    sample = data.source == "sample"
+    paths = sources.list_sample(folder) if sample else sources.list_photographs(folder)
     files = sources.hash_files(paths, stage.ROOT)
-    stage.MANIFEST.parent.mkdir(parents=True, exist_ok=True)
-    manifest = {"source": params.data.source, "path": params.data.path, "files": files}
-    text = json.dumps(manifest, indent=2, ensure_ascii=False)
+    stage.RAW.mkdir(parents=True, exist_ok=True)
+    listed = {"source": data.source, "path": data.path, "files": files}
+    text = json.dumps(listed, indent=2, ensure_ascii=False)
     stage.MANIFEST.write_text(text + "\n", encoding="utf-8")
-    print(f"{len(files)} photographs in {params.data.path}")
+    print(f"{len(files)} photographs in {data.path}")
 
 
 if __name__ == "__main__":

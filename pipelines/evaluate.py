@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import json
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,14 +11,14 @@ import torch
 from numpy.typing import NDArray
 from rich.progress import Progress
 
-from colorized import color, devices, metrics, photo, picture, resample, tracking
-from colorized.checkpoint import load_weights
+from colorized import color, devices, index, metrics, picture, resample, tracking
+from colorized.checkpoint import Weights, load_weights
 from colorized.colorizer import Colorizer
 from colorized.dataset import Shard, open_shard
 from colorized.diffusion import vlb_per_picture
 from colorized.params import Params
 from colorized.training import chroma_8bit
-from pipelines import stage
+from pipelines import raw, stage
 from pipelines.report import show
 
 GRID_SIZE = 256
@@ -28,22 +28,24 @@ def main(params: Params) -> None:
     """Write and log the metrics of the crops that the sample stage colored."""
     colored, gray, true = (_load(name) for name in ("model", "monochrome", "true"))
     shard = open_shard(stage.LAB, "test")
+    rows = index.holdout(stage.LAB, "test", params.sample.pictures)
+    weights = load_weights(stage.WEIGHTS, devices.open_device(params.train.device))
     values: dict[str, Any] = {"n": len(true)} | _distances(params, colored, gray, true)
-    values |= _per_picture(colored, true, shard)
+    values |= _per_picture(colored, true, shard, rows)
     values["diversity"] = float(np.mean([metrics.diversity(d) for d in _load("draws")]))
-    values |= _bound(params, shard)
+    values |= _bound(params, weights, shard)
     values |= json.loads((stage.SAMPLES / "timing.json").read_text(encoding="utf-8"))
     values["extractor_sha256"] = metrics.EXTRACTOR_SHA256
     values = {k: round(v, 6) if isinstance(v, float) else v for k, v in values.items()}
 
-    picture.save_png(stage.GRID, _grid(params))
+    picture.save_png(stage.GRID, _grid(params, weights))
     stage.METRICS.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     _log(values)
     show(values)
 
 
 def _load(name: str) -> NDArray[Any]:
-    array: NDArray[Any] = np.load(stage.SAMPLES / f"{name}.npy", allow_pickle=False)
+    array: NDArray[Any] = np.load(stage.SAMPLES / f"{name}.npy", mmap_mode="r")
     return array
 
 
@@ -77,37 +79,47 @@ def _distances(
     }
 
 
-def _per_picture(colored: NDArray[Any], true: NDArray[Any], shard: Shard) -> dict[str, float]:
-    lightness = shard.batch(slice(None)).lightness[:, 0].numpy()
-    ours = float(np.mean([metrics.colorfulness(rgb) for rgb in colored]))
-    real = float(np.mean([metrics.colorfulness(rgb) for rgb in true]))
-    pairs = list(zip(colored, true, strict=True))
+def _per_picture(
+    colored: NDArray[Any], true: NDArray[Any], shard: Shard, rows: NDArray[np.int64]
+) -> dict[str, float]:
+    def mean(values: Iterable[float]) -> float:
+        return float(np.mean(list(values)))
+
+    def pairs() -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+        return zip(colored, true, strict=True)
+
+    def lightness(row: int) -> NDArray[np.float32]:
+        L: NDArray[np.float32] = shard.batch(np.array([row])).lightness[0, 0].numpy()
+        return L
+
+    ours, real = (mean(metrics.colorfulness(rgb) for rgb in all) for all in (colored, true))
     return {
         "colorfulness": ours,
         "colorfulness_real": real,
         "delta_colorfulness": abs(ours - real),
-        "psnr": float(np.mean([metrics.psnr(a, b) for a, b in pairs])),
-        "delta_e": float(np.mean([metrics.delta_e(a, b) for a, b in pairs])),
+        "psnr": mean(metrics.psnr(a, b) for a, b in pairs()),
+        "delta_e": mean(metrics.delta_e(a, b) for a, b in pairs()),
         "lightness_error_max": max(
-            metrics.lightness_error(rgb, L) for rgb, L in zip(colored, lightness, strict=True)
+            metrics.lightness_error(rgb, lightness(row))
+            for rgb, row in zip(colored, rows, strict=True)
         ),
     }
 
 
-def _bound(params: Params, shard: Shard) -> dict[str, float]:
+def _bound(params: Params, weights: Weights, shard: Shard) -> dict[str, float]:
     """The variational bound, on evenly spaced crops."""
     e = params.evaluate
-    device = devices.open_device(params.train.device)
-    denoiser = load_weights(stage.WEIGHTS, device).denoiser
+    denoiser = weights.denoiser
     rows = np.linspace(0, len(shard) - 1, min(e.vlb_pictures, len(shard))).astype(np.int64)
     batch = shard.batch(rows)
     generator = torch.Generator().manual_seed(0)
     with torch.inference_mode():
+        device = next(denoiser.parameters()).device
         cond = denoiser.encode(batch.lightness.to(device))
         ab8 = chroma_8bit(batch).to(device)
         bits = vlb_per_picture(denoiser, ab8, cond, generator, e.vlb_draws).numpy()
     # Crops of one photograph are alike: the standard error counts photographs.
-    files = np.array([row["file"] for row in _test_rows()])[rows]
+    files = np.array([line["file"] for line in index.read_index(stage.LAB, "test")])[rows]
     means = np.array([bits[files == name].mean() for name in np.unique(files)])
     if len(means) < 2:
         raise ValueError("the bound's standard error needs at least 2 test photographs")
@@ -115,24 +127,18 @@ def _bound(params: Params, shard: Shard) -> dict[str, float]:
     return {"vlb_bits_per_dim": float(means.mean()), "vlb_standard_error": float(error)}
 
 
-def _test_rows() -> list[dict[str, str]]:
-    """The test crops' rows of the index, in the order of the arrays."""
-    with open(stage.LAB / "index.csv", newline="", encoding="utf-8") as file:
-        return [row for row in csv.DictReader(file) if row["split"] == "test"]
-
-
-def _grid(params: Params) -> picture.Picture:
+def _grid(params: Params, weights: Weights) -> picture.Picture:
     """The middle of as many test photographs as asked for, colored at 256 pixels."""
-    colorizer = Colorizer(load_weights(stage.WEIGHTS, devices.open_device(params.train.device)))
-    first = {
-        row["file"]: row for row in reversed(_test_rows())
-    }  # the first crop of each is its middle
+    colorizer = Colorizer(weights)
+    source = raw.open_source()
+    # The first crop of each photograph is its middle.
+    first = {line["file"]: line for line in reversed(index.read_index(stage.LAB, "test"))}
     names = sorted(first)
     chosen = np.linspace(0, len(names) - 1, min(params.evaluate.grid_pictures, len(names)))
     cells = []
     for name in (names[round(i)] for i in chosen):
         y, x, side = (int(first[name][key]) for key in ("y", "x", "side"))
-        rgb = photo.read_rgb(stage.ROOT / name)[y : y + side, x : x + side]
+        rgb = source.rgb(name)[y : y + side, x : x + side]
         lab = color.srgb_to_lab(resample.resize_rgb(rgb, GRID_SIZE, GRID_SIZE))
         L, ab = lab[..., 0], lab[..., 1:]
         drawn = colorizer.colorize(

@@ -1,21 +1,20 @@
-"""Stage 2: photographs → crops in 8-bit CIELAB, split by photograph → data/lab/."""
+"""Stage 2: pictures → crops in 8-bit CIELAB, split by picture → data/lab/, reports/dataset/."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from rich.progress import track
 
-from colorized import sources
+from colorized import dataset_report, shards, sources
 from colorized.params import Params
-from pipelines import stage
+from pipelines import raw, stage
 
 
 def main(params: Params) -> None:
     """Cut, convert and split; say what was left out and why."""
-    manifest = json.loads(stage.MANIFEST.read_text(encoding="utf-8"))
-    paths = [stage.ROOT / entry["file"] for entry in manifest["files"]]
+    source = raw.open_source()
     p = params.preprocess
     settings = sources.CropSettings(
         image_size=p.image_size,
@@ -24,16 +23,21 @@ def main(params: Params) -> None:
         val_share=p.val_share,
         test_share=p.test_share,
         seed=p.seed,
+        min_chroma=p.min_chroma,
+        lookalike_bits=p.lookalike_bits,
     )
 
-    def progress(cuts: Iterable[sources.Cut]) -> Iterator[sources.Cut]:
-        yield from track(cuts, description="cutting crops", total=len(paths))
+    def progress(cuts: Iterable[Any]) -> Iterator[Any]:
+        yield from track(cuts, description="cutting crops", total=len(source.names))
 
-    report = sources.build_shards(paths, stage.LAB, settings, stage.ROOT, progress)
-    for name, reason in report.rejects.items():
-        print(f"left out: {name}: {reason}")
+    report = shards.build_shards(source, stage.LAB, settings, progress)
+    dataset_report.write(stage.DATASET, report, stage.LAB)
     for split in sources.SPLITS:
         print(f"{split}: {report.photographs[split]} photographs, {report.crops[split]} crops")
+    for kind, count in report.left_out.items():
+        print(f"left out: {count} {kind}")
+    if report.left_out:
+        print(f"each of them, with the reason: {stage.DATASET / 'README.md'}")
 
 
 if __name__ == "__main__":

@@ -18,18 +18,32 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from colorized import checkpoint, fit, sources
+from colorized import checkpoint, fit, shards, sources
 from colorized.checkpoint import ModelConfig
 from colorized.dataset import open_shard
 from colorized.devices import open_device, use_bfloat16
 from colorized.pretrained import load_imagenet_encoder
 from colorized.training import TrainSettings, TrainState
 
+
+def _crops(train: int, val_share: float, test_share: float) -> sources.CropSettings:
+    return sources.CropSettings(
+        image_size=128,
+        crops={"train": train, "val": 1, "test": 1},
+        min_scale=0.5,
+        val_share=val_share,
+        test_share=test_share,
+        seed=0,
+        min_chroma=2.0,
+        lookalike_bits=8,
+    )
+
+
 # Crops of each photograph and shares of the photographs held back, for each kind of picture.
 SETS = {
-    "photos": sources.CropSettings(128, {"train": 8, "val": 1, "test": 1}, 0.5, 0.03, 0.22, 0),
-    "scenes": sources.CropSettings(128, {"train": 1, "val": 1, "test": 1}, 0.5, 0.02, 0.06, 0),
-    "objects": sources.CropSettings(128, {"train": 1, "val": 1, "test": 1}, 0.5, 0.01, 0.002, 0),
+    "photos": _crops(8, 0.03, 0.22),
+    "scenes": _crops(1, 0.02, 0.06),
+    "objects": _crops(1, 0.01, 0.002),
 }
 
 # The objects come with a validation set of their own, by name.
@@ -68,7 +82,8 @@ def build_shards(pictures: Path, lab: Path) -> None:
             for path in sources.list_photographs(pictures / name)
             if not path.name.startswith(HELD_BACK_PREFIX)
         ]
-        report = sources.build_shards(paths, lab / name, settings, pictures)
+        source = sources.photographs(paths, pictures)
+        report = shards.build_shards(source, lab / name, settings)
         print(f"{name}: {report.photographs}, {len(report.rejects)} left out", flush=True)
     for split in ("train", "val"):
         for kind in ("L", "ab"):

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from colorized import color, devices
+from colorized import color, devices, index
 from colorized.checkpoint import load_weights
 from colorized.colorizer import Colorizer
-from colorized.dataset import open_shard
+from colorized.dataset import Shard, open_shard
 from colorized.params import Params
 from pipelines import stage
 
@@ -24,53 +24,48 @@ def main(params: Params) -> None:
     p = params.sample
     colorizer = Colorizer(load_weights(stage.WEIGHTS, devices.open_device(params.train.device)))
     shard = open_shard(stage.LAB, "test")
-    batch = shard.batch(slice(None))
-    lightness = batch.lightness[:, 0].numpy()
-    true_ab = batch.ab.permute(0, 2, 3, 1).numpy()
-
-    colored, seconds = [], []
-    for i in track(range(len(shard)), description="coloring"):
+    rows = index.holdout(stage.LAB, "test", p.pictures)
+    shutil.rmtree(stage.SAMPLES, ignore_errors=True)
+    stage.SAMPLES.mkdir(parents=True)
+    shape = (len(rows), *shard.L.shape[1:], 3)
+    colored, gray, true = (
+        np.lib.format.open_memmap(stage.SAMPLES / f"{name}.npy", "w+", np.uint8, shape)
+        for name in ("model", "monochrome", "true")
+    )
+    seconds = []
+    for i in track(range(len(rows)), description="coloring"):
+        L, true_ab = _picture(shard, rows[i])
         started = time.perf_counter()
         # A seed of its own for each crop: they are draws of a distribution, which FID compares.
         ab = colorizer.colorize(
-            lightness[i],
-            steps=p.steps,
-            seed=p.seed + i,
-            sampler=p.sampler,
-            guidance=p.guidance,
+            L, steps=p.steps, seed=p.seed + i, sampler=p.sampler, guidance=p.guidance
         )
-        colored.append(color.recombine(lightness[i], ab))
+        colored[i] = color.recombine(L, ab)
         seconds.append(time.perf_counter() - started)
+        gray[i] = color.recombine(L, np.zeros_like(true_ab))
+        true[i] = color.recombine(L, true_ab)
 
-    count = min(p.diversity_pictures, len(shard))
-    chosen = np.linspace(0, len(shard) - 1, count).astype(np.int64)
+    count = min(p.diversity_pictures, len(rows))
+    chosen = rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)]
     draws: list[NDArray[np.float32]] = []
     for row in track(chosen, description="drawing again"):
-        repeated = np.repeat(lightness[row][None], p.diversity_draws, axis=0)
+        repeated = np.repeat(_picture(shard, row)[0][None], p.diversity_draws, axis=0)
         draws.append(
             colorizer.draw(
                 repeated, steps=p.steps, seed=p.seed, sampler=p.sampler, guidance=p.guidance
             )
         )
-
-    shutil.rmtree(stage.SAMPLES, ignore_errors=True)
-    stage.SAMPLES.mkdir(parents=True)
-    arrays = {
-        "model": np.stack(colored),
-        "monochrome": _recombine_all(lightness, np.zeros_like(true_ab)),
-        "true": _recombine_all(lightness, true_ab),
-        "draws": np.stack(draws),
-    }
-    for name, array in arrays.items():
-        np.save(stage.SAMPLES / f"{name}.npy", array)
+    np.save(stage.SAMPLES / "draws.npy", np.stack(draws))
     nfe = p.steps * (1 if p.guidance == 1 else 2)
     timing = {"nfe": nfe, "seconds_per_image": round(statistics.median(seconds), 4)}
     (stage.SAMPLES / "timing.json").write_text(json.dumps(timing) + "\n", encoding="utf-8")
-    print(f"{len(colored)} crops colored, {timing['seconds_per_image']} s each")
+    print(f"{len(rows)} crops colored, {timing['seconds_per_image']} s each")
 
 
-def _recombine_all(L: NDArray[np.float32], ab: NDArray[np.float32]) -> NDArray[np.uint8]:
-    return np.stack([color.recombine(L[i], ab[i]) for i in range(len(L))])
+def _picture(shard: Shard, row: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """L* (S, S) and ab (S, S, 2) of one row."""
+    batch = shard.batch(np.array([row]))
+    return batch.lightness[0, 0].numpy(), batch.ab[0].permute(1, 2, 0).numpy()
 
 
 if __name__ == "__main__":

@@ -12,7 +12,10 @@ from colorized.params import Params, load_params
 ROOT = Path.cwd()
 """Stages run in the project's folder, as DVC runs them."""
 
-MANIFEST = ROOT / "data" / "raw" / "manifest.json"
+RAW = ROOT / "data" / "raw"
+MANIFEST = RAW / "manifest.json"
+DOWNLOADS = ROOT / "data" / "downloads"
+BY_HAND = ROOT / "data" / "kaggle"
 LAB = ROOT / "data" / "lab"
 CHECKPOINTS = ROOT / "models" / "checkpoints"
 WEIGHTS = ROOT / "models" / "colorized.safetensors"
@@ -22,7 +25,7 @@ FEATURES = ROOT / "data" / "features"
 REPORTS = ROOT / "reports"
 METRICS = REPORTS / "metrics.json"
 GRID = REPORTS / "grid.png"
-
+DATASET = REPORTS / "dataset"
 
 OUT_OF_MEMORY = "out of memory: lower train.batch_size, then train.crop_size"
 

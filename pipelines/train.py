@@ -27,10 +27,11 @@ from rich.progress import (
 from ruamel.yaml import YAML
 
 import colorized
-from colorized import checkpoint, color, devices, fit, picture, resample, sources
+from colorized import checkpoint, color, devices, fit, index, picture, resample
 from colorized.checkpoint import ModelConfig, Weights
 from colorized.colorizer import Colorizer
 from colorized.dataset import Shard, open_shard
+from colorized.diffusion import Denoiser
 from colorized.params import Params
 from colorized.tracking import Run
 from colorized.training import Step, TrainSettings, TrainState
@@ -44,9 +45,11 @@ GRID_PICTURES = 4
 def main(params: Params) -> None:
     """Train or fine-tune, resuming a stopped run of the same parameters, data and code."""
     device = devices.open_device(params.train.device)
-    stats = sources.read_stats(stage.LAB)
-    config, initial = _start(params, stats)
-    digest = hashlib.sha256((stage.LAB / "stats.json").read_bytes()).hexdigest()
+    stats = index.read_stats(stage.LAB)
+    config, denoiser, initial = _start(params, stats)
+    # The index holds the sha256 of every picture, and where each crop was cut from it.
+    described = b"".join((stage.LAB / name).read_bytes() for name in ("stats.json", "index.csv"))
+    digest = hashlib.sha256(described).hexdigest()
     values = params.model_dump(include={"model", "diffusion", "train"}) | {
         "data": digest,
         "initial_weights": initial,
@@ -55,8 +58,7 @@ def main(params: Params) -> None:
     name = fit.fingerprint(values, [modules / f"{module}.py" for module in CODE])
     folder = stage.CHECKPOINTS / name
 
-    torch.manual_seed(params.train.seed)  # of fresh layers
-    state = TrainState(_denoiser(params, config).to(device), _settings(params, device))
+    state = TrainState(denoiser.to(device), _settings(params, device))
     train_shard, val_shard = open_shard(stage.LAB, "train"), open_shard(stage.LAB, "val")
     history = _History(CURVES, folder / "history.jsonl")
     asked = _StopOnSignal()
@@ -67,6 +69,10 @@ def main(params: Params) -> None:
         "fingerprint": name,
     }
     run = _open_run(params, tags, folder)
+    profile = {key: stats[key] for key in ("photographs", "crops", "left_out", "image_size")}
+    run.dataset(params.data.source, tags["data_md5"], "data/lab", profile)
+    if stage.DATASET.is_dir():
+        run.folder(stage.DATASET, "dataset")
     with _Bar(params.train.steps, params.train.batch_size) as bar, run:
 
         def log(step: int, numbers: Mapping[str, float]) -> None:
@@ -114,8 +120,8 @@ def main(params: Params) -> None:
     stage.RUN.write_text(json.dumps({"run_id": run.run_id, "fingerprint": name}) + "\n")
 
 
-def _start(params: Params, stats: Mapping[str, Any]) -> tuple[ModelConfig, str]:
-    """Configuration of the network to train, and the sha256 of the weights it starts from."""
+def _start(params: Params, stats: Mapping[str, Any]) -> tuple[ModelConfig, Denoiser, str]:
+    """The denoiser to train, and the sha256 of the weights it starts from, if any."""
     a, b = stats["ab_std"]
     config = ModelConfig(
         channels=(params.model.channels[0], params.model.channels[1], params.model.channels[2]),
@@ -125,39 +131,26 @@ def _start(params: Params, stats: Mapping[str, Any]) -> tuple[ModelConfig, str]:
         ab_std=(a, b),
         work_size=params.train.crop_size,
     )
-    path = _initial_path(params)
-    if path is None:
-        return config, ""
-    initial = checkpoint.load_weights(path).config
+    torch.manual_seed(params.train.seed)  # of fresh layers
+    if params.train.init in ("scratch", "imagenet"):
+        denoiser = config.build()
+        if params.train.init == "imagenet":
+            from colorized.pretrained import load_imagenet_encoder
+
+            load_imagenet_encoder(denoiser.network.encoder)
+        return config, denoiser, ""
+    released = params.train.init == "released"
+    path = checkpoint.RELEASED if released else stage.ROOT / params.train.init
+    weights = checkpoint.load_weights(path)
     for key in ("channels", "time_channels", "schedule", "T"):
-        wanted, found = getattr(config, key), getattr(initial, key)
+        wanted, found = getattr(config, key), getattr(weights.config, key)
         if wanted != found:
             raise ValueError(
                 f"{path}: was trained with {key} {found}, params.yaml asks for {wanted}"
             )
     # The scale of chroma is part of what the weights know; that of pictures is what they see now.
-    initial = dataclasses.replace(initial, work_size=params.train.crop_size)
-    return initial, hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _initial_path(params: Params) -> Path | None:
-    if params.train.init in ("scratch", "imagenet"):
-        return None
-    if params.train.init == "released":
-        return checkpoint.RELEASED
-    return stage.ROOT / params.train.init
-
-
-def _denoiser(params: Params, config: ModelConfig) -> Any:
-    path = _initial_path(params)
-    if path is not None:
-        return checkpoint.load_weights(path).denoiser
-    denoiser = config.build()
-    if params.train.init == "imagenet":
-        from colorized.pretrained import load_imagenet_encoder
-
-        load_imagenet_encoder(denoiser.network.encoder)
-    return denoiser
+    config = dataclasses.replace(weights.config, work_size=params.train.crop_size)
+    return config, weights.denoiser, hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _settings(params: Params, device: torch.device) -> TrainSettings:
@@ -201,7 +194,11 @@ def _grid(weights: Weights, shard: Shard, params: Params) -> picture.Picture:
     batch = shard.batch(rows)
     L = batch.lightness[:, 0].numpy()
     small = Colorizer(weights).draw(
-        L, steps=params.sample.steps, seed=params.sample.seed, sampler=params.sample.sampler
+        L,
+        steps=params.sample.steps,
+        seed=params.sample.seed,
+        sampler=params.sample.sampler,
+        guidance=params.sample.guidance,
     )
     size = L.shape[-1]
     cells = []

@@ -47,6 +47,8 @@ def small_project(folder: Path) -> Path:
     for name in ("colorized", "pipelines"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "models").mkdir()
+    (folder / "data").mkdir()
+    shutil.copytree(ROOT / "data" / "kaggle", folder / "data" / "kaggle")
     shutil.copytree(ROOT / "models" / "released", folder / "models" / "released")
     for name in ("dvc.yaml", ".gitignore"):
         shutil.copy(ROOT / name, folder / name)
@@ -59,7 +61,7 @@ def small_project(folder: Path) -> Path:
     (photographs / "broken.jpg").write_bytes(b"not a picture either")
 
     values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    values["data"] = {"source": "folder", "path": "scans"}
+    values["data"] |= {"source": "folder", "path": "scans"}
     values["preprocess"] |= {"image_size": 64, "train_crops": 4, "val_crops": 2, "test_crops": 3}
     values["train"] |= {
         "steps": 4, "batch_size": 4, "crop_size": 64, "warmup_steps": 1, "cooldown_steps": 2,
@@ -112,6 +114,20 @@ def test_repro_names_the_photograph_it_left_out(project: Path) -> None:
     stats = json.loads((project / "data" / "lab" / "stats.json").read_text())
     assert list(stats["rejects"]) == ["scans/broken.jpg"]
     assert sum(stats["photographs"].values()) == len(PHOTOGRAPHS)
+    report = project / "reports" / "dataset"
+    assert "| scans/broken.jpg | no picture of a known format" in (report / "README.md").read_text()
+    assert {path.name for path in report.iterdir()} == {
+        "README.md", "chroma.png", "contact-sheet.png"
+    }  # fmt: skip
+
+
+def test_a_picture_added_means_a_new_run(project: Path, tmp_path: Path) -> None:
+    shutil.copytree(project, tmp_path / "more")
+    shutil.copy(ROOT / "data" / "sample" / "photos" / "burj.jpg", tmp_path / "more" / "scans")
+    dvc(tmp_path / "more", "repro", "preprocess")
+    stats = json.loads((tmp_path / "more" / "data" / "lab" / "stats.json").read_text())
+    assert sum(stats["photographs"].values()) == len(PHOTOGRAPHS) + 1
+    assert "train" in dvc(tmp_path / "more", "status")
 
 
 def test_repro_again_runs_nothing(project: Path) -> None:
@@ -130,7 +146,12 @@ def test_run_is_in_mlflow_with_its_metrics(project: Path) -> None:
     assert run.data.metrics["fid"] == pytest.approx(metrics(project)["fid"])
     assert {"git_sha", "data_sha256", "last_step", "best_step"} <= run.data.tags.keys()
     files = {f.path for f in opened.client.list_artifacts(run_id)}
-    assert {"weights", "checkpoints", "grids", "grid.png", "metrics.json"} <= files
+    assert {"weights", "checkpoints", "dataset", "grids", "grid.png", "metrics.json"} <= files
+    (used,) = (entry.dataset for entry in run.inputs.dataset_inputs)
+    lock = yaml.safe_load((project / "dvc.lock").read_text())
+    (lab,) = (out for out in lock["stages"]["preprocess"]["outs"] if out["path"] == "data/lab")
+    assert used.digest == lab["md5"]
+    assert json.loads(used.profile)["left_out"] == {"broken": 1}
 
 
 def test_second_clone_gives_the_same_bytes(project: Path) -> None:

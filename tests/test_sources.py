@@ -1,154 +1,37 @@
-"""Photographs → shards: splits, crops, what is left out, and that nothing is half-written."""
+"""Pictures of every source: which there are, their split, and the crops cut from them."""
 
-import csv
 import hashlib
-import json
+import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from conftest import PHOTOS
-from PIL import Image
+from PIL import ExifTags, Image
+from test_photo import wide_profile
 
-from colorized import photo, resample, sources
-from colorized.dataset import open_shard
-from colorized.sources import SPLITS, CropSettings, SourceError
+from colorized import color, photo, resample, sources
+from colorized.sources import CropSettings, Photographs, SourceError, Unusable
 
-# Their hashes put these in all three splits.
-NAMES = ("cat", "dogs", "dahlia", "moose", "goldfish", "macaw")
-SETTINGS = CropSettings(32, {"train": 3, "val": 2, "test": 2}, 0.5, 0.2, 0.3, 0)
-REJECTS = {
-    "broken.jpg": "no picture of a known format",
-    "copy.jpg": "the same picture as scans/",
-    "gray.png": "monochrome (mean chroma under 2.0)",
-    "tiny.png": "40×31, a side is under 32",
-    "truncated.jpg": "cannot be read",
-}
+SETTINGS = CropSettings(32, {"train": 3, "val": 2, "test": 2}, 0.5, 0.2, 0.3, 0, 2.0, 8)
 
 
-@pytest.fixture(scope="module")
-def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("root") / "scans"
-    folder.mkdir()
-    for name in NAMES:
-        shutil.copy(PHOTOS / f"{name}.jpg", folder)
-    shutil.copy(PHOTOS / "cat.jpg", folder / "copy.jpg")
-    (folder / "broken.jpg").write_bytes(b"no picture")
-    (folder / "truncated.jpg").write_bytes((PHOTOS / "burj.jpg").read_bytes()[:3000])
-    with Image.open(PHOTOS / "burj.jpg") as picture:
-        picture.convert("L").save(folder / "gray.png")
-        picture.resize((40, 31)).save(folder / "tiny.png")
-    (folder / "notes.txt").write_text("not a picture")
-    (folder / ".hidden.jpg").write_bytes(b"")
-    return folder
+def photographs(root: Path, *names: str) -> Photographs:
+    return sources.photographs([root / name for name in names], root)
 
 
-@pytest.fixture(scope="module")
-def built(scans: Path) -> tuple[Path, sources.Report]:
-    out = scans.parent / "lab"
-    paths = sources.list_photographs(scans)
-    return out, sources.build_shards(paths, out, SETTINGS, scans.parent)
-
-
-def index(folder: Path) -> list[dict[str, str]]:
-    with open(folder / "index.csv", newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-class TestShards:
-    def test_no_photograph_is_in_two_splits(self, built: tuple[Path, sources.Report]) -> None:
-        out, report = built
-        rows = index(out)
-        pairs = {(row["sha256"], row["split"]) for row in rows}
-        assert len(pairs) == len({sha256 for sha256, _ in pairs}) == len(NAMES)
-        assert all(count > 0 for count in report.photographs.values())
-        for split in SPLITS:
-            own = [row for row in rows if row["split"] == split]
-            assert [int(row["row"]) for row in own] == list(range(len(own)))
-            assert len(own) == report.crops[split] == len(open_shard(out, split))
-            assert len(own) == SETTINGS.crops[split] * report.photographs[split]
-
-    def test_rows_are_the_crops_the_index_tells(
-        self, built: tuple[Path, sources.Report], scans: Path
-    ) -> None:
-        out, _ = built
-        for row in index(out):
-            y, x, side = (int(row[key]) for key in ("y", "x", "side"))
-            rgb = photo.read_rgb(scans.parent / row["file"])
-            assert 0 <= y <= y + side <= rgb.shape[0]
-            assert 0 <= x <= x + side <= rgb.shape[1]
-            assert 0.5 * min(rgb.shape[:2]) - 1 <= side <= min(rgb.shape[:2])
-            crop = resample.resize_rgb(rgb[y : y + side, x : x + side], 32, 32)
-            lab = cv2.cvtColor(crop, cv2.COLOR_RGB2Lab)  # 0 … 100 and ±127
-            shard = open_shard(out, row["split"])
-            k = int(row["row"])
-            assert np.abs(shard.L[k] - (lab[..., 0] * 2.55).round()).max() <= 1
-            assert np.abs(shard.ab[k] - 128.0 - lab[..., 1:].round()).max() <= 1
-
-    def test_report_names_what_is_left_out_and_why(
-        self, built: tuple[Path, sources.Report], scans: Path
-    ) -> None:
-        out, report = built
-        assert set(report.rejects) == {f"scans/{name}" for name in REJECTS}
-        for name, reason in REJECTS.items():
-            found = report.rejects[f"scans/{name}"]
-            assert found.startswith(reason)
-            assert "\n" not in found
-        # Paths of this machine would make two clones differ.
-        for file in ("stats.json", "index.csv"):
-            assert str(scans.parent) not in (out / file).read_text(encoding="utf-8")
-
-    def test_statistics_are_those_of_the_training_split(
-        self, built: tuple[Path, sources.Report]
-    ) -> None:
-        out, report = built
-        ab = open_shard(out, "train").ab.reshape(-1, 2).astype(float) - 128
-        assert report.ab_mean == pytest.approx(tuple(ab.mean(0)))
-        assert report.ab_std == pytest.approx(tuple(np.sqrt((ab**2).mean(0))))
-        stats = sources.read_stats(out)
-        assert stats["ab_std"] == list(report.ab_std)
-        for name, sha256 in stats["arrays"].items():
-            rows = np.load(out / name)
-            assert hashlib.sha256(rows.tobytes()).hexdigest() == sha256
-
-    def test_another_folder_gives_the_same_bytes_in_place_of_old_ones(
-        self, built: tuple[Path, sources.Report], scans: Path, tmp_path: Path
-    ) -> None:
-        shutil.copytree(scans, tmp_path / "scans")
-        out = tmp_path / "lab"
-        out.mkdir()
-        (out / "old.npy").write_bytes(b"")
-        paths = sources.list_photographs(tmp_path / "scans")
-        sources.build_shards(paths, out, SETTINGS, tmp_path)
-        names = sorted(path.name for path in built[0].iterdir())
-        assert sorted(path.name for path in out.iterdir()) == names
-        for name in names:
-            assert (out / name).read_bytes() == (built[0] / name).read_bytes()
-
-    def test_nothing_usable_is_one_line_and_leaves_nothing(
-        self, scans: Path, tmp_path: Path
-    ) -> None:
-        paths = [scans / "broken.jpg", scans / "tiny.png"]
-        with pytest.raises(SourceError) as caught:
-            sources.build_shards(paths, tmp_path / "lab", SETTINGS, scans.parent)
-        message = str(caught.value)
-        assert message.startswith("no usable photograph for the train split among 2 files (2 left")
-        assert "scans/broken.jpg: no picture of a known format" in message
-        assert list(tmp_path.iterdir()) == []
-
-
-class TestCut:
+class TestPhotographs:
     def test_crops_follow_from_the_seed(self) -> None:
-        path = PHOTOS / "cat.jpg"
-        first, again = sources.cut(path, SETTINGS), sources.cut(path, SETTINGS)
+        source = photographs(PHOTOS, "cat.jpg")
+        first, again = (source.cut(0, 3, SETTINGS) for _ in range(2))
         assert first.boxes == again.boxes
         assert np.array_equal(first.L, again.L) and np.array_equal(first.ab, again.ab)
-        other = sources.cut(path, CropSettings(**{**vars(SETTINGS), "seed": 1}))
+        other = source.cut(0, 3, replace(SETTINGS, seed=1))
         assert other.boxes[0] == first.boxes[0]  # the middle
         assert other.boxes[1:] != first.boxes[1:]
-        assert other.split == first.split
 
     def test_boxes_are_inside(self) -> None:
         rng = np.random.default_rng(0)
@@ -161,21 +44,95 @@ class TestCut:
                 assert 32 <= side <= min(height, width)
             assert len(set(boxes)) > 1 or height == width == 32
 
-    def test_many_are_cut_by_several_processes_in_their_order(self) -> None:
-        paths = [PHOTOS / f"{name}.jpg" for name in NAMES] * 3
-        assert len(paths) >= sources.FEW
-        cuts = list(sources._cut_all(paths, SETTINGS))
-        assert [c.path for c in cuts] == paths
-        one_by_one = [sources.cut(path, SETTINGS) for path in paths]
-        for found, expected in zip(cuts, one_by_one, strict=True):
-            assert found.boxes == expected.boxes
-            assert np.array_equal(found.L, expected.L) and np.array_equal(found.ab, expected.ab)
+    @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp", "bmp", "avif", "heic"])
+    def test_every_format_gives_the_same_colors(self, suffix: str, tmp_path: Path) -> None:
+        with Image.open(PHOTOS / "cat.jpg") as picture:
+            options = {} if suffix in ("png", "tif", "bmp") else {"quality": 90}
+            picture.save(tmp_path / f"cat.{suffix}", **options)
+        assert sources.list_photographs(tmp_path) == [tmp_path / f"cat.{suffix}"]
+        expected = photographs(PHOTOS, "cat.jpg").cut(0, 1, SETTINGS)
+        found = photographs(tmp_path, f"cat.{suffix}").cut(0, 1, SETTINGS)
+        for a, b in ((expected.L, found.L), (expected.ab, found.ab)):
+            assert np.abs(a.astype(int) - b).mean() < 1.5
+
+    @pytest.mark.parametrize("suffix", ["png", "heic", "avif"])
+    def test_orientation_and_profile_are_applied(self, suffix: str, tmp_path: Path) -> None:
+        with Image.open(PHOTOS / "cat.jpg") as picture:
+            rgb = np.asarray(picture.convert("RGB"))
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = 6  # to be turned by 90° to the right when shown
+        # In HEIC the container turns the picture, not EXIF, and Pillow's plugin cannot write that.
+        upright = suffix == "heic"
+        stored = Image.fromarray((rgb if upright else np.rot90(rgb))[..., [1, 0, 2]])
+        options = {} if suffix == "png" else {"quality": 95}
+        path = tmp_path / f"stored.{suffix}"
+        # Red and green are exchanged in the pixels, and in the profile once more.
+        stored.save(path, exif=exif, icc_profile=wide_profile(), **options)
+        expected = photographs(PHOTOS, "cat.jpg").cut(0, 1, SETTINGS)
+        found = photographs(tmp_path, path.name).cut(0, 1, SETTINGS)
+        for a, b in ((expected.L, found.L), (expected.ab, found.ab)):
+            assert np.abs(a.astype(int) - b).mean() < 1.5
+
+    def test_changed_and_removed_files_say_so(self, tmp_path: Path) -> None:
+        for name in ("cat.jpg", "dogs.jpg"):
+            shutil.copy(PHOTOS / name, tmp_path)
+        source = photographs(tmp_path, "cat.jpg", "dogs.jpg")
+        shutil.copy(PHOTOS / "moose.jpg", tmp_path / "cat.jpg")
+        with pytest.raises(Unusable, match="changed since the download stage"):
+            source.cut(0, 1, SETTINGS)
+        (tmp_path / "dogs.jpg").unlink()
+        with pytest.raises(Unusable, match="No such file"):
+            source.cut(1, 1, SETTINGS)
+
+
+class TestLabArrays:
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        """Seven pictures of 64 pixels, as the Kaggle data set has them."""
+        names = ("cat", "dogs", "dahlia", "moose", "goldfish", "macaw", "burj")
+        lab8 = []
+        for name in names:
+            with Image.open(PHOTOS / f"{name}.jpg") as picture:
+                rgb = np.asarray(picture.convert("RGB").resize((64, 64)))
+            lab8.append(cv2.cvtColor(rgb, cv2.COLOR_RGB2LAB))
+        stacked = np.stack(lab8)
+        np.save(tmp_path / "L.npy", stacked[..., 0])
+        for part, rows in (("ab1", slice(0, 3)), ("ab2", slice(3, 5)), ("ab3", slice(5, 7))):
+            np.save(tmp_path / f"{part}.npy", stacked[rows, ..., 1:])
+        return tmp_path
+
+    def test_pictures_at_their_size_are_kept_to_the_bit(self, folder: Path) -> None:
+        source = sources.LabArrays(folder)
+        L, ab = np.load(folder / "L.npy"), [np.load(folder / f"ab{i}.npy") for i in (1, 2, 3)]
+        together = np.concatenate(ab)
+        for number in range(7):
+            crops = source.cut(number, 1, replace(SETTINGS, image_size=64))
+            assert np.array_equal(crops.L[0], L[number])
+            assert np.array_equal(crops.ab[0], together[number])
+        assert len(set(source.digests)) == 7
+        assert source.names[6] == "picture-00006"
+
+    def test_smaller_crops_average_light(self, folder: Path) -> None:
+        source = sources.LabArrays(folder)
+        crops = source.cut(4, 2, SETTINGS)
+        assert crops.L.shape == (2, 32, 32) and crops.ab.shape == (2, 32, 32, 2)
+        rgb = source.rgb("picture-00004")
+        expected = color.srgb_to_lab(resample.resize_rgb(rgb, 32, 32))
+        assert np.abs(crops.L[0] / 2.55 - expected[..., 0]).mean() < 0.5
+        assert np.abs(crops.ab[0] - 128.0 - expected[..., 1:]).mean() < 1
+
+    def test_goes_to_another_process_without_the_pixels(self, folder: Path) -> None:
+        source = sources.LabArrays(folder)
+        sent = pickle.dumps(source)
+        assert len(sent) < 2000
+        again = pickle.loads(sent)
+        assert np.array_equal(again.cut(5, 1, SETTINGS).ab, source.cut(5, 1, SETTINGS).ab)
 
 
 class TestResize:
     def test_merged_pixels_add_up_their_light(self) -> None:
         rng = np.random.default_rng(0)
-        rgb = rng.integers(0, 256, (96, 64, 3), dtype=np.uint8)
+        rgb = rng.integers(0, 256, (96, 47, 3), dtype=np.uint8)  # 3 and 1.5 to one
         coded = rgb.astype(np.float64) / 255
         linear = np.where(coded <= 0.04045, coded / 12.92, ((coded + 0.055) / 1.055) ** 2.4)
         mean = cv2.resize(linear, (32, 32), interpolation=cv2.INTER_AREA)
@@ -200,6 +157,16 @@ class TestResize:
         assert grown.shape == (12, 32)
         assert np.diff(grown[0])[8:-8] == pytest.approx(np.full(15, 0.25), abs=0.01)
 
+    def test_crops_are_the_colors_of_resized_light(self) -> None:
+        rgb = photo.read_rgb(PHOTOS / "cat.jpg")[:96, :96]
+        linear = resample.resize_linear(resample.linear_of_rgb8(rgb), 32, 32)
+        found = color.linear_to_lab8(linear)
+        expected = cv2.cvtColor(resample.resize_rgb(rgb, 32, 32), cv2.COLOR_RGB2Lab)
+        expected = expected * np.float32([2.55, 1, 1]) + np.float32([0, 128, 128])
+        assert np.abs(found - expected).max() <= 1
+        gray = np.repeat(np.linspace(0, 1, 500, dtype=np.float32)[:, None], 3, axis=1)
+        assert (color.linear_to_lab8(gray)[:, 1:] == 128).all()
+
 
 class TestSplit:
     DIGESTS = tuple(hashlib.sha256(bytes([i, j])).hexdigest() for i in range(40) for j in range(50))
@@ -214,34 +181,14 @@ class TestSplit:
             if sources.split_of(digest, 0.1, 0.25) == "test":
                 assert sources.split_of(digest, 0.1, 0.30) == "test"
 
-    def test_photograph_keeps_its_split_when_others_are_added(self) -> None:
-        # What `cut` is told of a photograph is its own file; no list of others reaches it.
-        cut = sources.cut(PHOTOS / "cat.jpg", SETTINGS)
-        digest = hashlib.sha256((PHOTOS / "cat.jpg").read_bytes()).hexdigest()
-        assert cut.digest == digest
-        assert cut.split == sources.split_of(digest, SETTINGS.val_share, SETTINGS.test_share)
-
-
-class TestShardWriter:
-    def test_header_tells_the_rows_in_the_end(self, tmp_path: Path) -> None:
-        rows = np.random.default_rng(0).integers(0, 256, (1000, 4, 3), dtype=np.uint8)
-        path = tmp_path / "x.npy"
-        writer = sources.ShardWriter(path, (4, 3))
-        for start in range(0, 1000, 7):
-            writer.append(rows[start : start + 7])
-        writer.close()
-        found = np.load(path, mmap_mode="r")
-        assert found.dtype == np.uint8
-        assert np.array_equal(found, rows)
-        np.save(tmp_path / "y.npy", rows)  # NumPy's own
-        assert path.read_bytes() == (tmp_path / "y.npy").read_bytes()
-        assert writer.sha256 == hashlib.sha256(rows.tobytes()).hexdigest()
-
 
 class TestLists:
-    def test_pictures_below_a_folder_in_order(self, scans: Path) -> None:
-        names = [path.name for path in sources.list_photographs(scans)]
-        assert names == sorted([*REJECTS, *(f"{name}.jpg" for name in NAMES)])
+    def test_pictures_below_a_folder_in_order(self, tmp_path: Path) -> None:
+        (tmp_path / "b").mkdir()
+        for name in ("b/2.jpg", "b/1.TIF", "a.heic", ".hidden.jpg", "notes.txt"):
+            (tmp_path / name).touch()
+        found = sources.list_photographs(tmp_path)
+        assert [str(p.relative_to(tmp_path)) for p in found] == ["a.heic", "b/1.TIF", "b/2.jpg"]
 
     def test_folder_without_photographs(self, tmp_path: Path) -> None:
         with pytest.raises(SourceError, match="holds no photographs"):
@@ -269,18 +216,11 @@ class TestLists:
         with pytest.raises(SourceError, match=expected):
             sources.list_sample(tmp_path)
 
-    def test_hashes_are_of_the_files(self, scans: Path) -> None:
-        (entry,) = sources.hash_files([scans / "cat.jpg"], scans.parent)
-        data = (scans / "cat.jpg").read_bytes()
+    def test_hashes_are_of_the_files(self) -> None:
+        (entry,) = sources.hash_files([PHOTOS / "cat.jpg"], PHOTOS.parent)
+        data = (PHOTOS / "cat.jpg").read_bytes()
         assert entry == {
-            "file": "scans/cat.jpg",
+            "file": "photos/cat.jpg",
             "bytes": len(data),
             "sha256": hashlib.sha256(data).hexdigest(),
         }
-
-    def test_damaged_stats_are_named(self, tmp_path: Path) -> None:
-        with pytest.raises(SourceError, match=r"stats\.json"):
-            sources.read_stats(tmp_path)
-        (tmp_path / "stats.json").write_text(json.dumps({"a": 1})[:-1])
-        with pytest.raises(SourceError, match=r"stats\.json"):
-            sources.read_stats(tmp_path)
