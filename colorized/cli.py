@@ -6,6 +6,7 @@ bar go to stderr. Usage errors exit with 2, failures with 1, an interrupt with 1
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import math
 import sys
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     import torch
 
     from colorized.checkpoint import Weights
+
+SAMPLER = "dpm_solver_pp_2m"
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -69,7 +72,11 @@ def colorize(
         ),
     ] = 1.5,
     weights: Annotated[
-        Path | None, typer.Option(help="A .safetensors file.", show_default="the released weights")
+        str | None,
+        typer.Option(
+            help="A .safetensors file, or of MLflow models:/colorized@champion or runs:/ID.",
+            show_default="the released weights",
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or mps.")] = "cpu",
     max_pixels: Annotated[
@@ -85,11 +92,11 @@ def colorize(
     from rich.console import Console
     from rich.progress import Progress
 
-    from colorized import batch, devices, photo
+    from colorized import batch, devices, marks, photo
     from colorized.colorizer import Colorizer
 
     jobs = batch.plan(inputs, out, overwrite)
-    loaded = _load(weights, devices.open_device(device))
+    loaded, name, weights_sha256 = _load(weights, devices.open_device(device))
     if steps > loaded.config.T:
         raise typer.BadParameter(
             f"must not exceed {loaded.config.T}, got {steps}", param_hint="--steps"
@@ -109,11 +116,24 @@ def colorize(
                     picture.lightness,
                     steps=steps,
                     seed=seed,
+                    sampler=SAMPLER,
+                    guidance=guidance,
+                    saturation=saturation,
+                )
+                made = marks.Marks(
+                    model=name,
+                    weights_sha256=weights_sha256,
+                    original_sha256=_sha256(job.source),
+                    data_sha256=str(loaded.about.get("data_sha256", "")),
+                    sampler=SAMPLER,
+                    seed=seed,
+                    steps=steps,
                     guidance=guidance,
                     saturation=saturation,
                 )
                 job.target.parent.mkdir(parents=True, exist_ok=True)
-                photo.write_photo(picture, ab, job.target)
+                xmp = marks.for_copy(made, picture, job.target)
+                photo.write_photo(picture, ab, job.target, xmp)
             except (photo.PhotoError, OSError) as error:
                 failed += 1
                 _complain("error", _line(error))
@@ -134,14 +154,109 @@ def colorize(
         raise typer.Exit(1)
 
 
-def _load(path: Path | None, device: torch.device) -> Weights:
-    from colorized import checkpoint
+@app.command()
+def retrain(
+    force: Annotated[
+        bool, typer.Option("--force", help="Train, even if nothing changed since last time.")
+    ] = False,
+    stage_hours: Annotated[
+        float, typer.Option(min=0, callback=_finite, help="A stage is ended after this long.")
+    ] = 48.0,
+) -> None:
+    """Run the pipeline once, now, as the schedule does: a Prefect flow."""
+    _enter_project()
+    from pipelines import flows
 
-    if path is None and not checkpoint.RELEASED.is_file():
-        raise Failure(
-            f"the released weights are not at {checkpoint.RELEASED}: name a file with --weights"
-        )
-    return checkpoint.load_weights(path or checkpoint.RELEASED, device)
+    state = flows.retrain(force, stage_hours, return_state=True)
+    if not state.is_completed():
+        raise Failure(state.message or state.name)
+    print(state.message)
+
+
+@app.command()
+def schedule(
+    cron: Annotated[str, typer.Option(help='When to retrain: "0 3 * * 0" is Sundays at 3.')],
+    name: Annotated[str, typer.Option(help="What Prefect calls it.")] = "weekly",
+    timezone: Annotated[str, typer.Option(help="Of the hours in --cron.")] = "UTC",
+    force: Annotated[
+        bool, typer.Option("--force", help="Train, even if nothing changed since last time.")
+    ] = False,
+) -> None:
+    """Retrain on a schedule, from this machine, until Ctrl-C."""
+    _enter_project()
+    from pipelines import flows
+
+    try:
+        flows.schedule(cron, name, timezone, force)
+    except flows.BadSchedule as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _enter_project() -> None:
+    """Make `pipelines` importable: it belongs to the project's folder, not to the package."""
+    if not Path("pipelines", "flows.py").is_file():
+        raise Failure("run this in the project's folder")
+    sys.path.insert(0, str(Path.cwd()))
+
+
+@app.command()
+def promote(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Measure and judge; change nothing.")
+    ] = False,
+) -> None:
+    """Make the newly trained weights the champion, if they are better than it.
+
+    Says whether they are, and why.
+    """
+    _enter_project()
+    from pipelines import promote
+
+    verdict = promote.promote(Path.cwd(), dry_run)
+    promoted = "would be promoted" if dry_run else "promoted"
+    print(f"{promoted if verdict.promoted else 'not promoted'}: {'; '.join(verdict.reasons)}")
+
+
+@app.command()
+def rollback() -> None:
+    """Make the champion before this one the champion again."""
+    _enter_project()
+    from pipelines import promote
+
+    now, before = promote.rollback(Path.cwd())
+    print(f"champion: version {now.number}; previous: version {before.number}")
+
+
+@app.command()
+def lineage(
+    photograph: Annotated[Path, typer.Argument(help="A photograph that was colored.")],
+) -> None:
+    """Say what colored a photograph: weights, training run, commit, data, parameters.
+
+    Works in the project's folder, and with what MLFLOW_TRACKING_URI names.
+    """
+    from colorized import lineage
+
+    for fact in lineage.trace(photograph, Path.cwd()):
+        print(fact)
+
+
+def _load(given: str | None, device: torch.device) -> tuple[Weights, str, str]:
+    """The weights, their name, and the sha256 of their file."""
+    from colorized import checkpoint, tracking
+
+    if given is not None and given.startswith(("models:/", "runs:/")):
+        with tracking.Registry(Path.cwd()).weights(given) as path:
+            return checkpoint.load_weights(path, device), given, _sha256(path)
+    path = checkpoint.RELEASED if given is None else Path(given)
+    if given is None and not path.is_file():
+        raise Failure(f"the released weights are not at {path}: name a file with --weights")
+    return checkpoint.load_weights(path, device), path.name, _sha256(path)
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from colorized.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from colorized.dataset import Shard
+from colorized.dataset import Pictures
 from colorized.training import Step, TrainState, train, validate
 
 LAST, BEST = "last.pt", "best.pt"
@@ -41,13 +41,14 @@ def fingerprint(values: Mapping[str, Any], code: Iterable[Path]) -> str:
 
 def fit(
     state: TrainState,
-    train_shard: Shard,
-    val_shard: Shard,
+    pictures: Pictures,
+    val_pictures: Pictures,
     folder: Path,
     *,
     validate_every: int,
     checkpoint_every: int,
     log: Log,
+    workers: int = 0,
     on_step: Callable[[Step], None] = lambda step: None,
     on_validate: Callable[[int], None] = lambda step: None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -59,6 +60,8 @@ def fit(
     log
         Gets `loss`, `gradient_norm`, `learning_rate` and `pictures_per_second`, averaged over the
         steps since it was last called or the run went on, and `val_loss`, `val_t…` where measured.
+    workers
+        Processes that prepare batches ahead.
     on_step, on_validate
         Called after every step; after every validation, with `state.ema` up to date.
     should_stop
@@ -77,7 +80,7 @@ def fit(
     window: list[Step] = []
     started = time.perf_counter()
     last = state.settings.steps
-    for step in train(state, train_shard):
+    for step in train(state, pictures, workers):
         on_step(step)
         window.append(step)
         number = step.number
@@ -85,7 +88,7 @@ def fit(
         if number % validate_every == 0 or number == last:
             seconds = time.perf_counter() - started
             values = _averages(window, seconds, state.settings.batch_size)
-            errors = validate(state.ema, val_shard, state.settings.seed)
+            errors = validate(state.ema, val_pictures, state.settings.seed)
             values |= {"val_loss": errors.pop("mean")}
             values |= {f"val_{name}": value for name, value in errors.items()}
             log(number, values)

@@ -179,13 +179,19 @@ def download(dataset: str, version: int | None, folder: Path, by_hand: Path) -> 
             f"{API_HOST} does not answer as Kaggle does: is there a proxy, or a sign-in page of "
             "the network, between?"
         ) from None
+    except KaggleError:
+        raise
+    except ValueError:
+        # http.client quotes the whole header that it cannot send.
+        raise KaggleError(
+            f"{_refused(found)} (they cannot be sent: is there a line break or an accent in them?)"
+        ) from None
     return archive, version
 
 
 def _fetch(api: KaggleApi, owner: str, slug: str, version: int, archive: Path) -> None:
     """Download to another name beside `archive`, in as many attempts as it takes."""
     partial = _partial(archive)
-    partial.parent.mkdir(parents=True, exist_ok=True)
     with progress_bar() as bar:
         task = bar.add_task(f"{slug}, version {version}", total=None)
 
@@ -220,7 +226,11 @@ def _go_on(
             headers |= {"Range": f"bytes={have}-", "If-Range": there["identity"]}
         with requests.get(address.url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
             if answer.status_code == requests.codes.requested_range_not_satisfiable:
-                _discard(partial)  # it is not what it was taken for
+                _discard(partial)
+                raise KaggleError(
+                    "the archive is shorter than was announced: what came of it is removed, run "
+                    "again to download it anew"
+                )
             answer.raise_for_status()
             if answer.status_code != requests.codes.partial_content:
                 have = 0
@@ -443,5 +453,5 @@ def _explain(
         )
     if code == 404:
         which = "data set" if version is None else f"version {version} of the data set"
-        return f"Kaggle has no {which} {dataset} (404): see {page(dataset)}"
+        return f"Kaggle has no {which} {dataset} (404): {page(dataset)} shows what there is"
     return f"Kaggle answers with an error of its own ({code}): {again} in some minutes"

@@ -120,6 +120,13 @@ class Evaluate(Section):
     grid_pictures: Count
 
 
+class Promote(Section):
+    pictures: Annotated[int, Field(ge=2)]
+    seeds: Count
+    margin: Annotated[float, Field(ge=0, lt=1)]
+    min_colorfulness: Annotated[float, Field(ge=0, lt=1)]
+
+
 class Params(Section):
     data: Data
     preprocess: Preprocess
@@ -128,6 +135,7 @@ class Params(Section):
     train: Train
     sample: Sample
     evaluate: Evaluate
+    promote: Promote
 
     @model_validator(mode="after")
     def _fits(self) -> Params:

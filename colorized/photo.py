@@ -25,7 +25,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pillow_heif
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from colorized import color
 
@@ -48,6 +48,9 @@ _WRITE: dict[str, dict[str, Any]] = {
     "WEBP": {"lossless": True, "exact": True},
 }
 _WRITE_ALPHA = ("JPEG2000", "PNG", "TIFF", "WEBP")
+# Bytes of XMP that a format holds: one segment of JPEG, more than anybody needs in the others.
+_XMP_ROOM = {"JPEG": 65_000, "PNG": 1 << 24, "TIFF": 1 << 24, "WEBP": 1 << 24}
+_XMP_TAG = 700
 # Of one family with PPM for Pillow, but their names promise grey or 1 bit.
 _GREY_SUFFIXES = (".pbm", ".pfm", ".pgm")
 
@@ -107,6 +110,8 @@ class Photo:
         Resolution of the scan, horizontal and vertical, or None.
     exif
         An EXIF block for the copy, without orientation and thumbnail; empty where there is none.
+    xmp
+        The file's XMP packet; empty where there is none.
     notes
         What a user should know, one line each: a profile that could not be used, for instance.
     """
@@ -117,6 +122,7 @@ class Photo:
     format: str
     dpi: tuple[float, float] | None = None
     exif: bytes = b""
+    xmp: bytes = b""
     notes: list[str] = field(default_factory=list)
 
 
@@ -151,7 +157,8 @@ def read_photo(path: str | Path, max_pixels: int = MAX_PIXELS) -> Photo:
     lightness = _grey(image, path, notes) if _is_grey(image) else _lightness(_rgb(image, notes))
     if alpha is not None and _output_format(output_name(path)) not in _WRITE_ALPHA:
         notes.append(f"its transparency is left out: {path.suffix} cannot hold it")
-    return Photo(path, lightness, alpha, str(image.format), _dpi(image), exif, notes)
+    xmp = _xmp(image)
+    return Photo(path, lightness, alpha, str(image.format), _dpi(image), exif, xmp, notes)
 
 
 def read_rgb(path: str | Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
@@ -164,11 +171,39 @@ def read_rgb(path: str | Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8
     return color.recombine(lightness, np.zeros((*lightness.shape, 2), np.float32))
 
 
-def write_photo(photo: Photo, ab: NDArray[np.floating[Any]], path: str | Path) -> None:
+def read_xmp(path: str | Path) -> bytes:
+    """The XMP packet of a picture; empty where there is none.
+
+    Raises
+    ------
+    PhotoError
+        The file is missing or no picture.
+    """
+    path = Path(path)
+    try:
+        with warnings.catch_warnings(), Image.open(path, formats=_READ) as image:
+            warnings.simplefilter("ignore")
+            if image.format == "PNG":  # may have it behind the pixels
+                image.load()
+            return _xmp(image)
+    except UnidentifiedImageError as error:
+        raise PhotoError(f"{printable(path)}: no picture of a known format") from error
+    except Exception as error:  # damaged data makes a decoder raise anything
+        raise PhotoError(f"{printable(path)}: cannot be read: {_reason(error)}") from error
+
+
+def xmp_room(path: str | Path) -> int:
+    """How many bytes of XMP can be written to a file of this name; 0 where its format has none."""
+    return _XMP_ROOM.get(_output_format(path) or "", 0)
+
+
+def write_photo(
+    photo: Photo, ab: NDArray[np.floating[Any]], path: str | Path, xmp: bytes = b""
+) -> None:
     """Write the photograph with chroma `ab` (H, W, 2), in CIELAB units, as 8-bit sRGB.
 
     The format is that of the suffix. The file appears whole or not at all; one that exists is
-    replaced.
+    replaced. `xmp` is its XMP packet, of no more than `xmp_room(path)` bytes.
 
     Raises
     ------
@@ -198,6 +233,13 @@ def write_photo(photo: Photo, ab: NDArray[np.floating[Any]], path: str | Path) -
             if any(ifd in tags for ifd in _EXIF_IFDS):
                 # libtiff, which compresses, cannot write these for Pillow.
                 options["compression"] = "raw"
+    if xmp and format == "PNG":
+        options["pnginfo"] = PngImagePlugin.PngInfo()
+        options["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp.decode())
+    elif xmp and format == "TIFF":
+        options["tiffinfo"] = {**options.get("tiffinfo", {}), _XMP_TAG: xmp}
+    elif xmp:
+        options["xmp"] = xmp
     _save(image, path, format, options)
 
 
@@ -308,6 +350,11 @@ def _copied(old: Image.Exif) -> Image.Exif:
         if kept:
             new[ifd] = kept
     return new
+
+
+def _xmp(image: Image.Image) -> bytes:
+    found = image.info.get("xmp", b"")
+    return found if isinstance(found, bytes) else str(found).encode()
 
 
 def _alpha(image: Image.Image, notes: list[str]) -> NDArray[np.uint8] | None:

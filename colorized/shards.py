@@ -21,10 +21,11 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -51,13 +52,26 @@ INDEX = ("id", "split", "row", "file", "sha256", "chroma", "y", "x", "side")
 
 
 class Writer(Protocol):
-    """Takes the rows of one split, in order."""
+    """Takes the rows of one split, in order; readable after a `with` block that ended well."""
 
     def append(self, L: NDArray[np.uint8], ab: NDArray[np.uint8]) -> None:
         """Add rows: L (n, S, S) and ab (n, S, S, 2)."""
 
-    def close(self) -> None:
-        """Make what was added readable."""
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class RemoteWriter(Writer, Protocol):
+    """Writes to a folder elsewhere; `sha256` of what was written is known at the end."""
+
+    url: str
+    sha256: str
 
 
 @dataclass
@@ -125,11 +139,12 @@ class Report:
     `photographs` and `crops` are counted by split, `left_out` by kind; `rejects` maps a name to its
     reason. `ab_mean` and `ab_std`, CIELAB units, and `chroma_histogram`, shares of pixels in bins 2
     units wide, are those of the training split. No path is absolute, so that equal photographs give
-    an equal report in any folder.
+    an equal report in any folder. `storage` holds the `url` and `sha256` of a training split that
+    is not in the folder.
     """
 
     image_size: int
-    storage: str = "local"
+    storage: dict[str, str] = field(default_factory=dict)
     photographs: dict[str, int] = field(default_factory=dict)
     crops: dict[str, int] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)
@@ -144,8 +159,7 @@ def build_shards(
     out: Path,
     settings: CropSettings,
     progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
-    open_train: Callable[[], Writer] | None = None,
-    storage: str = "local",
+    train_writer: RemoteWriter | None = None,
 ) -> Report:
     """Cut every picture and write the shards, `index.csv` and `stats.json` to `out`.
 
@@ -153,9 +167,8 @@ def build_shards(
 
     Parameters
     ----------
-    open_train
-        Gives the writer of the training split where that does not go to `out`; `storage` then says
-        in the report where it goes.
+    train_writer
+        Takes the training split where that does not go to `out`.
 
     Raises
     ------
@@ -166,8 +179,8 @@ def build_shards(
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        _check_space(source, partial, settings, "train" if open_train is None else "")
-        report = _write(source, partial, settings, progress, open_train, storage)
+        _check_space(source, partial, settings, train_writer is None)
+        report = _write(source, partial, settings, progress, train_writer)
         shutil.rmtree(out, ignore_errors=True)
         os.replace(partial, out)
     except OSError as error:
@@ -179,10 +192,10 @@ def build_shards(
     return report
 
 
-def _check_space(source: Source, folder: Path, settings: CropSettings, train: str) -> None:
+def _check_space(source: Source, folder: Path, settings: CropSettings, with_train: bool) -> None:
     """Refuse before the work what would not fit after it."""
-    count = {split: settings.crops[split] for split in ("val", "test", train) if split}
-    rows = sum(count.get(split, 0) for split in _splits(source, settings))
+    crops = settings.crops if with_train else settings.crops | {"train": 0}
+    rows = sum(crops[split] for split in _splits(source, settings))
     needed, free = rows * settings.image_size**2 * 3, shutil.disk_usage(folder).free
     if needed > free:
         raise SourceError(
@@ -201,10 +214,9 @@ def _write(
     out: Path,
     settings: CropSettings,
     progress: Callable[[Iterable[Any]], Iterable[Any]],
-    open_train: Callable[[], Writer] | None,
-    storage: str,
+    train_writer: RemoteWriter | None,
 ) -> Report:
-    report = Report(settings.image_size, storage)
+    report = Report(settings.image_size)
     splits = _splits(source, settings)
     photographs: Counter[str] = Counter()
     rows: Counter[str] = Counter()
@@ -224,9 +236,9 @@ def _write(
     with ExitStack() as stack:
         writers: dict[str, Writer] = {}
         for split in SPLITS:
-            remote = open_train if split == "train" else None
-            writer = remote() if remote else FileWriter(out, split, settings.image_size)
-            writers[split] = stack.enter_context(closing(writer))
+            remote = train_writer if split == "train" else None
+            writer: Writer = remote or FileWriter(out, split, settings.image_size)
+            writers[split] = stack.enter_context(writer)
         file = stack.enter_context(open(out / "index.csv", "w", newline="", encoding="utf-8"))
         index = csv.writer(file, lineterminator="\n")
         index.writerow(INDEX)
@@ -254,6 +266,8 @@ def _write(
             rows[split] += len(cut.crops.boxes)
             photographs[split] += 1
         _check_splits(photographs, report, len(source.names))
+    if train_writer is not None:
+        report.storage = {"url": train_writer.url, "sha256": train_writer.sha256}
     report.photographs = {split: photographs[split] for split in SPLITS}
     report.crops = {split: rows[split] for split in SPLITS}
     report.left_out = dict(sorted(left_out.items()))
@@ -296,7 +310,15 @@ class FileWriter:
         self._L.append(L)
         self._ab.append(ab)
 
-    def close(self) -> None:
+    def __enter__(self) -> FileWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._L.close()
         self._ab.close()
 

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from colorized.dataset import Batch, Shard, batches, step_seed
+from colorized.dataset import Batch, CropBatches, Pictures, batches, step_seed
 from colorized.diffusion import Denoiser, drop_condition, simple_loss, stratified_times
 
 VALIDATION_TIMES = (0.05, 0.2, 0.4, 0.6, 0.8, 0.95)
@@ -88,8 +88,13 @@ class TrainState:
         self.step = int(state["step"])
 
 
-def train(state: TrainState, shard: Shard) -> Iterator[Step]:
+def train(state: TrainState, pictures: Pictures, workers: int = 0) -> Iterator[Step]:
     """Run optimizer steps from state.step + 1 to settings.steps, yielding after each.
+
+    Parameters
+    ----------
+    workers
+        Processes that prepare batches ahead; they change no number.
 
     Raises
     ------
@@ -98,21 +103,16 @@ def train(state: TrainState, shard: Shard) -> Iterator[Step]:
     """
     settings = state.settings
     device = next(state.denoiser.parameters()).device
-    crops = batches(
-        shard,
-        settings.batch_size,
-        settings.crop_size,
-        settings.min_crop,
-        settings.seed,
-        first_step=state.step,
+    crops = CropBatches(
+        pictures, settings.batch_size, settings.crop_size, settings.min_crop, settings.seed
     )
-    while state.step < settings.steps:
+    for batch in batches(crops, range(state.step, settings.steps), workers, device):
         generator = torch.Generator().manual_seed(step_seed(settings.seed, state.step, "noise"))
         rate = learning_rate(settings, state.step)
         for group in state.optimizer.param_groups:
             group["lr"] = rate * group["lr_scale"]
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.bfloat16):
-            loss = _batch_loss(state.denoiser, next(crops), settings, generator, device)
+            loss = _batch_loss(state.denoiser, batch, settings, generator, device)
         state.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(state.denoiser.parameters(), settings.clip_norm)
@@ -159,7 +159,9 @@ def chroma_8bit(batch: Batch) -> Tensor:
 
 
 @torch.no_grad()
-def validate(denoiser: Denoiser, shard: Shard, seed: int, pictures: int = 64) -> dict[str, float]:
+def validate(
+    denoiser: Denoiser, shard: Pictures, seed: int, pictures: int = 64
+) -> dict[str, float]:
     """Mean squared error of v at fixed noise levels, on fixed pictures with fixed noise, float32.
 
     Returns
@@ -195,9 +197,8 @@ def _batch_loss(
     noise = torch.randn(x_0.shape, generator=generator)
     t = stratified_times(denoiser.schedule.T, B, generator, settings.noise_shift)
     keep = torch.rand(B, generator=generator) >= settings.condition_dropout
-    cond = denoiser.encode(batch.lightness.to(device))
-    cond = drop_condition(cond, keep.to(device))
-    return simple_loss(denoiser, x_0.to(device), cond, t.to(device), noise.to(device)).mean()
+    cond = drop_condition(denoiser.encode(batch.lightness), keep.to(device))
+    return simple_loss(denoiser, x_0, cond, t.to(device), noise.to(device)).mean()
 
 
 @torch.no_grad()

@@ -1,6 +1,9 @@
-"""The two newest training runs, compared in the MLflow UI → docs/pictures/mlflow.png.
+"""Pictures of the user interfaces → docs/pictures/.
 
-python docs/screenshot.py [--store sqlite:///…/mlflow.db] [--out FILE]
+python docs/screenshot.py [mlflow] [--store sqlite:///…/mlflow.db] [--out FILE]
+    the two newest training runs, compared in MLflow
+python docs/screenshot.py prefect [--out FILE]
+    the newest retraining with its artifacts in Prefect, from the database in PREFECT_HOME
 
 Needs Chromium on the PATH (Debian: `apt-get install chromium`); uses no network.
 """
@@ -9,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import os
 import shutil
 import signal
@@ -16,15 +20,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from urllib.error import URLError
 from urllib.parse import quote, urlsplit
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 from PIL import Image
-from playwright.sync_api import Route, ViewportSize, expect, sync_playwright
+from playwright.sync_api import FloatRect, Page, Route, ViewportSize, expect, sync_playwright
 
 from colorized import tracking
 
@@ -40,6 +44,7 @@ FLAGS = [
     "--disable-sync",
 ]
 SIZE = ViewportSize(width=1400, height=1060)
+RUN_HEIGHT, GRID_HEIGHT = 940, 720
 METRICS = ("loss", "val_loss", "fid", "colorfulness", "delta_e", "diversity")
 CHARTS = f"^({'|'.join(METRICS)})$"
 STARTUP_SECONDS = 120
@@ -64,23 +69,44 @@ def newest_runs(store: str) -> tuple[str, list[str]]:
     return experiment.experiment_id, [run.info.run_id for run in runs]
 
 
+def mlflow_ui(store: str) -> AbstractContextManager[str]:
+    """What `make ui` starts."""
+    environment = {"MLFLOW_TRACKING_URI": store, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    return serve(lambda port: (["-m", "pipelines.ui"], environment | {"PORT": port}), "/health")
+
+
+def prefect_ui() -> AbstractContextManager[str]:
+    """What `prefect server start` starts."""
+
+    def command(port: str) -> tuple[list[str], dict[str, str]]:
+        environment = {
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_SERVER_UI_API_URL": f"http://127.0.0.1:{port}/api",
+        }
+        return ["-m", "prefect", "server", "start", "--port", port], environment
+
+    return serve(command, "/api/health")
+
+
 @contextmanager
-def serve(store: str) -> Iterator[str]:
-    """The address of what `make ui` starts, for as long as it is needed."""
+def serve(command: Callable[[str], tuple[list[str], dict[str, str]]], health: str) -> Iterator[str]:
+    """The address of a server, for as long as it is needed; `command` is given the port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": store, "PORT": str(port)}
-    environment |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+    arguments, environment = command(str(port))
     server = subprocess.Popen(
-        [sys.executable, "-m", "pipelines.ui"], cwd=ROOT, env=environment, start_new_session=True
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "DO_NOT_TRACK": "true"} | environment,
+        start_new_session=True,
     )
     address = f"http://127.0.0.1:{port}"
     try:
         deadline = time.monotonic() + STARTUP_SECONDS
-        while not _answers(address):
+        while not _answers(f"{address}{health}"):
             if server.poll() is not None or time.monotonic() > deadline:
-                sys.exit(f"error: the MLflow UI did not start on {address}")
+                sys.exit(f"error: {' '.join(arguments)} did not start on {address}")
             time.sleep(0.5)
         yield address
     finally:
@@ -88,22 +114,36 @@ def serve(store: str) -> Iterator[str]:
         server.wait()
 
 
-def _answers(address: str) -> bool:
+def _answers(url: str) -> bool:
     try:
-        with urlopen(f"{address}/health", timeout=5):
+        with urlopen(url, timeout=5):
             return True
     except (URLError, TimeoutError):
         return False
 
 
-def photograph(address: str, experiment: str, runs: list[str]) -> bytes:
-    """PNG of the runs' charts."""
-    chosen = ", ".join(f"'{run}'" for run in runs)
-    query = quote(f"attributes.run_id IN ({chosen})")
-    url = (
-        f"{address}/#/experiments/{experiment}/runs"
-        f"?workflowType=machine_learning&compareRunsMode=CHART&searchFilter={query}"
+def newest_retraining(address: str) -> str:
+    """The id of the newest flow run that trained, as its artifacts tell."""
+    filters = {
+        "sort": "START_TIME_DESC",
+        "flows": {"name": {"any_": ["retrain"]}},
+        "flow_runs": {"state": {"name": {"any_": ["Completed"]}}},
+    }
+    request = Request(
+        f"{address}/api/flow_runs/filter",
+        json.dumps(filters).encode(),
+        {"Content-Type": "application/json"},
     )
+    with urlopen(request, timeout=60) as answer:
+        runs = json.load(answer)
+    if not runs:
+        sys.exit("error: Prefect knows no retraining: run `colorized retrain` first")
+    return str(runs[0]["id"])
+
+
+@contextmanager
+def browse() -> Iterator[Page]:
+    """A page of a browser that sees this machine alone."""
     if CHROMIUM is None:
         sys.exit("error: no chromium on the PATH")
     with sync_playwright() as playwright:
@@ -117,6 +157,19 @@ def photograph(address: str, experiment: str, runs: list[str]) -> bytes:
             route.continue_() if local else route.abort()
 
         page.route("**/*", stay_here)
+        yield page
+        browser.close()
+
+
+def photograph_mlflow(address: str, experiment: str, runs: list[str]) -> bytes:
+    """PNG of the runs' charts."""
+    chosen = ", ".join(f"'{run}'" for run in runs)
+    query = quote(f"attributes.run_id IN ({chosen})")
+    url = (
+        f"{address}/#/experiments/{experiment}/runs"
+        f"?workflowType=machine_learning&compareRunsMode=CHART&searchFilter={query}"
+    )
+    with browse() as page:
         # MLflow opens a chat over a third of its first page.
         page.add_init_script(
             "localStorage['mlflow.assistant.fab.autoOpenedOnFirstLoad_v1'] = true;"
@@ -131,24 +184,55 @@ def photograph(address: str, experiment: str, runs: list[str]) -> bytes:
             expect(shown.nth(i).locator(".main-svg").first).to_be_visible()
         page.add_style_tag(content="button[data-assistant-ui] {display: none}")
         page.wait_for_timeout(SETTLE_MS)
-        shot = page.screenshot(animations="disabled")
-        browser.close()
-    return shot
+        return page.screenshot(animations="disabled")
+
+
+def photograph_prefect(address: str, run: str) -> bytes:
+    """PNG of the run's page, with its artifacts, above the page of the picture grid."""
+    with browse() as page:
+        page.goto(f"{address}/runs/flow-run/{run}")
+        page.get_by_text("Artifacts", exact=True).first.click()
+        expect(page.get_by_text("promotion").last).to_be_visible()
+        page.wait_for_timeout(SETTLE_MS)
+        above = page.screenshot(animations="disabled", clip=clip(RUN_HEIGHT))
+        page.get_by_text("grid", exact=True).last.click()
+        expect(page.get_by_role("img", name="picture grid")).to_be_visible()
+        page.wait_for_timeout(SETTLE_MS)
+        below = page.screenshot(animations="disabled", clip=clip(GRID_HEIGHT))
+    both = Image.new("RGB", (SIZE["width"], RUN_HEIGHT + GRID_HEIGHT))
+    for shot, y in ((above, 0), (below, RUN_HEIGHT)):
+        both.paste(Image.open(io.BytesIO(shot)), (0, y))
+    file = io.BytesIO()
+    both.save(file, "PNG")
+    return file.getvalue()
+
+
+def clip(height: int) -> FloatRect:
+    """The upper part of the page."""
+    return FloatRect(x=0, y=0, width=SIZE["width"], height=height)
 
 
 def main() -> None:
     """Take the picture."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--store", default=tracking.tracking_uri(ROOT))
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "pictures" / "mlflow.png")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("tool", nargs="?", choices=["mlflow", "prefect"], default="mlflow")
+    parser.add_argument("--store", default=tracking.tracking_uri(ROOT), help="of MLflow")
+    parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    experiment, runs = newest_runs(arguments.store)
-    with serve(arguments.store) as address:
-        shot = photograph(address, experiment, runs)
-    arguments.out.parent.mkdir(exist_ok=True)
+    if arguments.tool == "mlflow":
+        experiment, runs = newest_runs(arguments.store)
+        with mlflow_ui(arguments.store) as address:
+            shot = photograph_mlflow(address, experiment, runs)
+    else:
+        with prefect_ui() as address:
+            shot = photograph_prefect(address, newest_retraining(address))
+    out = arguments.out or ROOT / "docs" / "pictures" / f"{arguments.tool}.png"
+    out.parent.mkdir(exist_ok=True)
     # A user interface has few colors: a palette makes a third of the size.
-    Image.open(io.BytesIO(shot)).quantize(256).save(arguments.out, optimize=True)
-    print(f"{arguments.out}: {arguments.out.stat().st_size / 1000:.0f} kB")
+    Image.open(io.BytesIO(shot)).quantize(256).save(out, optimize=True)
+    print(f"{out}: {out.stat().st_size / 1000:.0f} kB")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -22,6 +23,19 @@ from pipelines import raw, stage
 from pipelines.report import show
 
 GRID_SIZE = 256
+# Of the metrics, what tells runs apart; all of them are in the file that the run keeps.
+HEADLINES = (
+    "fid",
+    "fid_monochrome",
+    "kid",
+    "colorfulness",
+    "delta_colorfulness",
+    "psnr",
+    "delta_e",
+    "diversity",
+    "vlb_bits_per_dim",
+    "seconds_per_image",
+)
 
 
 def main(params: Params) -> None:
@@ -154,18 +168,24 @@ def _grid(params: Params, weights: Weights) -> picture.Picture:
 
 def _log(values: dict[str, Any]) -> None:
     """Add metrics and grid to the MLflow run that trained the weights, if this store has it."""
-    run_id = json.loads(stage.RUN.read_text(encoding="utf-8"))["run_id"]
-    run = tracking.Run.reopen(stage.ROOT, run_id)
-    if run is None:
-        print(
-            f"MLflow run {run_id} is not in {tracking.tracking_uri(stage.ROOT)}: not logged there"
-        )
+    about = json.loads(stage.RUN.read_text(encoding="utf-8"))
+    run_id = about["run_id"]
+    try:
+        run = tracking.Run.reopen(stage.ROOT, run_id)
+    except tracking.StoreAway as error:
+        print(f"warning: not logged, but in {stage.METRICS}: {error}", file=sys.stderr)
         return
-    numbers = {k: float(v) for k, v in values.items() if isinstance(v, (int, float))}
-    run.metrics(0, numbers)
-    run.tags({"extractor_sha256": values["extractor_sha256"]})
+    if run is None:
+        store = tracking.redact(tracking.tracking_uri(stage.ROOT))
+        print(f"MLflow run {run_id} is not in {store}: not logged there")
+        return
+    run.keep(stage.CHECKPOINTS / about["fingerprint"] / tracking.UNSENT)
+    run.metrics(0, {name: float(values[name]) for name in HEADLINES})
+    run.tags({"extractor_sha256": values["extractor_sha256"], "test_pictures": str(values["n"])})
     run.file(stage.METRICS)
     run.file(stage.GRID)
+    run.describe("Test pictures", {name: values[name] for name in HEADLINES}, stage.GRID.name)
+    run.flush()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.progress import track
 
-from colorized import dataset_report, shards, sources
+from colorized import dataset_report, shards, sources, streaming
 from colorized.params import Params
 from pipelines import raw, stage
 
@@ -30,7 +30,9 @@ def main(params: Params) -> None:
     def progress(cuts: Iterable[Any]) -> Iterator[Any]:
         yield from track(cuts, description="cutting crops", total=len(source.names))
 
-    report = shards.build_shards(source, stage.LAB, settings, progress)
+    url = params.data.storage
+    writer = None if url == "local" else streaming.StreamWriter(url)
+    report = shards.build_shards(source, stage.LAB, settings, progress, writer)
     dataset_report.write(stage.DATASET, report, stage.LAB)
     for split in sources.SPLITS:
         print(f"{split}: {report.photographs[split]} photographs, {report.crops[split]} crops")

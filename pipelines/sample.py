@@ -15,7 +15,7 @@ from colorized import color, devices, index
 from colorized.checkpoint import load_weights
 from colorized.colorizer import Colorizer
 from colorized.dataset import Shard, open_shard
-from colorized.params import Params
+from colorized.params import Params, Sample
 from pipelines import stage
 
 
@@ -34,13 +34,9 @@ def main(params: Params) -> None:
     )
     seconds = []
     for i in track(range(len(rows)), description="coloring"):
-        L, true_ab = _picture(shard, rows[i])
+        L, true_ab = picture(shard, rows[i])
         started = time.perf_counter()
-        # A seed of its own for each crop: they are draws of a distribution, which FID compares.
-        ab = colorizer.colorize(
-            L, steps=p.steps, seed=p.seed + i, sampler=p.sampler, guidance=p.guidance
-        )
-        colored[i] = color.recombine(L, ab)
+        colored[i] = color.recombine(L, drawn(colorizer, L, p, p.seed + i))
         seconds.append(time.perf_counter() - started)
         gray[i] = color.recombine(L, np.zeros_like(true_ab))
         true[i] = color.recombine(L, true_ab)
@@ -49,7 +45,7 @@ def main(params: Params) -> None:
     chosen = rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)]
     draws: list[NDArray[np.float32]] = []
     for row in track(chosen, description="drawing again"):
-        repeated = np.repeat(_picture(shard, row)[0][None], p.diversity_draws, axis=0)
+        repeated = np.repeat(picture(shard, row)[0][None], p.diversity_draws, axis=0)
         draws.append(
             colorizer.draw(
                 repeated, steps=p.steps, seed=p.seed, sampler=p.sampler, guidance=p.guidance
@@ -62,7 +58,17 @@ def main(params: Params) -> None:
     print(f"{len(rows)} crops colored, {timing['seconds_per_image']} s each")
 
 
-def _picture(shard: Shard, row: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def drawn(
+    colorizer: Colorizer, L: NDArray[np.float32], p: Sample, seed: int
+) -> NDArray[np.float32]:
+    """Chroma of one crop, (S, S, 2).
+
+    Every crop should have a seed of its own: they are draws of a distribution, which FID compares.
+    """
+    return colorizer.colorize(L, steps=p.steps, seed=seed, sampler=p.sampler, guidance=p.guidance)
+
+
+def picture(shard: Shard, row: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """L* (S, S) and ab (S, S, 2) of one row."""
     batch = shard.batch(np.array([row]))
     return batch.lightness[0, 0].numpy(), batch.ab[0].permute(1, 2, 0).numpy()

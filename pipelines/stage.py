@@ -8,12 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from colorized.params import Params, load_params
+from pipelines import lock
 
 ROOT = Path.cwd()
 """Stages run in the project's folder, as DVC runs them."""
 
 RAW = ROOT / "data" / "raw"
 MANIFEST = RAW / "manifest.json"
+CHUNKS = ROOT / "data" / "chunks"
 DOWNLOADS = ROOT / "data" / "downloads"
 BY_HAND = ROOT / "data" / "kaggle"
 LAB = ROOT / "data" / "lab"
@@ -31,11 +33,12 @@ OUT_OF_MEMORY = "out of memory: lower train.batch_size, then train.crop_size"
 
 
 def run(main: Callable[[Params], None]) -> None:
-    """Run a stage with params.yaml; a foreseen failure is one line on stderr and exit code 1."""
+    """Run a stage with params.yaml, alone; a foreseen failure is one line on stderr and exit 1."""
     # DVC and terminals end a stage with either signal; both mean: stop cleanly.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        main(load_params(ROOT / "params.yaml"))
+        with lock.take(ROOT):
+            main(load_params(ROOT / "params.yaml"))
     except KeyboardInterrupt as stop:
         sys.exit(_fail(str(stop) or "stopped", 130))
     except MemoryError:
@@ -45,6 +48,8 @@ def run(main: Callable[[Params], None]) -> None:
     except (OSError, ValueError, FloatingPointError, ModuleNotFoundError) as error:
         sys.exit(_fail(" ".join(str(error).split()), 1))
     except RuntimeError as error:
+        if "DataLoader worker" in str(error):
+            sys.exit(_fail("a process that prepares batches died, perhaps for want of memory", 1))
         # Where memory lacks, torch raises a RuntimeError that says so in many lines.
         if "allocate" not in str(error) and "out of memory" not in str(error):
             raise

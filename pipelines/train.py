@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import hashlib
 import json
+import os
 import signal
 import subprocess
 import time
@@ -27,19 +28,20 @@ from rich.progress import (
 from ruamel.yaml import YAML
 
 import colorized
-from colorized import checkpoint, color, devices, fit, index, picture, resample
+from colorized import checkpoint, color, devices, fit, index, picture, resample, streaming
 from colorized.checkpoint import ModelConfig, Weights
 from colorized.colorizer import Colorizer
-from colorized.dataset import Shard, open_shard
+from colorized.dataset import Pictures, Shard, open_shard
 from colorized.diffusion import Denoiser
 from colorized.params import Params
-from colorized.tracking import Run
+from colorized.tracking import PARENT, UNSENT, Run, system_metrics
 from colorized.training import Step, TrainSettings, TrainState
 from pipelines import stage
 
 CODE = ("training", "dataset", "diffusion", "schedule", "unet", "pretrained")
 CURVES = stage.REPORTS / "training.csv"
 GRID_PICTURES = 4
+CHUNK_CACHE_BYTES = 4 << 30
 
 
 def main(params: Params) -> None:
@@ -59,14 +61,16 @@ def main(params: Params) -> None:
     folder = stage.CHECKPOINTS / name
 
     state = TrainState(denoiser.to(device), _settings(params, device))
-    train_shard, val_shard = open_shard(stage.LAB, "train"), open_shard(stage.LAB, "val")
+    train_pictures, val_shard = _open_train(stats), open_shard(stage.LAB, "val")
     history = _History(CURVES, folder / "history.jsonl")
     asked = _StopOnSignal()
     tags = {
         "git_sha": _git_sha(),
+        "mlflow.source.git.commit": _git_sha(),
         "data_md5": _data_md5(),
         "data_sha256": digest,
         "fingerprint": name,
+        **_around(),
     }
     run = _open_run(params, tags, folder)
     profile = {key: stats[key] for key in ("photographs", "crops", "left_out", "image_size")}
@@ -77,7 +81,7 @@ def main(params: Params) -> None:
 
         def log(step: int, numbers: Mapping[str, float]) -> None:
             history.add(step, numbers)
-            run.metrics(step, numbers)
+            run.metrics(step, {**numbers, **system_metrics()})
             bar.say(
                 f"step {step}: loss {numbers['loss']:.3f}, validation {numbers['val_loss']:.3f}"
             )
@@ -90,12 +94,13 @@ def main(params: Params) -> None:
 
         fit.fit(
             state,
-            train_shard,
+            train_pictures,
             val_shard,
             folder,
             validate_every=params.train.validate_every,
             checkpoint_every=params.train.checkpoint_every,
             log=log,
+            workers=params.train.workers,
             on_step=bar.update,
             on_validate=on_validate,
             should_stop=lambda: asked.stop,
@@ -117,7 +122,21 @@ def main(params: Params) -> None:
                 for kept in (fit.LAST, fit.BEST)
             }
         )
-    stage.RUN.write_text(json.dumps({"run_id": run.run_id, "fingerprint": name}) + "\n")
+        trained = stage.WEIGHTS.read_bytes()
+        # By these the weights are found: in DVC's cache, and from the marks of a photograph.
+        sha256, md5 = (hashlib.new(kind, trained).hexdigest() for kind in ("sha256", "md5"))
+        run.tags({"weights_sha256": sha256, "weights_md5": md5})
+        final = history.rows[params.train.steps]
+        shown = {key: final[key] for key in ("loss", "val_loss")}
+        run.describe("Training", shown, f"grids/step-{params.train.steps:06d}.png")
+    about_run = {
+        "run_id": run.run_id,
+        "fingerprint": name,
+        "weights_sha256": sha256,
+        "git_sha": tags["git_sha"],
+        "data_md5": tags["data_md5"],
+    }
+    stage.RUN.write_text(json.dumps(about_run) + "\n", encoding="utf-8")
 
 
 def _start(params: Params, stats: Mapping[str, Any]) -> tuple[ModelConfig, Denoiser, str]:
@@ -153,6 +172,15 @@ def _start(params: Params, stats: Mapping[str, Any]) -> tuple[ModelConfig, Denoi
     return config, weights.denoiser, hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def _open_train(stats: Mapping[str, Any]) -> Pictures:
+    """The training split, from where the preprocess stage put it."""
+    stored = stats["storage"]
+    if not stored:
+        return open_shard(stage.LAB, "train")
+    # A stream's cache must hold the chunks that are mixed; what more there is saves fetching.
+    return streaming.open_stream(stored["url"], stage.CHUNKS, CHUNK_CACHE_BYTES, stored["sha256"])
+
+
 def _settings(params: Params, device: torch.device) -> TrainSettings:
     t = params.train
     return TrainSettings(
@@ -177,14 +205,24 @@ def _settings(params: Params, device: torch.device) -> TrainSettings:
 def _open_run(params: Params, tags: Mapping[str, str], folder: Path) -> Run:
     """The MLflow run of the checkpoint folder: the one that was stopped, or a new one."""
     note = folder / "run_id"
+    parent = os.environ.get(PARENT)
+    run = None
     if note.exists():
-        run = Run.reopen(stage.ROOT, note.read_text().strip())
-        if run is not None:
-            return run
-    run = Run.start(stage.ROOT, f"train {tags['fingerprint']}", params.model_dump(), tags)
-    folder.mkdir(parents=True, exist_ok=True)
-    note.write_text(run.run_id + "\n")
+        run = Run.reopen(stage.ROOT, note.read_text().strip(), parent)
+    if run is None:
+        # What the other stages do does not tell trainings apart.
+        values = params.model_dump(exclude={"sample", "evaluate", "promote"})
+        run = Run.start(stage.ROOT, f"train {tags['fingerprint']}", values, tags, parent)
+        folder.mkdir(parents=True, exist_ok=True)
+        note.write_text(run.run_id + "\n")
+    run.keep(folder / UNSENT)
     return run
+
+
+def _around() -> dict[str, str]:
+    """What this training is part of."""
+    flow = os.environ.get("PREFECT__FLOW_RUN_ID")
+    return {"prefect_flow_run": flow} if flow else {}
 
 
 def _grid(weights: Weights, shard: Shard, params: Params) -> picture.Picture:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -10,6 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import kaggle_cases
+import kaggle_server
 import pytest
 import yaml
 
@@ -19,13 +22,14 @@ PHOTOGRAPHS = ("cat", "dogs", "dahlia", "moose", "goldfish", "macaw", "louvre", 
 TIMINGS = {"seconds_per_image"}
 
 
-def run(folder: Path, *command: str, code: int = 0) -> str:
+def run(folder: Path, *command: str, code: int = 0, **variables: str) -> str:
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": "",
         "DVC_NO_ANALYTICS": "1",
         "OMP_NUM_THREADS": "1",
+        **variables,
     }
     environment.pop("MLFLOW_TRACKING_URI", None)
     done = subprocess.run(
@@ -37,8 +41,8 @@ def run(folder: Path, *command: str, code: int = 0) -> str:
     return output
 
 
-def dvc(folder: Path, *arguments: str, code: int = 0) -> str:
-    return run(folder, sys.executable, "-m", "dvc", *arguments, code=code)
+def dvc(folder: Path, *arguments: str, code: int = 0, **variables: str) -> str:
+    return run(folder, sys.executable, "-m", "dvc", *arguments, code=code, **variables)
 
 
 def small_project(folder: Path) -> Path:
@@ -198,6 +202,35 @@ def test_interrupted_training_goes_on_to_the_same_weights(project: Path, tmp_pat
     run(tmp_path, *command)
     resumed = (tmp_path / "models" / "colorized.safetensors").read_bytes()
     assert resumed == (project / "models" / "colorized.safetensors").read_bytes()
+
+
+def test_kaggle_from_the_download_to_the_metrics(tmp_path: Path) -> None:
+    project = small_project(tmp_path / "kaggle")
+    values = yaml.safe_load((project / "params.yaml").read_text())
+    values["data"]["source"] = "kaggle"
+    values["preprocess"] |= {"train_crops": 1, "val_crops": 1, "test_crops": 1, "val_share": 0.2}
+    save_params(project, values)
+    (tmp_path / "home").mkdir()
+    archive = kaggle_cases.good()
+    with kaggle_server.serve(archive, tmp_path) as kaggle:
+        variables = {**kaggle.variables(), "HOME": str(tmp_path / "home")}
+        output = dvc(project, "repro", code=255, **variables)  # nobody has signed in
+        assert "no Kaggle credentials" in output
+        variables["KAGGLE_API_TOKEN"] = kaggle_server.TOKEN
+        dvc(project, "repro", **variables)
+        assert set(kaggle.hosts) == {kaggle_server.API, kaggle_server.STORAGE}
+    manifest = json.loads((project / "data" / "raw" / "manifest.json").read_text())
+    assert manifest["version"] == kaggle_server.VERSION
+    assert manifest["zip_sha256"] == hashlib.sha256(archive).hexdigest()
+    stats = json.loads((project / "data" / "lab" / "stats.json").read_text())
+    total = sum(stats["photographs"].values()) + len(stats["rejects"])
+    assert total == sum(kaggle_cases.COUNTS)
+    found = metrics(project)
+    assert found["n"] == stats["photographs"]["test"] >= 2
+    assert found["fid"] > 0 and found["colorfulness_real"] > 0
+    assert (project / "reports" / "grid.png").stat().st_size > 0
+    # Nobody is asked for anything when nothing changed.
+    assert "up to date" in dvc(project, "repro")
 
 
 def test_metrics_diff_and_experiments(project: Path) -> None:

@@ -1,11 +1,22 @@
-"""MLflow, in a SQLite store of the test's own; no server."""
+"""MLflow: a SQLite store of the test's own, a server that goes away, PostgreSQL."""
 
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from mlflow_server import Process, free_port, mlflow_server, small_project
 
 from colorized import tracking
-from colorized.tracking import Run, TrackingError
+from colorized.tracking import Registry, Run, TrackingError
 
 PARAMS = {"train": {"steps": 4, "channels": [1, 2]}, "seed": 0}
 
@@ -103,3 +114,236 @@ def test_run_that_is_not_there(run: Run, root: Path) -> None:
     )
     other.client.delete_run(other.run_id)
     assert Run.reopen(root, other.run_id) is None
+
+
+def test_parent_and_description(run: Run, root: Path) -> None:
+    child = Run.start(root, "child", {}, {}, parent=run.run_id)
+    child.describe("Test", {"fid": 81.6037}, "grid.png")
+    tags = child.client.get_run(child.run_id).data.tags
+    assert tags["mlflow.parentRunId"] == run.run_id
+    assert "| fid | 81.6 |" in tags["mlflow.note.content"]
+    assert f"](get-artifact?path=grid.png&run_uuid={child.run_id})" in tags["mlflow.note.content"]
+    other = Run.start(root, "other", {}, {})
+    # A training that goes on belongs to the flow that goes on with it.
+    again = Run.reopen(root, child.run_id, parent=other.run_id)
+    assert again is not None
+    tags = child.client.get_run(child.run_id).data.tags
+    assert tags["mlflow.parentRunId"] == other.run_id
+
+
+def test_system_metrics() -> None:
+    found = tracking.system_metrics()
+    assert 0 <= found["system/cpu_utilization_percentage"] <= 100
+    assert 10 < found["system/process_memory_usage_megabytes"] < 1e6
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://ann:hunter2@host/x", "https://host/x"),
+        ("at postgresql://ann:hunt@er2@host:5432/db failed", "at postgresql://host:5432/db failed"),
+        ("https://host/?a=1&access_token=hunter2&b=2", "https://host/?a=1&access_token=***&b=2"),
+        ("sqlite:////home/a@b/mlflow.db", "sqlite:////home/a@b/mlflow.db"),
+        ("mail ann@host, https://host/a", "mail ann@host, https://host/a"),
+    ],
+)
+def test_credentials_are_taken_out(text: str, shown: str) -> None:
+    assert tracking.redact(text) == shown
+
+
+def test_page_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert tracking.run_url("0a") == "http://127.0.0.1:5000/#/runs/0a"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://ann:hunter2@host/mlflow/")
+    assert tracking.run_url("0a") == "https://host/mlflow/#/runs/0a"
+
+
+WRITERS, STEPS = 4, 25
+
+
+def test_four_processes_write_at_once(tmp_path: Path) -> None:
+    """Into a store that none of them has made yet."""
+    code = f"""
+import os, sys
+from pathlib import Path
+import mlflow, sqlalchemy
+from colorized.tracking import Run
+writers = []
+for number in range({WRITERS}):
+    if not (pid := os.fork()):
+        run = Run.start(Path("."), str(number), {{"number": number}}, {{}})
+        run.keep(Path(f"unsent-{{number}}.jsonl"))
+        for step in range({STEPS}):
+            run.metrics(step, {{"loss": number * 100 + step}})
+        run.finish()
+        os._exit(0)
+    writers.append(pid)
+sys.exit(max(os.waitpid(pid, 0)[1] for pid in writers))
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "warning" not in done.stderr.lower()
+    client = tracking.connect(tmp_path)
+    (experiment,) = (e for e in client.search_experiments() if e.name == tracking.EXPERIMENT)
+    runs = client.search_runs([experiment.experiment_id])
+    assert sorted(run.data.params["number"] for run in runs) == ["0", "1", "2", "3"]
+    for run in runs:
+        assert run.info.status == "FINISHED"
+        first = int(run.data.params["number"]) * 100
+        history = client.get_metric_history(run.info.run_id, "loss")
+        values = [m.value for m in sorted(history, key=lambda m: m.step)]
+        assert values == [first + step for step in range(STEPS)]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Process, str]]:
+    process, uri = mlflow_server(tmp_path_factory.mktemp("server"))
+    yield process, uri
+    process.signal(signal.SIGKILL)
+
+
+def test_what_is_logged_waits_for_the_server(
+    server: tuple[Process, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process, uri = server
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    kept = tmp_path / "unsent.jsonl"
+    run = Run.start(tmp_path, "a run", {}, {})
+    run.keep(kept)
+    run.metrics(1, {"loss": 4.0})
+    assert not kept.exists()
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    process.signal(signal.SIGSTOP)  # as if the network were gone
+    run.metrics(2, {"loss": 3.0})
+    run.tags({"late": "yes"})
+    run.metrics(3, {"loss": 2.0})
+    assert [next(iter(json.loads(line))) for line in kept.read_text().splitlines()] == [
+        "metrics", "tags", "metrics"
+    ]  # fmt: skip
+    process.signal(signal.SIGCONT)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
+    run.finish()
+    assert not kept.exists()
+    history = run.client.get_metric_history(run.run_id, "loss")
+    assert sorted((m.step, m.value) for m in history) == [(1, 4.0), (2, 3.0), (3, 2.0)]
+    found = run.client.get_run(run.run_id)
+    assert (found.data.tags["late"], found.info.status) == ("yes", "FINISHED")
+
+
+SECRET = "hunter2-of-the-test"
+
+
+def test_training_goes_on_without_its_server(
+    server: tuple[Process, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in the middle; what it missed is kept, and sent by the next process."""
+    process, uri = server
+    project = small_project(tmp_path / "project")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri.replace("://", f"://ann:{SECRET}@"))
+    parent = Run.start(project, "parent", {"url": f"https://ann:{SECRET}@host"}, {})
+    environment = {
+        **os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": "",
+        "COLORIZED_PARENT_RUN": parent.run_id, "PREFECT__FLOW_RUN_ID": "a-flow-run",
+        "AWS_SECRET_ACCESS_KEY": SECRET, "MLFLOW_TRACKING_PASSWORD": SECRET,
+    }  # fmt: skip
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-m", "pipelines.train"],
+        cwd=project, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as training:  # fmt: skip
+        assert training.stdout is not None
+        assert training.stderr is not None
+        said = []
+        for line in training.stdout:
+            said.append(line)
+            if line.startswith("step 2:"):
+                process.signal(signal.SIGKILL)
+        warnings = training.stderr.read()
+        assert training.wait() == 0, warnings
+    about = json.loads((project / "models" / "run.json").read_text())
+    kept = project / "models" / "checkpoints" / about["fingerprint"] / tracking.UNSENT
+    assert warnings.startswith("warning: the MLflow store does not answer: ")
+    assert warnings.count("\n") == 1 and str(kept) in warnings
+    assert any('"step": 4' in line for line in kept.read_text().splitlines())
+    assert (project / "models" / "colorized.safetensors").exists()
+
+    process.start()
+    run = Run.reopen(project, about["run_id"])
+    assert run is not None
+    run.keep(kept)
+    run.flush()
+    assert not kept.exists()
+    found = run.client.get_run(about["run_id"])
+    assert found.info.status == "FINISHED"
+    steps = {m.step for m in run.client.get_metric_history(about["run_id"], "val_loss")}
+    assert steps == {2, 4}
+    tags = found.data.tags
+    assert tags["mlflow.parentRunId"] == parent.run_id
+    assert tags["prefect_flow_run"] == "a-flow-run"
+    assert tags["weights_sha256"] == about["weights_sha256"]
+    assert "| val_loss |" in tags["mlflow.note.content"]
+    assert "system/cpu_utilization_percentage" in found.data.metrics
+    assert not any(name.startswith(("sample.", "evaluate.")) for name in found.data.params)
+    names = {f.path for f in run.client.list_artifacts(about["run_id"], "weights")}
+    assert names == {"weights/colorized.safetensors"}
+
+    # The credentials of the environment and the address are nowhere.
+    folders = (project / "models", project / "data", process.log.parent)
+    paths = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    assert len(paths) > 10
+    assert [p for p in paths if SECRET.encode() in p.read_bytes()] == []
+    assert SECRET not in "".join(said) + warnings
+
+
+BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+
+
+@pytest.mark.skipif(not BINARIES, reason="no PostgreSQL server: apt-get install postgresql")
+def test_postgresql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    binaries = BINARIES[-1].parent
+    # PostgreSQL refuses to run as root.
+    user = pwd.getpwnam("postgres") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
+
+    def run(*command: object) -> None:
+        done = subprocess.run(
+            [str(part) for part in command], cwd="/", capture_output=True, text=True, check=False,
+            user=user.pw_uid, group=user.pw_gid, extra_groups=[],
+            env={"PATH": os.environ["PATH"], "LC_ALL": "C"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    with TemporaryDirectory(ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        os.chown(folder, user.pw_uid, user.pw_gid)
+        password, data, port = folder / "password", folder / "data", free_port()
+        password.write_text(SECRET)
+        password.chmod(0o644)
+        run(binaries / "initdb", "-D", data, "-U", "ann", "-E", "UTF8", "--no-sync",
+            "--auth=scram-sha-256", f"--pwfile={password}")  # fmt: skip
+        options = f"-c listen_addresses=127.0.0.1 -p {port} -k {folder} -c fsync=off"
+        run(binaries / "pg_ctl", "-D", data, "-o", options, "-l", folder / "log", "-w", "start")
+        try:
+            uri = f"postgresql://ann:{SECRET}@127.0.0.1:{port}/postgres"
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+            made = Run.start(tmp_path, "a run", PARAMS, {"git_sha": "abc"})
+            with made:
+                made.metrics(1, {"loss": 0.5})
+                (tmp_path / "note.txt").write_text("kept")
+                made.file(tmp_path / "note.txt")
+            assert Run.reopen(tmp_path, made.run_id) is not None
+            assert Run.reopen(tmp_path, "0" * 32) is None
+            found = made.client.get_run(made.run_id)
+            assert found.data.params == tracking.flatten(PARAMS)
+            assert (found.data.metrics, found.info.status) == ({"loss": 0.5}, "FINISHED")
+            assert found.info.artifact_uri.startswith((tmp_path / "mlartifacts").as_uri())
+            registry = Registry(tmp_path)
+            assert registry.alias("champion") is None
+            assert registry.find("0" * 64) is None
+        finally:
+            run(binaries / "pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
+        # Now it is gone.
+        with pytest.raises(TrackingError) as caught:
+            Run.start(tmp_path, "another", {}, {})
+        assert SECRET not in str(caught.value) and "\n" not in str(caught.value)
