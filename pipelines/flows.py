@@ -146,7 +146,7 @@ def colorize_archive(
         The batch is ended after this many hours.
     """
     done: State[Any] = _colorize(inputs, out, options or [], hours * 3600, return_state=True)
-    return type(done)(type=done.type, name=done.name, message=done.message)
+    return State(type=done.type, name=done.name, message=done.message)
 
 
 def schedule(cron: str, name: str, timezone: str, force: bool) -> None:

@@ -308,7 +308,7 @@ def test_canceled_run_ends_its_stage_which_writes_a_checkpoint(
         dvc = training.parent()
         assert dvc is not None
         server.post(f"/flow_runs/{run['id']}/set_state", state={"type": "CANCELLING"}, force=False)
-        until(lambda: not dvc.is_running(), 60, "the end of DVC")
+        until(lambda: not alive(dvc.pid), 60, "the end of DVC")
     until(lambda: server.run(run["id"])["state"]["type"] == "CANCELLED", 60, "the cancellation")
     assert not training.is_running()
     assert any("stopped after step" in line for line in server.log(run["id"]))
@@ -365,18 +365,34 @@ def test_time_limit(server: Server, project: Path, cycle: list[dict[str, Any]]) 
     assert error == "error: download: ended after 0.0001 hours, its time limit"
 
 
-def test_deployments_for_a_work_pool(server: Server, project: Path) -> None:
+def test_worker_of_a_work_pool_colors_a_batch(server: Server, project: Path) -> None:
     root = Path(__file__).resolve().parent.parent
     (project / "prefect.yaml").write_bytes((root / "prefect.yaml").read_bytes())
-    for command in (["work-pool", "create", "--type", "process", "colorized"], ["deploy", "--all"]):
-        subprocess.run(
+
+    def prefect(*command: str) -> None:
+        done = subprocess.run(
             [sys.executable, "-m", "prefect", "--no-prompt", *command], cwd=project,
-            env=server.environment, check=True, capture_output=True,
+            env=server.environment, check=False, capture_output=True, text=True,
         )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    prefect("work-pool", "create", "--type", "process", "colorized")
+    prefect("deploy", "--all")
     deployed = server.post("/deployments/filter", work_pools={"name": {"any_": ["colorized"]}})
     assert {d["name"]: d["global_concurrency_limit"]["limit"] for d in deployed} == {
-        "weekly": 1, "batch": 1,
+        "retrain": 1, "colorize-archive": 1,
     }  # fmt: skip
+
+    (batch,) = (d["id"] for d in deployed if d["name"] == "colorize-archive")
+    run = server.post(
+        f"/deployments/{batch}/create_flow_run",
+        parameters={"inputs": ["scans/cat.jpg"], "out": "colored", "options": ["--steps", "2"]},
+    )
+    prefect("worker", "start", "--pool", "colorized", "--run-once")
+    until(lambda: server.run(run["id"])["state"]["type"] not in WAITING, 60, "the batch")
+    state = server.run(run["id"])["state"]
+    assert (state["type"], state["message"]) == ("COMPLETED", "1 photographs colored, in `colored`")
+    assert (project / "colored" / "cat.jpg").stat().st_size > 0
 
 
 @pytest.mark.parametrize(
@@ -448,21 +464,18 @@ def alive(pid: int) -> bool:
         return False
 
 
-def test_bars_are_thinned_and_lines_kept(
+def test_lines_come_as_they_are_written_and_bars_now_and_then(
     flows: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    script = r"""
-import sys
-for i in range(1000):
-    print(f"\r\x1b[2Kbar {i}/1000", end="", flush=True)
-    if i == 500:
-        print("\r\x1b[2Kline — käfer", flush=True)
-print("\r\x1b[2Kbar done")
-print("at http://user:hunter2@host/x", end="")
-"""
-    lines: list[str] = []
-    assert flows.follow([sys.executable, "-c", script], lines.append, 60) == 0
-    assert lines == ["line — käfer", "bar done", "at http://host/x"]
-    monkeypatch.setattr(flows, "BAR_SECONDS", 0.0)
-    flows.follow([sys.executable, "-c", script], lines.append, 60)
-    assert any(line.startswith("bar ") and line.endswith("/1000") for line in lines)
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as stream:
+        lines = flows._lines(stream)
+        os.write(writing, "\r\x1b[2Kbar 1\r\x1b[2Kline — käfer\r\n\r\x1b[2Kbar 2".encode())
+        assert next(lines) == "line — käfer"
+        os.write(writing, b"\r\x1b[2Kbar 3\nat http://user:hunter2@host/x\n")
+        assert [next(lines), next(lines)] == ["bar 3", "at http://host/x"]
+        monkeypatch.setattr(flows, "BAR_SECONDS", 0.0)
+        os.write(writing, b"\rbar 4\rbar 5")
+        assert next(lines) == "bar 4"
+        os.close(writing)
+        assert list(lines) == ["bar 5"]
