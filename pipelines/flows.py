@@ -124,7 +124,7 @@ def retrain(force: bool = False, stage_hours: float = STAGE_HOURS) -> State[Any]
             return _pipeline(held, names, always | ({TRAIN} if force else set()), stage_hours)
     except lock.Held as error:
         return Cancelled(name="Skipped", message=str(error))
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         return Failed(message=" ".join(str(error).split()))
 
 
@@ -198,9 +198,12 @@ def _pipeline(held: lock.Lock, names: list[str], forced: set[str], hours: float)
     status = "KILLED"
     try:
         state = _stages(names, forced, hours, held)
-        status = "FAILED" if state.is_failed() else "FINISHED"
-        run.tags(_md5s())
-    except ValueError:
+        if state.is_failed():
+            status = "FAILED"
+        else:
+            run.tags(_md5s())
+            status = "FINISHED"
+    except (OSError, ValueError):
         status = "FAILED"
         raise
     finally:
