@@ -202,10 +202,12 @@ class Run:
         params: Mapping[str, Any],
         tags: Mapping[str, str],
         parent: str | None = None,
+        started: float | None = None,
     ) -> Run:
         """Open a run in the experiment `colorized` and log `params`, flattened.
 
-        `parent` is the id of the run it belongs to.
+        `parent` is the id of the run it belongs to, `started` the time it began, seconds since the
+        epoch, if that was not now.
         """
         from mlflow.entities import Param
 
@@ -213,7 +215,8 @@ class Run:
             client = connect(root)
             experiment_id = _experiment(client, root)
             shown = {key: redact(value) for key, value in tags.items()} | _parent_tag(parent)
-            run = client.create_run(experiment_id, run_name=name, tags=shown)
+            began = None if started is None else int(started * 1000)
+            run = client.create_run(experiment_id, began, shown, name)
             run_id = run.info.run_id
             logged = [Param(k, redact(v)) for k, v in flatten(params).items()]
             client.log_batch(run_id, params=logged)

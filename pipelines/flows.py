@@ -218,8 +218,10 @@ def _stages(names: list[str], forced: set[str], hours: float, held: lock.Lock) -
         _forget_training()
     outcome: Outcome = {}
     for name in names:
-        run = _task(name)
+        run, started = _task(name), time.time()
         done: Any = run(name, name in forced, hours * 3600, held.file, return_state=True)
+        if name != TRAIN and done.name != "Unchanged":  # a training has a run of its own
+            _note(name, started, "FINISHED" if done.is_completed() else "FAILED")
         if not done.is_completed():
             return Failed(message=done.message)
         outcome[name] = done.name.lower()
@@ -229,6 +231,15 @@ def _stages(names: list[str], forced: set[str], hours: float, held: lock.Lock) -
     _show_results()
     what = ", ".join(f"{name} {outcome[name]}" for name in changed)
     return _with_promotion(what if TRAIN in changed else f"nothing retrained: {what}")
+
+
+def _note(name: str, started: float, status: str) -> None:
+    """A child run for a stage: when it ran, its parameters, the md5 of its results."""
+    params = load_params(stage.ROOT / "params.yaml").model_dump()
+    section = {"data": params["data"]} if name == DOWNLOAD else {name: params.get(name, {})}
+    parent = os.environ[tracking.PARENT]
+    run = tracking.Run.start(stage.ROOT, name, section, _md5s(name), parent, started)
+    run.finish(status)
 
 
 def _forget_training() -> None:
@@ -440,10 +451,14 @@ def _ask_dvc() -> tuple[list[str], bool]:
         raise ValueError(f"DVC: {error}") from error
 
 
-def _md5s() -> dict[str, str]:
-    """DVC's md5 of every result, as dvc.lock has them."""
-    stages = YAML(typ="safe").load((stage.ROOT / "dvc.lock").read_text(encoding="utf-8"))["stages"]
-    outs = (out for entry in stages.values() for out in entry.get("outs", []))
+def _md5s(*names: str) -> dict[str, str]:
+    """DVC's md5 of every result of these stages, or of all, as dvc.lock has them."""
+    lock_file = stage.ROOT / "dvc.lock"
+    if not lock_file.exists():  # of a first run whose first stage failed
+        return {}
+    stages = YAML(typ="safe").load(lock_file.read_text(encoding="utf-8"))["stages"]
+    chosen = (entry for name, entry in stages.items() if name in (names or stages))
+    outs = (out for entry in chosen for out in entry.get("outs", []))
     return {f"dvc.{out['path']}": out["md5"] for out in outs}
 
 

@@ -247,6 +247,16 @@ def test_schedule_fires_and_the_cycle_ends(
     assert parent.data.tags["dvc.data/lab"] == lab["md5"]
     child = mlflow_run(project, last_training(project)["run_id"])
     assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    opened = Run.reopen(project, parent.info.run_id)
+    assert opened is not None
+    children = opened.client.search_runs(
+        [parent.info.experiment_id], f"tags.mlflow.parentRunId = '{parent.info.run_id}'"
+    )
+    names = {run.info.run_name.partition(" ")[0]: run for run in children}
+    assert set(names) == {"download", "preprocess", "train", "sample", "evaluate"}
+    assert names["preprocess"].data.tags["dvc.data/lab"] == lab["md5"]
+    assert names["preprocess"].data.params["preprocess.image_size"] == "64"
+    assert {run.info.status for run in children} == {"FINISHED"}
 
 
 def test_nothing_new_is_said(server: Server, cycle: list[dict[str, Any]]) -> None:
