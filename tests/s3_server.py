@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any
+from urllib.request import Request, urlopen
 
 import boto3
 from moto.server import DomainDispatcherApplication, create_backend_app
@@ -71,6 +72,9 @@ class S3Server:
 
     def __enter__(self) -> S3Server:
         self._thread.start()
+        # moto keeps what is stored for the whole process, whichever server it came through.
+        with urlopen(Request(f"{self.endpoint}/moto-api/reset", method="POST")):
+            pass
         self.client().create_bucket(Bucket=BUCKET)
         return self
 
