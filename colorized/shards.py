@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -87,14 +87,11 @@ class Chroma:
     def of(cls, ab8: NDArray[np.uint8]) -> Chroma:
         """Of pixels (..., 2)."""
         pairs = np.ascontiguousarray(ab8).view(np.uint16).ravel()  # one number for a and b
-        histogram = np.bincount(_BIN.take(pairs), minlength=CHROMA_BINS)
-        counts = [np.bincount(ab8[..., c].ravel(), minlength=256) for c in range(2)]
-        return cls(
-            pairs.size,
-            np.array([count @ _VALUES for count in counts]),
-            np.array([count @ _VALUES**2 for count in counts]),
-            histogram,
-        )
+        found = np.flatnonzero(counts := np.bincount(pairs, minlength=1 << 16))
+        counts = counts[found]
+        values = np.stack([_A[found], _B[found]]).astype(np.int64)
+        histogram = np.bincount(_BIN[found], counts, CHROMA_BINS).astype(np.int64)
+        return cls(pairs.size, values @ counts, values**2 @ counts, histogram)
 
     def __iadd__(self, other: Chroma) -> Chroma:
         self.count += other.count
@@ -113,7 +110,6 @@ class Chroma:
         return float(a), float(b)
 
 
-_VALUES = np.arange(256, dtype=np.int64) - 128
 # Of a and b in one number of 16 bits, in the order that the machine stores two bytes.
 _A, _B = np.arange(65536, dtype="=u2").view(np.uint8).reshape(-1, 2).T.astype(np.float32) - 128
 _CHROMA = np.hypot(_A, _B)
@@ -379,17 +375,22 @@ def _cut_all(
     # Spawned, because a fork copies locks that a thread (of torch, of a progress bar) may hold.
     context = multiprocessing.get_context("spawn")
     workers = os.process_cpu_count() if hasattr(os, "process_cpu_count") else os.cpu_count()
-    ahead: deque[Future[list[Cut]]] = deque()
+    ahead: deque[tuple[Future[list[Cut]], list[tuple[int, int]]]] = deque()
+
+    def first() -> Iterator[Cut]:
+        future, jobs = ahead.popleft()
+        return _complete(future.result(), jobs, source, settings)
+
     try:
         with ProcessPoolExecutor(
             workers, mp_context=context, initializer=_start_worker, initargs=(source, settings)
         ) as pool:
             for chunk in chunks:
-                ahead.append(pool.submit(_cut_chunk, chunk))
+                ahead.append((pool.submit(_cut_chunk, chunk), chunk))
                 if len(ahead) > 2 * (workers or 1):
-                    yield from ahead.popleft().result()
+                    yield from first()
             while ahead:
-                yield from ahead.popleft().result()
+                yield from first()
     except BrokenProcessPool as error:
         raise SourceError("a process that cuts crops died, perhaps for want of memory") from error
 
@@ -407,4 +408,18 @@ def _start_worker(source: Source, settings: CropSettings) -> None:
 
 def _cut_chunk(jobs: list[tuple[int, int]]) -> list[Cut]:
     source, settings = _worker
-    return [cut(source, number, count, settings) for number, count in jobs]
+    cuts = [cut(source, number, count, settings) for number, count in jobs]
+    if source.quick(settings):
+        # Sooner cut again by who asks than sent there.
+        return [replace(c, crops=None) for c in cuts]
+    return cuts
+
+
+def _complete(
+    done: list[Cut], jobs: list[tuple[int, int]], source: Source, settings: CropSettings
+) -> Iterator[Cut]:
+    for one, (number, count) in zip(done, jobs, strict=True):
+        if one.crops is None and not one.kind:
+            yield replace(one, crops=source.cut(number, count, settings))
+        else:
+            yield one

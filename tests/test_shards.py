@@ -156,6 +156,28 @@ class TestShards:
             assert np.array_equal(cut.crops.L, expected.L)
             assert np.array_equal(cut.crops.ab, expected.ab)
 
+    def test_arrays_of_their_own_size_are_kept_to_the_bit(self, tmp_path: Path) -> None:
+        rng = np.random.default_rng(0)
+        coarse = rng.integers(0, 256, (20, 8, 8, 3), dtype=np.uint8)
+        pictures = np.stack(
+            [cv2.resize(c, (64, 64), interpolation=cv2.INTER_CUBIC) for c in coarse]
+        )
+        np.save(tmp_path / "L.npy", pictures[..., 0])
+        for number, part in enumerate(np.split(pictures[..., 1:], [9, 17]), 1):
+            np.save(tmp_path / f"ab{number}.npy", part)
+        source = sources.LabArrays(tmp_path)
+        settings = replace(SETTINGS, image_size=64, crops=dict.fromkeys(SPLITS, 1))
+        assert source.quick(settings) and len(pictures) >= shards.FEW
+        report = shards.build_shards(source, tmp_path / "lab", settings)
+        assert sum(report.crops.values()) == 20
+        for line in lines(tmp_path / "lab"):
+            shard = open_shard(tmp_path / "lab", line["split"])
+            number, row = int(line["file"].removeprefix("picture-")), int(line["row"])
+            assert np.array_equal(shard.L[row], pictures[number, ..., 0])
+            assert np.array_equal(shard.ab[row], pictures[number, ..., 1:])
+            chroma = np.hypot(*(shard.ab[row].astype(float) - 128).reshape(-1, 2).T).mean()
+            assert float(line["chroma"]) == pytest.approx(chroma, abs=0.01)
+
     def test_more_than_the_disk_holds_is_refused_first(self, scans: Path, tmp_path: Path) -> None:
         source = photographs(scans, "cat.jpg", "dogs.jpg")
         huge = replace(SETTINGS, image_size=1 << 20)
@@ -202,6 +224,9 @@ class Drawn:
         lab8 = cv2.cvtColor(self.pictures[number], cv2.COLOR_RGB2LAB)
         box = (0, 0, lab8.shape[0])
         return Crops((box,) * count, lab8[None, ..., 0], np.ascontiguousarray(lab8[None, ..., 1:]))
+
+    def quick(self, settings: sources.CropSettings) -> bool:
+        return False
 
     def rgb(self, name: str) -> np.ndarray:
         return self.pictures[list(self.names).index(name)]
