@@ -7,6 +7,7 @@ back to the scan's own size. The lightness of the scan itself is never touched.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeAlias
 
 import numpy as np
@@ -14,15 +15,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from colorized import color, resample, sampling
+from colorized import color, resample, sampling, upsampling
+from colorized.candidates import Candidates, rank
 from colorized.checkpoint import Weights
 from colorized.diffusion import Denoiser, drop_condition
+from colorized.hints import Hints
 from colorized.unet import STRIDE, Features
 
 MAX_ASPECT = 8
 """Photographs longer than this many times their breadth are squeezed to it for the network."""
 
 Image: TypeAlias = NDArray[np.float32]
+OnStep: TypeAlias = Callable[[int, int, Image], None]
 
 
 class Colorizer:
@@ -50,6 +54,8 @@ class Colorizer:
         sampler: str = "dpm_solver_pp_2m",
         guidance: float = 1.0,
         saturation: float = 1.0,
+        hints: Hints | None = None,
+        on_step: OnStep | None = None,
     ) -> Image:
         """Draw the chroma of one photograph.
 
@@ -59,6 +65,11 @@ class Colorizer:
             L* (H, W), 0 … 100.
         saturation
             Chroma is multiplied by this.
+        hints
+            Colors that are known.
+        on_step
+            Called after evaluation i = 1 … n with (i, n, ab), the present estimate (h, w, 2). What
+            it raises ends the sampling.
 
         Other parameters and errors as in `draw`. The same ones give the same colors, whatever was
         colored before.
@@ -68,13 +79,86 @@ class Colorizer:
         ndarray
             ab (H, W, 2), CIELAB units, not yet fitted to the gamut.
         """
-        height, width = lightness.shape
-        small = resample.resize_lightness(lightness, *working_size(height, width, self.work_size))
-        drawn = self.draw(small[None], steps=steps, seed=seed, sampler=sampler, guidance=guidance)
-        ab = np.empty((height, width, 2), np.float32)
-        for c in range(2):
-            ab[..., c] = resample.resize(drawn[0, ..., c] * saturation, height, width)
+        small = self.shrink(lightness)
+        first = None if on_step is None else lambda i, n, ab: on_step(i, n, ab[0])
+        ab = self._draw(small, [seed], steps, sampler, guidance, hints, first)[0]
+        return self.enlarge(ab * np.float32(saturation), lightness)
+
+    def candidates(
+        self,
+        lightness: Image,
+        count: int,
+        *,
+        steps: int,
+        seed: int,
+        sampler: str = "dpm_solver_pp_2m",
+        guidance: float = 1.0,
+        hints: Hints | None = None,
+        on_step: OnStep | None = None,
+    ) -> Candidates:
+        """Draw several colorings of one photograph, with seeds `seed`, `seed` + 1, …
+
+        Parameters
+        ----------
+        count
+            How many to keep.
+        on_step
+            As in `colorize`, with ab (K, h, w, 2).
+
+        Other parameters and errors as in `colorize`.
+        """
+        if count < 1:
+            raise ValueError(f"count must be at least 1, got {count}")
+        seeds = [(seed + k) % 2**63 for k in range(count)]
+        ab = self._draw(self.shrink(lightness), seeds, steps, sampler, guidance, hints, on_step)
+        return rank(ab, seeds, count)
+
+    def shrink(self, lightness: Image) -> Image:
+        """L* (H, W) at the network's own scale."""
+        return resample.resize_lightness(lightness, *working_size(*lightness.shape, self.work_size))
+
+    @staticmethod
+    def enlarge(ab: Image, lightness: Image) -> Image:
+        """Chroma at the network's scale (h, w, 2) → (H, W, 2), along the edges of L* (H, W)."""
+        guide = resample.resize_lightness(lightness, *upsampling.guide_size(*lightness.shape))
+        return upsampling.enlarge(guide, ab, lightness)
+
+    @torch.inference_mode()
+    def _draw(
+        self,
+        small: Image,
+        seeds: list[int],
+        steps: int,
+        sampler: str,
+        guidance: float,
+        hints: Hints | None,
+        on_step: OnStep | None,
+    ) -> Image:
+        """One draw for each seed, (K, h, w, 2), of L* (H, W); the encoder runs once."""
+        if hints:
+            raise ValueError("hints are not implemented yet")
+        H, W = small.shape
+        L = torch.from_numpy(small)[None, None].to(self.device)
+        cond = tuple(c.expand(len(seeds), *c.shape[1:]) for c in self.denoiser.encode(L))
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        x_T = torch.cat([torch.randn((1, 2, H // 2, W // 2), generator=g) for g in generators])
+        run = sampling.SAMPLERS[sampler](
+            self.denoiser if guidance == 1 else _guided(self.denoiser, guidance),
+            cond,
+            x_T.to(self.device),
+            self.denoiser.schedule,
+            sampling.timesteps(self.denoiser.schedule, steps),
+            generators[0],
+        )
+        for i, step in enumerate(run, start=1):
+            ab = self._chroma(step.x0_hat)
+            if on_step is not None:
+                on_step(i, steps, ab)
         return ab
+
+    def _chroma(self, x_0: Tensor) -> Image:
+        ab = color.unstandardize_ab(x_0, self.denoiser.ab_std, axis=1).permute(0, 2, 3, 1)
+        return np.ascontiguousarray(ab.cpu().numpy())
 
     @torch.inference_mode()
     def draw(
@@ -126,8 +210,7 @@ class Colorizer:
             generator,
             sampler,
         )
-        ab = color.unstandardize_ab(x_0, self.denoiser.ab_std, axis=1).permute(0, 2, 3, 1)
-        return np.ascontiguousarray(ab.cpu().numpy())
+        return self._chroma(x_0)
 
 
 def _guided(denoiser: Denoiser, weight: float) -> sampling.Denoiser:
