@@ -115,7 +115,8 @@ class Colorizer:
 
     def shrink(self, lightness: Image) -> Image:
         """L* (H, W) at the network's own scale."""
-        return resample.resize_lightness(lightness, *working_size(*lightness.shape, self.work_size))
+        height, width = lightness.shape
+        return resample.resize_lightness(lightness, *working_size(height, width, self.work_size))
 
     @staticmethod
     def enlarge(ab: Image, lightness: Image) -> Image:
