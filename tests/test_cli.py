@@ -22,6 +22,7 @@ import torch
 from PIL import Image
 
 from colorized import checkpoint, cli, photo
+from colorized.cli import coloring
 from colorized.colorizer import Colorizer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -270,7 +271,7 @@ class TestUsage:
         assert files(".") == ["a.png"]
 
     def test_limit_of_size_is_that_of_the_library(self) -> None:
-        default = inspect.signature(cli.colorize).parameters["max_pixels"].default
+        default = inspect.signature(coloring.colorize).parameters["max_pixels"].default
         assert default == photo.MAX_PIXELS
 
 

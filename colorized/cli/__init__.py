@@ -1,0 +1,61 @@
+"""The command line. Heavy imports happen inside the commands, so that --help is instant.
+
+One line per result goes to stdout, to be piped; errors, warnings and, on a terminal, a progress
+bar go to stderr. Usage errors exit with 2, failures with 1, an interrupt with 130.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from colorized.cli import coloring, workflow
+from colorized.cli.messages import die
+from colorized.text import line
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+for command in (
+    coloring.colorize,
+    workflow.retrain,
+    workflow.schedule,
+    workflow.promote,
+    workflow.rollback,
+    workflow.lineage,
+):
+    app.command()(command)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"colorized {importlib.metadata.version('colorized')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _commands(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which it is.")
+    ] = False,
+) -> None:
+    """Color black-and-white photographs with a diffusion model."""
+
+
+def main() -> None:
+    """Entry point: whatever goes wrong is said in one line on stderr."""
+    try:
+        # Without arguments: the help, which is still a usage error.
+        if len(sys.argv) == 1:
+            app(["--help"], standalone_mode=False)
+            sys.exit(2)
+        code = app(standalone_mode=False) or 0
+    except TyperException as error:
+        die(" ".join(error.format_message().split()), error.exit_code)
+    except (OSError, ValueError, RuntimeError, MemoryError) as error:
+        die(line(error), 1)
+    if code == 130:
+        die("interrupted; no file is half-written", code)
+    sys.exit(code)

@@ -1,0 +1,93 @@
+"""Commands around the model: retraining, promotion, and what made a picture."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from colorized.cli.messages import Failure, finite
+
+
+def retrain(
+    force: Annotated[
+        bool, typer.Option("--force", help="Train, even if nothing changed since last time.")
+    ] = False,
+    stage_hours: Annotated[
+        float, typer.Option(min=0, callback=finite, help="A stage is ended after this long.")
+    ] = 48.0,
+) -> None:
+    """Run the pipeline once, now, as the schedule does: a Prefect flow."""
+    _enter_project()
+    from pipelines import flows
+
+    state = flows.retrain(force, stage_hours, return_state=True)
+    if not state.is_completed():
+        raise Failure(state.message or state.name)
+    print(state.message)
+
+
+def schedule(
+    cron: Annotated[str, typer.Option(help='When to retrain: "0 3 * * 0" is Sundays at 3.')],
+    name: Annotated[str, typer.Option(help="What Prefect calls it.")] = "weekly",
+    timezone: Annotated[str, typer.Option(help="Of the hours in --cron.")] = "UTC",
+    force: Annotated[
+        bool, typer.Option("--force", help="Train, even if nothing changed since last time.")
+    ] = False,
+) -> None:
+    """Retrain on a schedule, from this machine, until Ctrl-C."""
+    _enter_project()
+    from pipelines import flows
+
+    try:
+        flows.schedule(cron, name, timezone, force)
+    except flows.BadSchedule as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def promote(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Measure and judge; change nothing.")
+    ] = False,
+) -> None:
+    """Make the newly trained weights the champion, if they are better than it.
+
+    Says whether they are, and why.
+    """
+    _enter_project()
+    from pipelines import promote
+
+    verdict = promote.promote(Path.cwd(), dry_run)
+    promoted = "would be promoted" if dry_run else "promoted"
+    print(f"{promoted if verdict.promoted else 'not promoted'}: {'; '.join(verdict.reasons)}")
+
+
+def rollback() -> None:
+    """Make the champion before this one the champion again."""
+    _enter_project()
+    from pipelines import promote
+
+    now, before = promote.rollback(Path.cwd())
+    print(f"champion: version {now.number}; previous: version {before.number}")
+
+
+def lineage(
+    photograph: Annotated[Path, typer.Argument(help="A photograph that was colored.")],
+) -> None:
+    """Say what colored a photograph: weights, training run, commit, data, parameters.
+
+    Works in the project's folder, and with what MLFLOW_TRACKING_URI names.
+    """
+    from colorized import lineage
+
+    for fact in lineage.trace(photograph, Path.cwd()):
+        print(fact)
+
+
+def _enter_project() -> None:
+    """Make `pipelines` importable: it belongs to the project's folder, not to the package."""
+    if not Path("pipelines", "flows.py").is_file():
+        raise Failure("run this in the project's folder")
+    sys.path.insert(0, str(Path.cwd()))
