@@ -79,10 +79,10 @@ class Colorizer:
         ndarray
             ab (H, W, 2), CIELAB units, not yet fitted to the gamut.
         """
-        small = self.shrink(lightness)
+        guide = self.guide(lightness)
         first = None if on_step is None else lambda i, n, ab: on_step(i, n, ab[0])
-        ab = self._draw(small, [seed], steps, sampler, guidance, hints, first)[0]
-        return self.enlarge(ab * np.float32(saturation), lightness)
+        ab = self._draw(guide, [seed], steps, sampler, guidance, hints, first)[0]
+        return self.enlarge(ab * np.float32(saturation), lightness, guide)
 
     def candidates(
         self,
@@ -110,24 +110,43 @@ class Colorizer:
         if count < 1:
             raise ValueError(f"count must be at least 1, got {count}")
         seeds = [(seed + k) % 2**63 for k in range(count)]
-        ab = self._draw(self.shrink(lightness), seeds, steps, sampler, guidance, hints, on_step)
+        ab = self._draw(self.guide(lightness), seeds, steps, sampler, guidance, hints, on_step)
         return rank(ab, seeds, count)
+
+    def guide_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the guide of a picture: see `guide`."""
+        h, w = working_size(height, width, self.work_size)
+        return upsampling.guide_size(h // 2, w // 2, height, width)
+
+    def guide(self, lightness: Image) -> Image:
+        """L* (H, W) at a few hundred pixels: all that is looked at as a whole.
+
+        It may stand for the photograph wherever one is colored, with the same result: a scan that
+        does not fit into memory is brought to `guide_size` strip by strip, then colored, then
+        enlarged strip by strip by an `upsampling.Enlarger`.
+        """
+        height, width = lightness.shape
+        return resample.resize_lightness(lightness, *self.guide_size(height, width))
 
     def shrink(self, lightness: Image) -> Image:
         """L* (H, W) at the network's own scale."""
-        height, width = lightness.shape
-        return resample.resize_lightness(lightness, *working_size(height, width, self.work_size))
+        guide = self.guide(lightness)
+        height, width = guide.shape
+        return resample.resize_lightness(guide, *working_size(height, width, self.work_size))
 
-    @staticmethod
-    def enlarge(ab: Image, lightness: Image) -> Image:
-        """Chroma at the network's scale (h, w, 2) → (H, W, 2), along the edges of L* (H, W)."""
-        guide = resample.resize_lightness(lightness, *upsampling.guide_size(*lightness.shape))
-        return upsampling.enlarge(guide, ab, lightness)
+    def enlarge(self, ab: Image, lightness: Image, guide: Image | None = None) -> Image:
+        """Chroma at the network's scale (h, w, 2) → (H, W, 2), along the edges of L* (H, W).
+
+        `guide` saves the time to make it again.
+        """
+        height, width = lightness.shape
+        guide = self.guide(lightness) if guide is None else guide
+        return upsampling.Enlarger(guide, ab, height, width).rows(0, height, lightness)
 
     @torch.inference_mode()
     def _draw(
         self,
-        small: Image,
+        guide: Image,
         seeds: list[int],
         steps: int,
         sampler: str,
@@ -135,9 +154,10 @@ class Colorizer:
         hints: Hints | None,
         on_step: OnStep | None,
     ) -> Image:
-        """One draw for each seed, (K, h, w, 2), of L* (H, W); the encoder runs once."""
+        """One draw for each seed, (K, h, w, 2), for a guide; the encoder runs once."""
         if hints:
             raise ValueError("hints are not implemented yet")
+        small = self.shrink(guide)
         H, W = small.shape
         L = torch.from_numpy(small)[None, None].to(self.device)
         cond = tuple(c.expand(len(seeds), *c.shape[1:]) for c in self.denoiser.encode(L))
