@@ -1,6 +1,11 @@
-"""Names of devices and number formats → what torch is told."""
+"""Names of devices and number formats → what torch is told; how busy a device is, and too full."""
 
 from __future__ import annotations
+
+import contextlib
+import resource
+import sys
+import time
 
 import torch
 
@@ -36,3 +41,41 @@ def use_bfloat16(precision: str, device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device)[0] >= 8
     return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory lacks; torch has several that do, some in many lines."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and ("allocate" in text or "out of memory" in text)
+
+
+class Meter:
+    """How busy a device is between one reading and the next."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin anew."""
+        self._wall, self._processor = time.perf_counter(), time.process_time()
+
+    def read(self) -> dict[str, float]:
+        """`device_utilization`, 0 … 1, and `peak_memory_gb` of this process so far.
+
+        Of a processor it is this process's time over that of the threads torch may use; of a CUDA
+        GPU what its driver says of the last second, left out where nvidia-ml-py is not installed.
+        """
+        if self.device.type == "cuda":
+            values = {"peak_memory_gb": torch.cuda.max_memory_allocated(self.device) / 1e9}
+            with contextlib.suppress(ModuleNotFoundError, RuntimeError):
+                values["device_utilization"] = torch.cuda.utilization(self.device) / 100
+            return values
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        values = {"peak_memory_gb": peak * (1 if sys.platform == "darwin" else 1024) / 1e9}
+        if self.device.type == "cpu":
+            wall = (time.perf_counter() - self._wall) * torch.get_num_threads()
+            values["device_utilization"] = (time.process_time() - self._processor) / wall
+        return values

@@ -1,8 +1,13 @@
 """A whole training run: steps, validation, checkpoints, the log; stops cleanly and goes on.
 
-The state is kept in one folder, `last.pt` and `best.pt` (lowest validation error of the averaged
-weights). The folder's name should be a `fingerprint` of everything that defines the run, so that a
-changed parameter starts afresh instead of going on from a run it does not belong to.
+The state is kept in one folder: `last.pt`; `best.pt`, of the lowest validation error of the
+averaged weights; `good.pt`, of the last step whose number `checkpoint_every` divides. The folder's
+name should be a `fingerprint` of everything that defines the run, so that a changed parameter
+starts afresh instead of going on from a run it does not belong to.
+
+When the loss leaps up or is no longer finite, training goes back to `good.pt` and on from there
+with the batches that come after the one that did it. A run that was stopped in between goes back to
+the same place, so it still equals the uninterrupted one.
 """
 
 from __future__ import annotations
@@ -16,9 +21,12 @@ from typing import Any, Protocol
 
 from colorized.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from colorized.dataset import Pictures
-from colorized.training import Step, TrainState, train, validate
+from colorized.devices import Meter
+from colorized.training import Diverged, OutOfMemory, Step, TrainState, train, validate
 
-LAST, BEST = "last.pt", "best.pt"
+LAST, BEST, GOOD = "last.pt", "best.pt", "good.pt"
+TIMINGS = ("pictures_per_second", "device_utilization", "peak_memory_gb", "minutes")
+"""What is logged that depends on the machine, and on how long it took."""
 
 
 class Log(Protocol):
@@ -51,21 +59,31 @@ def fit(
     workers: int = 0,
     on_step: Callable[[Step], None] = lambda step: None,
     on_validate: Callable[[int], None] = lambda step: None,
+    on_restore: Callable[[str], None] = lambda line: None,
     should_stop: Callable[[], bool] = lambda: False,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> None:
-    """Train to the last step, going on from the folder's checkpoint when there is one.
+    """Train until the state is done, going on from the folder's checkpoint when there is one.
+
+    Of several processes the first alone reads and writes the folder, validates, and calls what is
+    given here; `should_stop` is asked in each, and one that says so stops all.
 
     Parameters
     ----------
     log
-        Gets `loss`, `gradient_norm`, `learning_rate` and `pictures_per_second`, averaged over the
-        steps since it was last called or the run went on, and `val_loss`, `val_t…` where measured.
+        Gets `loss`, `gradient_norm` and `learning_rate`, averaged over the steps since it was last
+        called or the run went on, `restores` so far in this process, `TIMINGS`, and `val_loss`,
+        `val_t…` where measured.
     workers
         Processes that prepare batches ahead.
     on_step, on_validate
         Called after every step; after every validation, with `state.ema` up to date.
+    on_restore
+        Gets a line that says what happened when training went back to the last good state.
     should_stop
         Asked after every step.
+    clock
+        Seconds, by which the settings' `minutes` are counted.
 
     Raises
     ------
@@ -74,56 +92,109 @@ def fit(
     CheckpointError
         When the checkpoint is damaged or belongs to another network.
     FloatingPointError
-        When the loss or its gradient is no longer finite; the last good checkpoint stays.
+        When the loss leapt up or was no longer finite once more than the settings' `restores`,
+        with no good state in between; the last good checkpoint stays.
+    OutOfMemory
+        The checkpoint of the step before is saved.
     """
+    main = state.processes.main
     best = resume(state, folder)
+    if main and not (folder / GOOD).exists():
+        save_checkpoint(folder / GOOD, {**state.state_dict(), "best": best})
+    meter = Meter(state.processes.device)
     window: list[Step] = []
-    started = time.perf_counter()
-    last = state.settings.steps
-    for step in train(state, pictures, workers):
-        on_step(step)
-        window.append(step)
-        number = step.number
-        stopping = should_stop()
-        if number % validate_every == 0 or number == last:
-            seconds = time.perf_counter() - started
-            values = _averages(window, seconds, state.settings.batch_size)
-            errors = validate(state.ema, val_pictures, state.settings.seed)
-            values |= {"val_loss": errors.pop("mean")}
-            values |= {f"val_{name}": value for name, value in errors.items()}
-            log(number, values)
-            on_validate(number)
-            if values["val_loss"] < best:
-                best = values["val_loss"]
-                save_checkpoint(folder / BEST, {**state.state_dict(), "best": best})
-            window, started = [], time.perf_counter()
-        if number % checkpoint_every == 0 or number == last or stopping:
-            save_checkpoint(folder / LAST, {**state.state_dict(), "best": best})
-        if stopping and number < last:
-            raise Interrupted(
-                f"stopped after step {number} of {last}; the same command goes on from there"
+    restores = since_good = 0
+    while not state.done():
+        try:
+            started = clock()
+            meter.restart()
+            for step in train(state, pictures, workers, clock):
+                number = step.number
+                stopping = state.processes.any(should_stop())
+                regular = number % checkpoint_every == 0
+                if regular:
+                    since_good = 0
+                if not main:
+                    if stopping and not state.done():
+                        raise Interrupted(f"stopped after step {number}")
+                    continue
+                on_step(step)
+                window.append(step)
+                if number % validate_every == 0 or state.done():
+                    values = _averages(window, clock() - started, state) | meter.read()
+                    errors = validate(state.ema, val_pictures, state.settings.seed)
+                    values |= {"restores": restores, "val_loss": errors.pop("mean")}
+                    values |= {f"val_{name}": value for name, value in errors.items()}
+                    log(number, values)
+                    on_validate(number)
+                    if values["val_loss"] < best:
+                        best = values["val_loss"]
+                        save_checkpoint(folder / BEST, {**state.state_dict(), "best": best})
+                    window, started = [], clock()
+                    meter.restart()
+                if regular or stopping or state.done():
+                    save_checkpoint(folder / LAST, {**state.state_dict(), "best": best})
+                if regular:
+                    save_checkpoint(folder / GOOD, {**state.state_dict(), "best": best})
+                if stopping and not state.done():
+                    of = "" if state.settings.minutes else f" of {state.settings.steps}"
+                    raise Interrupted(
+                        f"stopped after step {number}{of}; the same command goes on from there"
+                    )
+        except Diverged as error:
+            if since_good == state.settings.restores:
+                again = f" again after {since_good} restores; lower train.lr" if since_good else ""
+                raise FloatingPointError(f"{error}{again}") from error
+            restores += 1
+            since_good += 1
+            window = []
+            _load(state, folder / GOOD)
+            state.skipped = error.place + 1 - state.step
+            on_restore(
+                f"{error}: back to step {state.step}, and on with the batches after that one"
             )
+        except OutOfMemory:
+            if main:
+                save_checkpoint(folder / LAST, {**state.state_dict(), "best": best})
+            raise
 
 
 def resume(state: TrainState, folder: Path) -> float:
-    """Load the folder's last checkpoint, if any; returns the lowest validation error so far."""
-    path = folder / LAST
-    if not path.exists():
+    """Load the folder's last checkpoint, if any; returns the lowest validation error so far.
+
+    Where `last.pt` is not there but `good.pt` is, it is that one.
+
+    Raises
+    ------
+    CheckpointError
+        When the checkpoint is damaged or belongs to another network; nothing is lost by it.
+    """
+    path = next((folder / name for name in (LAST, GOOD) if (folder / name).exists()), None)
+    if state.processes.share(path) is None:
         return float("inf")
-    checkpoint = load_checkpoint(path)
+    return _load(state, path or folder / LAST)
+
+
+def _load(state: TrainState, path: Path) -> float:
+    """Go on from the checkpoint that the first process reads; the lowest validation error then."""
+    processes = state.processes
     try:
+        checkpoint = processes.share(load_checkpoint(path) if processes.main else {})
         state.load_state_dict(checkpoint)
         return float(checkpoint["best"])
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, CheckpointError) and str(error).startswith(str(path)):
+            raise
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path}: belongs to another configuration ({reason})") from error
 
 
-def _averages(window: list[Step], seconds: float, batch_size: int) -> dict[str, float]:
+def _averages(window: list[Step], seconds: float, state: TrainState) -> dict[str, float]:
     count = len(window)
     return {
         "loss": sum(s.loss for s in window) / count,
         "gradient_norm": sum(s.gradient_norm for s in window) / count,
         "learning_rate": window[-1].learning_rate,
-        "pictures_per_second": count * batch_size / seconds,
+        "pictures_per_second": count * state.settings.batch_size / seconds,
+        "minutes": state.seconds / 60,
     }

@@ -74,7 +74,9 @@ class Diffusion(Section):
 class Train(Section):
     init: Annotated[str, Field(min_length=1)]
     steps: Count
+    minutes: Annotated[float, Field(ge=0)]
     batch_size: Count
+    accumulate: Count
     crop_size: Annotated[int, Field(ge=32, multiple_of=16)]
     min_crop: Annotated[float, Field(gt=0, le=1)]
     lr: Annotated[float, Field(gt=0, lt=1)]
@@ -82,11 +84,14 @@ class Train(Section):
     cooldown_steps: Annotated[int, Field(ge=0)]
     weight_decay: Annotated[float, Field(ge=0)]
     clip_norm: Annotated[float, Field(gt=0)]
+    spike: Annotated[float, Field(ge=0)]
+    restores: Annotated[int, Field(ge=0)]
     ema_decay: Annotated[float, Field(ge=0, lt=1)]
     condition_dropout: Annotated[float, Field(ge=0, lt=1)]
     noise_shift: Annotated[float, Field(gt=0)]
     encoder_lr_scale: Annotated[float, Field(ge=0, le=1)]
     precision: Literal["auto", "float32", "bfloat16"]
+    compile: bool
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?|mps)$")]
     workers: Annotated[int, Field(ge=0)]
     seed: Seed
@@ -100,6 +105,13 @@ class Train(Section):
         if init not in words and not init.endswith(".safetensors"):
             raise ValueError(f"must be one of {', '.join(words)} or a .safetensors file")
         return init
+
+    @field_validator("spike")
+    @classmethod
+    def _spike(cls, spike: float) -> float:
+        if 0 < spike <= 1:
+            raise ValueError("must be more than 1, or 0")
+        return spike
 
 
 class Sample(Section):
@@ -145,6 +157,8 @@ class Params(Section):
             )
         if self.train.crop_size > self.preprocess.image_size:
             raise ValueError("train.crop_size must not exceed preprocess.image_size")
+        if self.train.batch_size % self.train.accumulate:
+            raise ValueError("train.batch_size must be a multiple of train.accumulate")
         if self.sample.steps > self.diffusion.T:
             raise ValueError("sample.steps must not exceed diffusion.T")
         return self

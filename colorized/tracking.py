@@ -3,19 +3,22 @@
 What is logged goes to the server or database `MLFLOW_TRACKING_URI` names, or to a SQLite file in
 the project's folder. A `Run` holds its id and nothing global, so a stage can write to the run of
 another. A store that does not answer for a while stops nobody: what is logged waits, and goes out
-in its order when the store is back.
+in its order when the store is back. Where MLflow is not installed, a `FileRun` writes the same to
+a file, which `import_run` brings into a store later.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
+import importlib.util
 import json
 import logging
 import os
 import re
 import sys
 import time
+import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -39,6 +42,8 @@ PARENT = "COLORIZED_PARENT_RUN"
 """Environment variable: the id of the run that a stage's own run belongs to."""
 UNSENT = "unsent.jsonl"
 """Name of the file that keeps what could not be sent to the store."""
+IMPORTED = "imported_from"
+"""Tag of a run that `import_run` made: the id its file knows it by."""
 
 # MLflow reads these when it is first imported or called, which every function here leaves for
 # later. With its own retries a server that is away would hold a training up for minutes.
@@ -179,7 +184,49 @@ def _experiment(client: MlflowClient, root: Path) -> str:
     return found.experiment_id
 
 
-class Run:
+def installed() -> bool:
+    """Whether this machine has MLflow; asked without importing it."""
+    try:
+        return importlib.util.find_spec("mlflow") is not None
+    except ModuleNotFoundError:
+        return False
+
+
+class _Entries:
+    """What can be said of a run, each time as one entry that is written or sent."""
+
+    run_id: str
+
+    def _log(self, entry: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Log the numbers of one step."""
+        numbers = {k: float(v) for k, v in values.items()}
+        self._log({"metrics": numbers, "step": step, "time": _now()})
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Set tags."""
+        self._log({"tags": {key: redact(value) for key, value in values.items()}})
+
+    def describe(self, title: str, values: Mapping[str, float], picture: str) -> None:
+        """Set what the run's page shows first: a table and one of the run's pictures."""
+        self._log({"describe": [title, dict(values), picture]})
+
+    def dataset(self, name: str, digest: str, source: str, profile: Mapping[str, Any]) -> None:
+        """Note what the run was trained on: the `digest` its owner knows it by, and its counts."""
+        self._log({"dataset": [name, digest, source, json.dumps(profile)]})
+
+    def folder(self, path: Path, name: str) -> None:
+        """Keep a copy of all files of a folder under `name` of the artifacts."""
+        self._log({"files": str(path), "folder": name})
+
+    def file(self, path: Path, folder: str = "") -> None:
+        """Keep a copy of a file under `folder` of the artifacts."""
+        self._log({"file": str(path), "folder": folder})
+
+
+class Run(_Entries):
     """One MLflow run.
 
     As a context manager it ends as FINISHED, KILLED when a user stopped it, or FAILED.
@@ -224,7 +271,10 @@ class Run:
 
     @classmethod
     def reopen(cls, root: Path, run_id: str, parent: str | None = None) -> Run | None:
-        """The run of this id, or None when this store does not know it or it was deleted."""
+        """The run of this id, or None when this store does not know it or it was deleted.
+
+        A run that `import_run` made has the id of its file, too.
+        """
         client = connect(root)
         try:
             with _one_line():
@@ -232,12 +282,13 @@ class Run:
         except StoreAway:
             raise
         except TrackingError as error:
-            if _missing(error):
-                return None
-            raise
+            if not _missing(error):
+                raise
+            imported = _imported(client, run_id)
+            return cls.reopen(root, imported, parent) if imported else None
         if info.lifecycle_stage != "active":
             return None
-        run = cls(client, run_id)
+        run = cls(client, info.run_id)
         if parent:
             run.tags(_parent_tag(parent))
         return run
@@ -254,36 +305,6 @@ class Run:
                 with contextlib.suppress(json.JSONDecodeError):  # the last line of a killed process
                     left.append(json.loads(line))
             self._waiting = left + self._waiting
-
-    def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """Log the numbers of one step."""
-        now = int(time.time() * 1000)
-        numbers = {k: float(v) for k, v in values.items()}
-        self._log({"metrics": numbers, "step": step, "time": now})
-
-    def tags(self, values: Mapping[str, str]) -> None:
-        """Set tags."""
-        self._log({"tags": {key: redact(value) for key, value in values.items()}})
-
-    def describe(self, title: str, values: Mapping[str, float], picture: str) -> None:
-        """Set what the run's page shows first: a table and one of the run's pictures."""
-        lines = [f"### {title}", "", "| metric | value |", "| --- | ---: |"]
-        lines += [f"| {key} | {value:.4g} |" for key, value in values.items()]
-        # A link of the page itself, whatever the server's address.
-        lines += ["", f"![{picture}](get-artifact?path={picture}&run_uuid={self.run_id})"]
-        self.tags({"mlflow.note.content": "\n".join(lines)})
-
-    def dataset(self, name: str, digest: str, source: str, profile: Mapping[str, Any]) -> None:
-        """Note what the run was trained on: the `digest` its owner knows it by, and its counts."""
-        self._log({"dataset": [name, digest, source, json.dumps(profile)]})
-
-    def folder(self, path: Path, name: str) -> None:
-        """Keep a copy of all files of a folder under `name` of the artifacts."""
-        self._log({"files": str(path), "folder": name})
-
-    def file(self, path: Path, folder: str = "") -> None:
-        """Keep a copy of a file under `folder` of the artifacts."""
-        self._log({"file": str(path), "folder": folder})
 
     def finish(self, status: str = "FINISHED") -> None:
         """End the run: FINISHED, FAILED or KILLED."""
@@ -355,6 +376,15 @@ class Run:
         elif "tags" in first:
             tags = [RunTag(key, value) for key, value in first["tags"].items()]
             self.client.log_batch(self.run_id, tags=tags)
+        elif "describe" in first:
+            title, values, picture = first["describe"]
+            lines = [f"### {title}", "", "| metric | value |", "| --- | ---: |"]
+            lines += [f"| {key} | {value:.4g} |" for key, value in values.items()]
+            # A link of the page itself, whatever the server's address.
+            lines += ["", f"![{picture}](get-artifact?path={picture}&run_uuid={self.run_id})"]
+            self.client.log_batch(
+                self.run_id, tags=[RunTag("mlflow.note.content", "\n".join(lines))]
+            )
         elif "dataset" in first:
             name, digest, source, profile = first["dataset"]
             data = Dataset(name, digest, "local", json.dumps({"uri": source}), None, profile)
@@ -365,7 +395,7 @@ class Run:
         elif "file" in first:
             self.client.log_artifact(self.run_id, first["file"], first["folder"] or None)
         else:
-            self.client.set_terminated(self.run_id, first["status"])
+            self.client.set_terminated(self.run_id, first["status"], first.get("time"))
 
     def _write_down(self) -> None:
         """Make the file of `keep` say what waits."""
@@ -391,8 +421,138 @@ class Run:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        stopped = kind is not None and issubclass(kind, KeyboardInterrupt)
-        self.finish("FINISHED" if kind is None else "KILLED" if stopped else "FAILED")
+        self.finish(_status(kind))
+
+
+class FileRun(_Entries):
+    """A run on a machine without MLflow: a file with one entry a line, as JSON.
+
+    Its first line says what the run is. Files that the run keeps are named, not copied: as seen
+    from the folder of the run's file, so that both can be moved together.
+    """
+
+    def __init__(self, path: Path, run_id: str) -> None:
+        self.path = path
+        self.run_id = run_id
+
+    @classmethod
+    def open(
+        cls, path: Path, name: str, params: Mapping[str, Any], tags: Mapping[str, str]
+    ) -> FileRun:
+        """Go on with the run of this file, or begin it."""
+        if path.exists():
+            return cls(path, _read_entries(path)[0]["run"])
+        run = cls(path, uuid.uuid4().hex)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        about = {"name": name, "params": dict(params), "tags": dict(tags), "time": _now()}
+        run._log({"run": run.run_id, **about})
+        return run
+
+    def _log(self, entry: dict[str, Any]) -> None:
+        for key in ("file", "files"):
+            if key in entry:
+                entry[key] = os.path.relpath(entry[key], self.path.parent)
+        text = self.path.read_bytes()[-1:] if self.path.exists() else b"\n"
+        with open(self.path, "a", encoding="utf-8") as file:
+            # A process that was killed may have left half a line.
+            file.write(("" if text == b"\n" else "\n") + json.dumps(entry) + "\n")
+
+    def __enter__(self) -> FileRun:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._log({"status": _status(kind), "time": _now()})
+
+
+def import_run(root: Path, path: Path) -> tuple[str, bool]:
+    """Bring the run of a `FileRun` into the store: its id there, and whether that is new.
+
+    A file that was imported before is not imported again. A line that a killed process left half
+    written is passed over.
+
+    Raises
+    ------
+    TrackingError
+        The file is no run's, or a file that the run keeps is not beside it; names it. Nothing of
+        the run is then in the store.
+    """
+    first, *entries = _read_entries(path)
+    for entry in entries:
+        for key in ("file", "files"):
+            if key in entry:
+                entry[key] = str(path.parent / entry[key])
+                if not Path(entry[key]).exists():
+                    raise TrackingError(f"{path}: the run keeps {entry[key]}, which is not there")
+    client = connect(root)
+    found = _imported(client, first["run"])
+    if found:
+        return found, False
+    ends = [entry for entry in entries if "status" in entry]
+    entries = [entry for entry in entries if "status" not in entry]
+    run = Run.start(
+        root, first["name"], first["params"], first["tags"], started=first["time"] / 1000
+    )
+    try:
+        # Its being whole is said last.
+        run._waiting = [*entries, {"tags": {IMPORTED: first["run"]}}, *(ends[-1:] or [_LOST])]
+        away = run._deliver()
+        if away is not None:
+            raise away
+    except BaseException:
+        with contextlib.suppress(TrackingError), _one_line():
+            client.delete_run(run.run_id)
+        raise
+    return run.run_id, True
+
+
+_LOST = {"status": "KILLED"}
+"""The end of a run whose process could not say how it ended."""
+
+
+def _read_entries(path: Path) -> list[dict[str, Any]]:
+    """The lines of a `FileRun`'s file, but for those that were left half written."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not text"
+        raise TrackingError(f"{path}: {reason}") from error
+    entries = []
+    for line in lines:
+        with contextlib.suppress(json.JSONDecodeError):
+            entries.append(json.loads(line))
+    fits = all(isinstance(entry, dict) for entry in entries)
+    if not (entries and fits and {"run", "name", "params", "tags", "time"} <= entries[0].keys()):
+        raise TrackingError(f"{path}: does not hold a run")
+    return entries
+
+
+def _imported(client: MlflowClient, file_id: str) -> str | None:
+    """Id of the run that was made from the file of this id."""
+    with _one_line():
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        if experiment is None or not file_id.isalnum():
+            return None
+        runs = client.search_runs(
+            [experiment.experiment_id], f"tags.{IMPORTED} = '{file_id}'", max_results=1
+        )
+    return runs[0].info.run_id if runs else None
+
+
+def _now() -> int:
+    """Milliseconds since the epoch, as MLflow counts them."""
+    return int(time.time() * 1000)
+
+
+def _status(kind: type[BaseException] | None) -> str:
+    """How a run ended that this exception, if any, put an end to."""
+    if kind is None:
+        return "FINISHED"
+    return "KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED"
 
 
 def _parent_tag(parent: str | None) -> dict[str, str]:

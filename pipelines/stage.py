@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 from colorized.params import Params, load_params
@@ -29,15 +31,19 @@ METRICS = REPORTS / "metrics.json"
 GRID = REPORTS / "grid.png"
 DATASET = REPORTS / "dataset"
 
-OUT_OF_MEMORY = "out of memory: lower train.batch_size, then train.crop_size"
+OUT_OF_MEMORY = (
+    "out of memory: raise train.accumulate, or lower train.batch_size or train.crop_size"
+)
 
 
 def run(main: Callable[[Params], None]) -> None:
     """Run a stage with params.yaml, alone; a foreseen failure is one line on stderr and exit 1."""
     # DVC and terminals end a stage with either signal; both mean: stop cleanly.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Of several processes that train together the first holds the lock for all.
+    alone = os.environ.get("RANK", "0") == "0"
     try:
-        with lock.take(ROOT):
+        with lock.take(ROOT) if alone else nullcontext():
             main(load_params(ROOT / "params.yaml"))
     except KeyboardInterrupt as stop:
         sys.exit(_fail(str(stop) or "stopped", 130))

@@ -34,11 +34,14 @@ from colorized.colorizer import Colorizer
 from colorized.dataset import Pictures, Shard, open_shard
 from colorized.diffusion import Denoiser
 from colorized.params import Params
-from colorized.tracking import PARENT, UNSENT, Run, system_metrics
-from colorized.training import Step, TrainSettings, TrainState
+from colorized.processes import open_processes
+from colorized.tracking import PARENT, UNSENT, FileRun, Run, installed, system_metrics
+from colorized.training import OutOfMemory, Step, TrainSettings, TrainState
 from pipelines import stage
 
 CODE = ("training", "dataset", "diffusion", "schedule", "unet", "pretrained")
+# What may change between a stop and the next start: only who computes what.
+FREE = ("workers", "accumulate")
 CURVES = stage.REPORTS / "training.csv"
 GRID_PICTURES = 4
 CHUNK_CACHE_BYTES = 4 << 30
@@ -46,7 +49,7 @@ CHUNK_CACHE_BYTES = 4 << 30
 
 def main(params: Params) -> None:
     """Train or fine-tune, resuming a stopped run of the same parameters, data and code."""
-    device = devices.open_device(params.train.device)
+    processes = open_processes(params.train.device)
     stats = index.read_stats(stage.LAB)
     config, denoiser, initial = _start(params, stats)
     # The index holds the sha256 of every picture, and where each crop was cut from it.
@@ -56,11 +59,57 @@ def main(params: Params) -> None:
         "data": digest,
         "initial_weights": initial,
     }
+    values["train"] = {key: v for key, v in values["train"].items() if key not in FREE}
     modules = Path(colorized.__file__).parent
     name = fit.fingerprint(values, [modules / f"{module}.py" for module in CODE])
     folder = stage.CHECKPOINTS / name
 
-    state = TrainState(denoiser.to(device), _settings(params, device))
+    settings = _settings(params, processes.device)
+    state = TrainState(denoiser.to(processes.device), settings, processes)
+    try:
+        if processes.main:
+            _lead(params, state, config, stats, Identity(digest, initial, name), folder)
+        else:
+            _follow(params, state, stats, folder)
+    except OutOfMemory as error:
+        raise ValueError(str(error)) from error
+    processes.close()
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What tells this training from others: sha256 of its data and first weights, fingerprint."""
+
+    data: str
+    initial: str
+    fingerprint: str
+
+
+def _follow(params: Params, state: TrainState, stats: Mapping[str, Any], folder: Path) -> None:
+    """Train as one of several processes that is not the first: that one logs and writes."""
+    asked = _StopOnSignal()
+    fit.fit(
+        state,
+        _open_train(stats),
+        open_shard(stage.LAB, "val"),
+        folder,
+        validate_every=params.train.validate_every,
+        checkpoint_every=params.train.checkpoint_every,
+        log=lambda step, numbers: None,
+        workers=params.train.workers,
+        should_stop=lambda: asked.stop,
+    )
+
+
+def _lead(
+    params: Params,
+    state: TrainState,
+    config: ModelConfig,
+    stats: Mapping[str, Any],
+    identity: Identity,
+    folder: Path,
+) -> None:
+    """Train as the only process, or the first: with the run's log, grids, weights and curves."""
     train_pictures, val_shard = _open_train(stats), open_shard(stage.LAB, "val")
     history = _History(CURVES, folder / "history.jsonl")
     asked = _StopOnSignal()
@@ -68,8 +117,8 @@ def main(params: Params) -> None:
         "git_sha": _git_sha(),
         "mlflow.source.git.commit": _git_sha(),
         "data_md5": _data_md5(),
-        "data_sha256": digest,
-        "fingerprint": name,
+        "data_sha256": identity.data,
+        "fingerprint": identity.fingerprint,
         **_around(),
     }
     run = _open_run(params, tags, folder)
@@ -77,7 +126,7 @@ def main(params: Params) -> None:
     run.dataset(params.data.source, tags["data_md5"], "data/lab", profile)
     if stage.DATASET.is_dir():
         run.folder(stage.DATASET, "dataset")
-    with _Bar(params.train.steps, params.train.batch_size) as bar, run:
+    with _Bar(state) as bar, run:
 
         def log(step: int, numbers: Mapping[str, float]) -> None:
             history.add(step, numbers)
@@ -103,12 +152,13 @@ def main(params: Params) -> None:
             workers=params.train.workers,
             on_step=bar.update,
             on_validate=on_validate,
+            on_restore=bar.say,
             should_stop=lambda: asked.stop,
         )
         about = {
-            "data_sha256": digest,
+            "data_sha256": identity.data,
             "init": params.train.init,
-            "initial_weights_sha256": initial,
+            "initial_weights_sha256": identity.initial,
             "train": params.train.model_dump(),
         }
         checkpoint.save_weights(stage.WEIGHTS, state.ema.network.state_dict(), config, about)
@@ -126,12 +176,12 @@ def main(params: Params) -> None:
         # By these the weights are found: in DVC's cache, and from the marks of a photograph.
         sha256, md5 = (hashlib.new(kind, trained).hexdigest() for kind in ("sha256", "md5"))
         run.tags({"weights_sha256": sha256, "weights_md5": md5})
-        final = history.rows[params.train.steps]
+        final = history.rows[state.step]
         shown = {key: final[key] for key in ("loss", "val_loss")}
-        run.describe("Training", shown, f"grids/step-{params.train.steps:06d}.png")
+        run.describe("Training", shown, f"grids/step-{state.step:06d}.png")
     about_run = {
         "run_id": run.run_id,
-        "fingerprint": name,
+        "fingerprint": identity.fingerprint,
         "weights_sha256": sha256,
         "git_sha": tags["git_sha"],
         "data_md5": tags["data_md5"],
@@ -185,7 +235,9 @@ def _settings(params: Params, device: torch.device) -> TrainSettings:
     t = params.train
     return TrainSettings(
         steps=t.steps,
+        minutes=t.minutes,
         batch_size=t.batch_size,
+        accumulate=t.accumulate,
         crop_size=t.crop_size,
         min_crop=t.min_crop,
         learning_rate=t.lr,
@@ -193,26 +245,34 @@ def _settings(params: Params, device: torch.device) -> TrainSettings:
         cooldown_steps=t.cooldown_steps,
         weight_decay=t.weight_decay,
         clip_norm=t.clip_norm,
+        spike=t.spike,
+        restores=t.restores,
         ema_decay=t.ema_decay,
         condition_dropout=t.condition_dropout,
         noise_shift=t.noise_shift,
         encoder_lr_scale=t.encoder_lr_scale,
         bfloat16=devices.use_bfloat16(t.precision, device),
+        compile=t.compile,
         seed=t.seed,
     )
 
 
-def _open_run(params: Params, tags: Mapping[str, str], folder: Path) -> Run:
-    """The MLflow run of the checkpoint folder: the one that was stopped, or a new one."""
+def _open_run(params: Params, tags: Mapping[str, str], folder: Path) -> Run | FileRun:
+    """The run of the checkpoint folder: the one that was stopped, or a new one."""
+    # What the other stages do does not tell trainings apart.
+    values = params.model_dump(exclude={"sample", "evaluate", "promote"})
+    title = f"train {tags['fingerprint']}"
+    if not installed():
+        path = folder / "run.jsonl"
+        print(f"MLflow is not installed: the run is kept in {path}, for `colorized import-run`")
+        return FileRun.open(path, title, values, tags)
     note = folder / "run_id"
     parent = os.environ.get(PARENT)
     run = None
     if note.exists():
         run = Run.reopen(stage.ROOT, note.read_text().strip(), parent)
     if run is None:
-        # What the other stages do does not tell trainings apart.
-        values = params.model_dump(exclude={"sample", "evaluate", "promote"})
-        run = Run.start(stage.ROOT, f"train {tags['fingerprint']}", values, tags, parent)
+        run = Run.start(stage.ROOT, title, values, tags, parent)
         folder.mkdir(parents=True, exist_ok=True)
         note.write_text(run.run_id + "\n")
     run.keep(folder / UNSENT)
@@ -294,7 +354,7 @@ class _History:
     def publish(self) -> None:
         """Write the table and the plot that DVC shows; timings stay out, so that it repeats."""
         rows = [self.rows[step] for step in sorted(self.rows)]
-        names = [name for name in rows[0] if name != "pictures_per_second"]
+        names = [name for name in rows[0] if name not in (*fit.TIMINGS, "restores")]
         self.csv_path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.csv_path, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, names, extrasaction="ignore", lineterminator="\n")
@@ -323,21 +383,22 @@ class _StopOnSignal:
 
 
 class _Bar:
-    """Progress of training: rate, loss, time left."""
+    """Progress of training, in steps or in minutes of its budget: rate, loss, time left."""
 
-    def __init__(self, steps: int, batch_size: int) -> None:
-        self.steps = steps
-        self.batch_size = batch_size
+    def __init__(self, state: TrainState) -> None:
+        self.state = state
+        self.minutes = state.settings.minutes
         self.started: tuple[int, float] | None = None
         self.progress = Progress(
             TextColumn("training"),
             BarColumn(),
-            MofNCompleteColumn(),
+            *([] if self.minutes else [MofNCompleteColumn()]),
             TextColumn("{task.fields[rate]:.1f} pictures/s, loss {task.fields[loss]:.3f}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
-        self.task = self.progress.add_task("", total=steps, loss=float("nan"), rate=0.0)
+        total = 60 * self.minutes or state.settings.steps
+        self.task = self.progress.add_task("", total=total, loss=float("nan"), rate=0.0)
 
     def __enter__(self) -> _Bar:
         self.progress.start()
@@ -352,15 +413,14 @@ class _Bar:
 
     def update(self, step: Step) -> None:
         now = time.perf_counter()
+        done = int(self.state.seconds) if self.minutes else step.number
         if self.started is None:  # the first step of this process, of a resumed run not the first
             self.started = step.number, now
-            self.progress.reset(
-                self.task, completed=step.number, loss=step.loss, total=self.steps, rate=0.0
-            )
+            self.progress.reset(self.task, completed=done, loss=step.loss, rate=0.0)
             return
         first, began = self.started
-        rate = (step.number - first) * self.batch_size / (now - began)
-        self.progress.update(self.task, completed=step.number, loss=step.loss, rate=rate)
+        rate = (step.number - first) * self.state.settings.batch_size / (now - began)
+        self.progress.update(self.task, completed=done, loss=step.loss, rate=rate)
 
 
 if __name__ == "__main__":

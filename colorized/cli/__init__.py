@@ -24,6 +24,7 @@ for command in (
     workflow.schedule,
     workflow.promote,
     workflow.rollback,
+    workflow.import_run,
     workflow.lineage,
 ):
     app.command()(command)

@@ -73,6 +73,16 @@ def rollback() -> None:
     print(f"champion: version {now.number}; previous: version {before.number}")
 
 
+def import_run(
+    file: Annotated[Path, typer.Argument(help="run.jsonl of a training without MLflow.")],
+) -> None:
+    """Bring the run of a machine without MLflow into the store."""
+    from colorized import tracking
+
+    run_id, new = tracking.import_run(Path.cwd(), file)
+    print(f"{file}: {'imported as' if new else 'was imported before, as'} {run_id}")
+
+
 def lineage(
     photograph: Annotated[Path, typer.Argument(help="A photograph that was colored.")],
 ) -> None:

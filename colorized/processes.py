@@ -1,0 +1,137 @@
+"""The processes that train together: this one, or all that `accelerate launch` or torchrun began.
+
+Each holds the whole state and computes its slice of every batch. Gradients are averaged between
+them, so all make the same step and stay equal; what must be decided once, the clock's time or that
+training is to stop, is agreed upon. The first process does what happens once: it reads and writes
+checkpoints, validates and logs.
+
+One process needs torch alone. Several need Hugging Face accelerate, which finds the others by the
+variables both launchers set: RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT. They talk
+over NCCL on CUDA, over gloo on processors.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from colorized.devices import open_device
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+T = TypeVar("T")
+
+
+def open_processes(device: str) -> Processes:
+    """This process among those that the launcher began, on the device of this name.
+
+    Raises
+    ------
+    ValueError
+        When the machine lacks the device, has fewer GPUs than processes, or the launcher began one
+        process where several were asked for.
+    ModuleNotFoundError
+        When there are several processes and accelerate is not installed.
+    """
+    if "MASTER_ADDR" in os.environ and "WORLD_SIZE" not in os.environ:
+        # accelerate does so with --cpu and leaves the rest to MPI.
+        raise ValueError("the launcher began one process of several: use torchrun on processors")
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return Processes(open_device(device))
+    if device == "cuda":
+        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    elif device != "cpu":
+        raise ValueError(f"device {device!r}: several processes need cpu, or cuda for a GPU each")
+    return Accelerated(open_device(device))
+
+
+class Processes:
+    """This process alone; what it has in common with others is what it has."""
+
+    rank = 0
+    world = 1
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    @property
+    def main(self) -> bool:
+        """Whether this is the process that does what happens once."""
+        return self.rank == 0
+
+    def prepare(self, module: nn.Module) -> nn.Module:
+        """The module whose `backward` averages the gradients over the processes."""
+        return module
+
+    def hold(self, module: nn.Module) -> AbstractContextManager[None]:
+        """Inside, gradients of a prepared module pile up here and are not averaged yet."""
+        return nullcontext()
+
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean of a scalar over the processes, the same in each."""
+        return value
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any process."""
+        return flag
+
+    def share(self, value: T) -> T:
+        """The first process's value, in each."""
+        return value
+
+    def close(self) -> None:
+        """Take leave of the others."""
+
+
+class Accelerated(Processes):
+    """One of several processes, by Hugging Face accelerate."""
+
+    def __init__(self, device: torch.device) -> None:
+        try:
+            from accelerate import Accelerator
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                "training in several processes needs Hugging Face accelerate: "
+                "pip install accelerate==1.15.0"
+            ) from error
+        # The number format is the training's own affair, so that it is one in any number.
+        self.accelerator: Accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="no")
+        super().__init__(self.accelerator.device)
+        self.rank = self.accelerator.process_index
+        self.world = self.accelerator.num_processes
+
+    def prepare(self, module: nn.Module) -> nn.Module:
+        """See `Processes`."""
+        prepared: nn.Module = self.accelerator.prepare(module)
+        return prepared
+
+    def hold(self, module: nn.Module) -> AbstractContextManager[None]:
+        """See `Processes`."""
+        context: AbstractContextManager[None] = self.accelerator.no_sync(module)
+        return context
+
+    def mean(self, value: Tensor) -> Tensor:
+        """See `Processes`."""
+        mean: Tensor = self.accelerator.reduce(value.detach().clone(), "mean")
+        return mean
+
+    def any(self, flag: bool) -> bool:
+        """See `Processes`."""
+        return self.mean(torch.tensor(float(flag), device=self.device)).item() > 0
+
+    def share(self, value: T) -> T:
+        """See `Processes`."""
+        from accelerate.utils import broadcast_object_list
+
+        held = [value]
+        broadcast_object_list(held)
+        return held[0]
+
+    def close(self) -> None:
+        """See `Processes`."""
+        self.accelerator.end_training()
