@@ -15,11 +15,13 @@ from typer.exceptions import TyperException
 
 from colorized.cli import coloring, workflow
 from colorized.cli.messages import die
+from colorized.cli.web import web
 from colorized.text import line
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 for command in (
     coloring.colorize,
+    web,
     workflow.retrain,
     workflow.schedule,
     workflow.promote,

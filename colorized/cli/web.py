@@ -1,0 +1,57 @@
+"""The command that opens the reading room."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from colorized.cli.coloring import weights_file
+from colorized.cli.messages import finite
+
+
+def web(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 is any that is free.")] = 8000,
+    host: Annotated[str, typer.Option(help="Other than this machine's own needs a --token.")] = (
+        "127.0.0.1"
+    ),
+    token: Annotated[
+        str | None,
+        typer.Option(envvar="COLORIZED_TOKEN", help="What clients must know.", show_default=False),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="A .safetensors file, or of MLflow models:/colorized@champion or runs:/ID.",
+            show_default="the released weights",
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or mps.")] = "cpu",
+    queue: Annotated[
+        int, typer.Option(min=1, max=1000, help="Requests at once; more are told to come back.")
+    ] = 16,
+    max_pixels: Annotated[
+        int, typer.Option(min=1, help="Larger photographs are refused.")
+    ] = 100_000_000,
+    max_megabytes: Annotated[int, typer.Option(min=1, help="Larger files are refused.")] = 256,
+    timeout: Annotated[
+        float, typer.Option(min=1, callback=finite, help="Seconds for one photograph.")
+    ] = 180.0,
+) -> None:
+    """Open the reading room: a web page, and a service, that colors photographs.
+
+    Prints its address. Ends on Ctrl-C or SIGTERM, when what it holds is done.
+    """
+    from colorized.web import serve
+
+    serve.check(host, token)
+    with serve.bind(host, port) as listening:
+        from colorized import one
+        from colorized.web.room import Limits, Room
+
+        with weights_file(weights) as (path, name):
+            model = one.load_model(path, name, device)
+        limits = Limits(
+            places=queue, max_bytes=max_megabytes << 20, max_pixels=max_pixels, seconds=timeout
+        )
+        serve.run(Room(model, limits), listening, token)

@@ -1,0 +1,1 @@
+"""The reading room: a web page, and a service, that colors photographs."""

@@ -1,0 +1,198 @@
+"""What is looked at before a request is read: who asks, from where, and how much it brings.
+
+A page of another origin can make a browser on this machine send requests to a service on it, and by
+DNS rebinding even read the answers. Against the first stands the check of `Origin` and
+`Sec-Fetch-Site`, against the second that of `Host`; where a token is asked for, neither has it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import ipaddress
+import time
+from collections.abc import Mapping
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import urlsplit
+
+from fastapi import HTTPException
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from colorized.web.room import Full, Limits, Room
+
+COOKIE = "colorized"
+COLORING = ("/api/colorize", "/api/preview")
+"""Paths that need a place in the room."""
+
+_FORM_BYTES = 1 << 20
+"""Of a request, besides the photograph."""
+_IDLE_SECONDS = 30
+_SAFE = ("GET", "HEAD")
+_OPEN = ("/healthz", "/signin", "/static/style.css", "/static/signin.js")
+"""What can be had without a token."""
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' blob: data:; connect-src 'self'; worker-src 'self'; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def cookie_of(token: str) -> str:
+    """What a browser keeps in place of the token."""
+    return hashlib.sha256(f"colorized cookie {token}".encode()).hexdigest()
+
+
+class Guard:
+    """ASGI middleware: refuses what must not come in, and gives each request its place.
+
+    Parameters
+    ----------
+    token
+        Asked for where there is one. Without one only names of this machine are taken as `Host`.
+    """
+
+    def __init__(self, app: ASGIApp, room: Room, token: str | None) -> None:
+        self._app = app
+        self._room = room
+        self._token = token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or pass it on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.update(_HEADERS)
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        headers = Headers(scope=scope)
+        try:
+            self._check(scope, headers)
+            if scope["method"] == "POST" and scope["path"] in COLORING:
+                with self._room.place():
+                    body = _Body(receive, headers, self._room.limits)
+                    await self._app(scope, body.receive, send_guarded)
+                return
+        except HTTPException as error:
+            refusal = JSONResponse({"error": error.detail}, error.status_code, error.headers)
+        except Full as full:
+            wait = {"Retry-After": str(full.seconds)}
+            refusal = JSONResponse({"error": str(full)}, 429, wait)
+        else:
+            small = Limits(max_bytes=0, seconds=self._room.limits.seconds)
+            await self._app(scope, _Body(receive, headers, small).receive, send_guarded)
+            return
+        # A client that is still sending would take a closed connection for a failure.
+        await _drain(receive, self._room.limits.max_bytes + _FORM_BYTES)
+        await refusal(scope, receive, send_guarded)
+
+    def _check(self, scope: Scope, headers: Headers) -> None:
+        host = headers.get("host", "")
+        if self._token is None and not is_loopback(_hostname(host)):
+            raise HTTPException(
+                403, "this service answers to names of its own machine, such as localhost"
+            )
+        if scope["method"] not in _SAFE:
+            origin = headers.get("origin")
+            if (origin is not None and urlsplit(origin).netloc != host) or headers.get(
+                "sec-fetch-site", "same-origin"
+            ) not in ("same-origin", "none"):
+                raise HTTPException(403, "a page of another origin asks")
+        if self._token is not None and scope["path"] not in _OPEN and not self._knows(headers):
+            raise HTTPException(
+                401,
+                "this service asks for its token: Authorization: Bearer …",
+                {"WWW-Authenticate": "Bearer"},
+            )
+        length = headers.get("content-length", "0")
+        if scope["path"] in COLORING:
+            _check_length(length, self._room.limits.max_bytes)
+
+    def _knows(self, headers: Headers) -> bool:
+        assert self._token is not None
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            return hmac.compare_digest(given.strip().encode(), self._token.encode())
+        return hmac.compare_digest(_cookie(headers).encode(), cookie_of(self._token).encode())
+
+
+class _Body:
+    """The body of a request, counted and timed as it comes."""
+
+    def __init__(self, receive: Receive, headers: Headers, limits: Limits) -> None:
+        self._receive = receive
+        self._limits = limits
+        self._got = 0
+        self._ended = False
+        self._deadline = time.monotonic() + limits.seconds
+
+    async def receive(self) -> Message:
+        if self._ended:  # what may come now is the client's leave
+            return await self._receive()
+        try:
+            left = self._deadline - time.monotonic()
+            async with asyncio.timeout(min(_IDLE_SECONDS, max(0.0, left))):
+                message = await self._receive()
+        except TimeoutError as error:
+            raise HTTPException(408, "the photograph was too long in coming") from error
+        if message["type"] == "http.request":
+            self._got += len(message.get("body", b""))
+            _check_length(str(self._got), self._limits.max_bytes)
+            self._ended = not message.get("more_body", False)
+        return message
+
+
+def _check_length(length: str, max_bytes: int) -> None:
+    if not length.isdecimal():
+        raise HTTPException(400, "Content-Length is no number")
+    if int(length) > max_bytes + _FORM_BYTES:
+        raise HTTPException(413, f"more than {max_bytes >> 20} MB")
+
+
+def _hostname(host: str) -> str:
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _cookie(headers: Mapping[str, str]) -> str:
+    try:
+        morsel = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+    except CookieError:
+        return ""
+    return morsel.value if morsel is not None else ""
+
+
+async def _drain(receive: Receive, most: int) -> None:
+    """Read and forget what a client sends, as far as it is not too much."""
+    got = 0
+    try:
+        async with asyncio.timeout(_IDLE_SECONDS):
+            while got <= most:
+                message = await receive()
+                got += len(message.get("body", b""))
+                if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                    return
+    except TimeoutError:
+        return

@@ -1,0 +1,92 @@
+"""`colorized web`: a socket, the service on it, and a graceful end."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from urllib.parse import quote
+
+import uvicorn
+
+from colorized.web import app
+from colorized.web.guard import is_loopback
+from colorized.web.room import Room
+
+MIN_TOKEN = 8
+"""Characters of a token."""
+
+
+class ServeError(ValueError):
+    """One line that says why the service cannot be started."""
+
+
+def check(host: str, token: str | None) -> None:
+    """That nobody else is let in by accident.
+
+    Raises
+    ------
+    ServeError
+        Another machine could reach `host`, and there is no token, or a very short one.
+    """
+    if token is None and not is_loopback(host):
+        raise ServeError(
+            f"--host {host} is reached from other machines: give a --token, or set COLORIZED_TOKEN"
+        )
+    if token is not None and (len(token) < MIN_TOKEN or not token.isascii() or " " in token):
+        raise ServeError(f"a token has at least {MIN_TOKEN} characters, ASCII without spaces")
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 is any that is free.
+
+    Raises
+    ------
+    ServeError
+        The address is not to be had.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, kind, protocol)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(2048)
+    except OSError as error:
+        raise ServeError(f"{host} port {port}: {error.strerror or error}") from error
+    return listening
+
+
+def run(room: Room, listening: socket.socket, token: str | None) -> None:
+    """Serve until SIGTERM or Ctrl-C; then finish what is in the room, and nothing new.
+
+    Prints the address on one line when the service answers on it.
+    """
+    host, port = listening.getsockname()[:2]
+    name = f"[{host}]" if ":" in host else host
+    if host in ("0.0.0.0", "::"):
+        name = socket.gethostname()
+    address = f"http://{name}:{port}/"
+    if token is not None:  # behind #, it is sent to nobody; the page signs in with it
+        address += f"#token={quote(token)}"
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                print(address, flush=True)
+
+    config = uvicorn.Config(
+        app.create(room, token),
+        log_level="warning",
+        lifespan="on",
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+    )
+    # uvicorn gives a signal that ended it to whoever had it before: for us it has been dealt with.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    asyncio.run(Server(config).serve(sockets=[listening]))
