@@ -223,6 +223,14 @@ def srgb_to_lab(rgb: Tensor, axis: int = -1) -> Tensor:
     return _by_pixel(lab, _check(_floating(rgb), axis), axis=axis)
 
 
+def luminance(linear: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Relative luminance Y (...) of linear-light sRGB (..., 3), float32; [0, 1] to [0, 1]."""
+    r, g, b = np.moveaxis(linear, -1, 0)
+    red, _, blue = (np.float32(v) for v in _RGB_TO_XYZ[1])
+    Y: NDArray[np.float32] = g + red * (r - g) + blue * (b - g)
+    return Y
+
+
 def linear_to_lab8(linear: NDArray[np.float32]) -> NDArray[np.uint8]:
     """OpenCV's 8-bit LAB of linear-light sRGB in [0, 1], float32; both (..., 3).
 
@@ -326,8 +334,8 @@ def fit_gamut(lab: Tensor, axis: int = -1) -> Tensor:
     return _by_pixel(lambda *lab: _fit(*lab)[0], _check(_floating(lab), axis), axis=axis)
 
 
-def recombine(L: A, ab: A, axis: int = -1) -> A:
-    """8-bit sRGB of lightness and chroma: L* is kept, chroma is reduced to the gamut.
+def recombine(L: A, ab: A, axis: int = -1, bits: int = 8) -> A:
+    """8-bit or 16-bit sRGB of lightness and chroma: L* is kept, chroma is reduced to the gamut.
 
     Parameters
     ----------
@@ -335,34 +343,43 @@ def recombine(L: A, ab: A, axis: int = -1) -> A:
         L* in 0 … 100, (H, W) or any shape.
     ab
         a*, b* in CIELAB units, the shape of L and two channels at `axis`: (H, W, 2).
+    bits
+        8 or 16.
 
     Returns
     -------
-    uint8, three channels at `axis`: (H, W, 3). L* of every pixel is within 0.6 of L, the rounding
-    to 8 bits included, and where ab = 0 the three channels are equal.
+    uint8 or uint16, three channels at `axis`: (H, W, 3). L* of every pixel is within 0.6 of L, the
+    rounding to 8 bits included, and where ab = 0 the three channels are equal.
 
     Raises
     ------
     ValueError
         Where the shapes do not go together, or a value is not finite.
     """
+    if bits not in _TYPES:
+        raise ValueError(f"bits must be 8 or 16, got {bits}")
     if isinstance(L, Tensor):
-        return _recombine(L, ab, axis)
-    return _recombine(_shared(L), _shared(ab), axis).numpy()
+        return _recombine(L, ab, axis, bits)
+    return _recombine(_shared(L), _shared(ab), axis, bits).numpy()
 
 
-def _recombine(L: Tensor, ab: Tensor, axis: int) -> Tensor:
+_TYPES = {8: torch.uint8, 16: torch.uint16}
+
+
+def _recombine(L: Tensor, ab: Tensor, axis: int, bits: int) -> Tensor:
     if ab.ndim != L.ndim + 1 or ab.shape[axis] != 2 or ab.select(axis, 0).shape != L.shape:
         raise ValueError(
             f"ab must have the shape of L {tuple(L.shape)} and two channels at axis {axis}, "
             f"got {tuple(ab.shape)}"
         )
 
-    def rgb8(L: Tensor, a: Tensor, b: Tensor) -> list[Tensor]:
+    top = 2**bits - 1
+
+    def rgb(L: Tensor, a: Tensor, b: Tensor) -> list[Tensor]:
         if not torch.isfinite(L + a + b).all():
             raise ValueError("L and ab must be finite, got NaN or infinity")
         _, linear = _fit(L, a, b)
-        return [(_from_linear(v.clamp(0, 1)) * 255).round() for v in linear]
+        return [(_from_linear(v.clamp(0, 1)) * top).round() for v in linear]
 
     parts = _floating(L).unsqueeze(axis), _floating(ab)
-    return _by_pixel(rgb8, *parts, axis=axis, dtype=torch.uint8)
+    return _by_pixel(rgb, *parts, axis=axis, dtype=_TYPES[bits])

@@ -14,7 +14,7 @@ import xml.etree.ElementTree as ET
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from colorized.photo import Photo, xmp_room
+from colorized.photo import Page, Photo, xmp_room
 
 NAMESPACE = "https://colorized.invalid/ns/1.0/"
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
@@ -73,7 +73,7 @@ class Marks:
                 raise ValueError(f"{key} must be 64 hexadecimal digits, got {value!r}")
 
 
-def for_copy(marks: Marks, photo: Photo, target: Path) -> bytes:
+def for_copy(marks: Marks, photo: Photo | Page, target: str | Path) -> bytes:
     """The XMP of a photograph's colored copy: the original's own and the marks.
 
     Empty where the format of `target` holds none. What is left out is added to the photograph's
@@ -81,10 +81,12 @@ def for_copy(marks: Marks, photo: Photo, target: Path) -> bytes:
     """
     room = xmp_room(target)
     if not room:
-        photo.notes.append(f"its copy has no marks of coloring: {target.suffix} cannot hold them")
+        photo.notes.append(
+            f"its copy has no marks of coloring: {Path(target).suffix} cannot hold them"
+        )
         return b""
     try:
-        if len(merged := packet(marks, photo.xmp)) <= room:
+        if len(merged := packet(marks, photo.facts.xmp)) <= room:
             return merged
         reason = "it is too long"
     except ValueError as error:

@@ -63,7 +63,11 @@ def resize_lightness(
     lightness: NDArray[np.float32], height: int, width: int
 ) -> NDArray[np.float32]:
     """L* (H, W) → (height, width), averaging luminance Y rather than L*."""
-    luminance = resize(color.lightness_to_luminance(lightness), height, width)
+    return lightness_of(resize(color.lightness_to_luminance(lightness), height, width))
+
+
+def lightness_of(luminance: NDArray[np.float32]) -> NDArray[np.float32]:
+    """L* of resized luminance Y, which may be a little beyond 0 … 1; any shape."""
     return color.luminance_to_lightness(luminance.clip(0, 1))
 
 

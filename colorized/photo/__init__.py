@@ -1,0 +1,48 @@
+"""Photographs in and out: their lightness, and all that a colored copy must carry over.
+
+Whatever a file holds (gray, sepia, a palette, CMYK, 16 bits, several pages) is reduced to L*, and
+what is written is sRGB, in 16 bits where the original had them and the format does.
+
+    with open_scan(path) as scan:                       # a file of one or more photographs
+        for page in scan.pages:
+            L = page.small(256, 384)                    # for the network, averaged over strips
+            ...
+        write_scan(colored, target)                     # strip by strip: L* exact, chroma given
+
+`read_photo` and `write_photo` do the same for one photograph that is wholly in memory.
+"""
+
+from colorized.photo.names import (
+    PhotoError,
+    is_picture_name,
+    output_format,
+    output_name,
+    printable,
+    xmp_room,
+)
+from colorized.photo.page import Facts, Page, Photo
+from colorized.photo.reading import MAX_PIXELS, Scan, open_scan, read_photo, read_rgb, read_xmp
+from colorized.photo.writing import Colored, Rows, encode_photo, write_photo, write_scan
+
+__all__ = [
+    "MAX_PIXELS",
+    "Colored",
+    "Facts",
+    "Page",
+    "Photo",
+    "PhotoError",
+    "Rows",
+    "Scan",
+    "encode_photo",
+    "is_picture_name",
+    "open_scan",
+    "output_format",
+    "output_name",
+    "printable",
+    "read_photo",
+    "read_rgb",
+    "read_xmp",
+    "write_photo",
+    "write_scan",
+    "xmp_room",
+]

@@ -1,0 +1,77 @@
+"""What a file's name says: whether it can be read, what its colored copy is called and holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pillow_heif
+from PIL import Image
+
+pillow_heif.register_heif_opener(thumbnails=False)
+
+READ = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "JPEG2000", "PDF", "PNG", "PPM", "TIFF", "WEBP")
+# Formats that hold color.
+WRITE = ("BMP", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+WRITE_ALPHA = ("JPEG2000", "PNG", "TIFF", "WEBP")
+WRITE_16 = ("JPEG2000", "PNG", "TIFF")
+# Bytes of XMP that a format holds: one segment of JPEG, more than anybody needs in the others.
+_XMP_ROOM = {"JPEG": 65_000, **dict.fromkeys(("JPEG2000", "PNG", "TIFF", "WEBP"), 1 << 24)}
+# Of one family with PPM for Pillow, but their names promise gray or 1 bit.
+_GRAY_SUFFIXES = (".pbm", ".pfm", ".pgm")
+# JPEG 2000 without the boxes of a file around it.
+CODESTREAM_SUFFIXES = (".j2c", ".j2k", ".jpc")
+
+
+class PhotoError(ValueError):
+    """A photograph cannot be read or written; one line that names the file."""
+
+
+def printable(path: str | Path) -> str:
+    """The path in one line, whatever its name holds."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(path))
+
+
+def reason(error: BaseException) -> str:
+    """What an exception says, in one line."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split()) or type(error).__name__
+
+
+def is_picture_name(path: str | Path) -> bool:
+    """Whether the suffix is that of a format which can be read."""
+    return _format_of_suffix(path) in READ
+
+
+def output_name(path: str | Path) -> str:
+    """The file name of the colored copy of `path`, judged by its name alone.
+
+    The name itself where its format holds color. A PDF becomes a TIFF of as many pages; another
+    picture's suffix becomes `.png`, and to a name without one `.png` is added.
+    """
+    path = Path(path)
+    if output_format(path) is not None:
+        return path.name
+    if _format_of_suffix(path) == "PDF":
+        return f"{path.stem}.tif"
+    return f"{path.stem if is_picture_name(path) else path.name}.png"
+
+
+def output_format(path: str | Path) -> str | None:
+    """Pillow's name of the format to write, or None where the suffix is of none with color."""
+    if Path(path).suffix.lower() in _GRAY_SUFFIXES:
+        return None
+    format = _format_of_suffix(path)
+    return format if format in WRITE else None
+
+
+def xmp_room(path: str | Path) -> int:
+    """How many bytes of XMP can be written to a file of this name; 0 where it holds none."""
+    if Path(path).suffix.lower() in CODESTREAM_SUFFIXES:
+        return 0
+    return _XMP_ROOM.get(output_format(path) or "", 0)
+
+
+def _format_of_suffix(path: str | Path) -> str | None:
+    format = Image.registered_extensions().get(Path(path).suffix.lower())
+    # To read and to write, MPO is a JPEG with more views behind it.
+    return "JPEG" if format == "MPO" else format

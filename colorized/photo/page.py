@@ -1,0 +1,328 @@
+"""A photograph as the colorizer meets it: rows of L*, and all that its copy must carry over."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from colorized import resample
+from colorized.photo.tones import Levels, Tones
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+# Pixels of a strip: large enough to keep threads busy, small enough for the processor's cache.
+_STRIP = 1 << 19
+
+
+class Raster(Protocol):
+    """Levels of a picture, upright. `rows` may be called from several threads."""
+
+    height: int
+    width: int
+    band: int  # rows that are decoded together
+
+    def rows(self, start: int, stop: int) -> Levels:
+        """(stop - start, W) or, in color, (stop - start, W, C)."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a file says of a photograph, as its copy shall say it.
+
+    Attributes
+    ----------
+    dpi
+        Resolution of the scan, horizontal and vertical, or None.
+    exif
+        An EXIF block, without orientation and thumbnail.
+    iptc
+        An IPTC-IIM record.
+    xmp
+        An XMP packet.
+    """
+
+    dpi: tuple[float, float] | None = None
+    exif: bytes = b""
+    iptc: bytes = b""
+    xmp: bytes = b""
+
+
+class Page:
+    """One photograph of a file, whose rows are decoded when they are asked for.
+
+    Attributes
+    ----------
+    path
+        The file it was read from, for messages.
+    height, width
+        Its size, upright.
+    bits
+        8 or 16: what its copy is written with, where the format can.
+    format
+        Pillow's name of the file's format, such as "JPEG".
+    facts
+        Metadata for its copy.
+    notes
+        What a user should know, one line each: a profile that could not be used, for instance.
+    total
+        Pixels of all pages of the file.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        format: str,
+        raster: Raster,
+        tones: Tones,
+        facts: Facts,
+        notes: list[str],
+        alpha: bool = False,
+        total: int = 0,
+    ) -> None:
+        self.path = path
+        self.format = format
+        self.height, self.width = raster.height, raster.width
+        self.facts = facts
+        self.notes = notes
+        self.has_alpha = alpha
+        self.total = total or self.height * self.width
+        self._raster = raster
+        self._tones = tones
+        self.bits = 16 if raster.rows(0, 1).dtype == np.uint16 else 8
+
+    def rows(self, start: int, stop: int) -> NDArray[np.float32]:
+        """L* of the rows [start, stop), (stop - start, W), 0 … 100.
+
+        Raises
+        ------
+        PhotoError
+            They cannot be decoded.
+        """
+        return self._tones.lightness(self._levels(start, stop))
+
+    def opacity(self, start: int, stop: int) -> Levels | None:
+        """Opacity of the rows [start, stop), or None where the file has none."""
+        return self._raster.rows(start, stop)[..., -1] if self.has_alpha else None
+
+    def rgb8(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """sRGB of the rows [start, stop), (stop - start, W, 3)."""
+        return self._tones.rgb8(self._levels(start, stop))
+
+    def small(self, height: int, width: int) -> NDArray[np.float32]:
+        """L* (height, width), averaged in linear light as by `resample.resize_lightness`."""
+        if height > self.height or width > self.width:
+            whole = gather(self, self.rows, np.float32)
+            return resample.resize_lightness(whole, height, width)
+        narrow = np.empty((self.height, width), np.float32)
+
+        def shrink(strip: tuple[int, int]) -> None:
+            start, stop = strip
+            luminance = self._tones.luminance(self._levels(start, stop))
+            narrow[start:stop] = resample.resize(luminance, stop - start, width)
+
+        for _ in in_order(shrink, self.strips()):
+            pass
+        return resample.lightness_of(resample.resize(narrow, height, width))
+
+    def strips(self) -> list[tuple[int, int]]:
+        """[start, stop) of strips of rows, top to bottom; what is decoded together is in one."""
+        return cut(self.height, self.width, self._raster.band)
+
+    def read(self) -> Photo:
+        """The whole of it, in memory."""
+        alpha = None
+        if self.has_alpha:
+            alpha = gather(self, self.opacity, np.uint16 if self.bits == 16 else np.uint8)
+        return Photo(
+            path=self.path,
+            lightness=gather(self, self.rows, np.float32),
+            alpha=alpha,
+            format=self.format,
+            bits=self.bits,
+            facts=self.facts,
+            notes=self.notes,
+        )
+
+    def _levels(self, start: int, stop: int) -> Levels:
+        levels = self._raster.rows(start, stop)
+        if not self.has_alpha:
+            return levels
+        return levels[..., 0] if levels.shape[-1] == 2 else levels[..., :-1]
+
+
+@dataclass
+class Photo:
+    """A photograph without its colors, whole.
+
+    Attributes
+    ----------
+    path
+        The file it was read from.
+    lightness
+        L* in 0 … 100, float32 (H, W), upright.
+    alpha
+        Opacity, uint8 or uint16 (H, W), or None where the file has none.
+    format
+        Pillow's name of the file's format, such as "JPEG".
+    bits
+        8 or 16: what its copy is written with, where the format can.
+    facts, notes
+        As in `Page`.
+    """
+
+    path: Path
+    lightness: NDArray[np.float32]
+    alpha: Levels | None
+    format: str
+    bits: int = 8
+    facts: Facts = field(default_factory=Facts)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def height(self) -> int:
+        return self.lightness.shape[0]
+
+    @property
+    def width(self) -> int:
+        return self.lightness.shape[1]
+
+    @property
+    def total(self) -> int:
+        return self.lightness.size
+
+    @property
+    def has_alpha(self) -> bool:
+        return self.alpha is not None
+
+    def rows(self, start: int, stop: int) -> NDArray[np.float32]:
+        """L* of the rows [start, stop)."""
+        return self.lightness[start:stop]
+
+    def opacity(self, start: int, stop: int) -> Levels | None:
+        """Opacity of the rows [start, stop), or None."""
+        return None if self.alpha is None else self.alpha[start:stop]
+
+    def strips(self) -> list[tuple[int, int]]:
+        """As in `Page`."""
+        return cut(self.height, self.width)
+
+
+def turned(levels: Levels, orientation: int) -> Levels:
+    """The picture upright: EXIF's orientation 1 … 8 applied, another ignored."""
+    if orientation in (5, 6, 7, 8):
+        levels = levels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        levels = levels[::-1]
+    if orientation in (2, 3, 6, 7):
+        levels = levels[:, ::-1]
+    return levels
+
+
+class Whole:
+    """A raster that is in memory."""
+
+    band = 1
+
+    def __init__(self, levels: Levels) -> None:
+        self._levels = levels
+        self.height, self.width = levels.shape[:2]
+
+    def rows(self, start: int, stop: int) -> Levels:
+        return self._levels[start:stop]
+
+
+class Banded:
+    """A raster decoded band by band, of which the newest are kept: two passes, little memory.
+
+    Parameters
+    ----------
+    decode
+        Gives the rows of the band of that number; called from several threads.
+    band
+        Rows of a band; the last one may have fewer.
+    """
+
+    def __init__(self, height: int, width: int, band: int, decode: Callable[[int], Levels]) -> None:
+        self.height, self.width, self.band = height, width, band
+        self._decode = decode
+        self._lock = threading.Lock()
+        self._kept: dict[int, Future[Levels]] = {}
+        # Strips are asked for in order, so of bands larger than strips two are in use at once.
+        self._room = 2 if band * width > _STRIP else 2 * threads() + 1
+
+    def rows(self, start: int, stop: int) -> Levels:
+        bands = range(start // self.band, (stop - 1) // self.band + 1)
+        parts = []
+        for number in bands:
+            first = number * self.band
+            levels = self._band(number)
+            parts.append(levels[max(start - first, 0) : stop - first])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _band(self, number: int) -> Levels:
+        with self._lock:
+            found = self._kept.get(number)
+            if mine := found is None:
+                found = self._kept[number] = Future()
+                while len(self._kept) > self._room:
+                    del self._kept[next(iter(self._kept))]
+        if mine:
+            try:
+                found.set_result(self._decode(number))
+            except BaseException as error:
+                found.set_exception(error)
+        return found.result()
+
+
+def cut(height: int, width: int, band: int = 1) -> list[tuple[int, int]]:
+    """[start, stop) of strips of rows of about half a megapixel, of whole bands if they fit."""
+    rows = max(1, _STRIP // width)
+    if band < rows:
+        rows -= rows % band
+    return [(start, min(start + rows, height)) for start in range(0, height, rows)]
+
+
+def gather(page: Page, part: Callable[[int, int], Any], dtype: Any) -> NDArray[Any]:
+    """All rows of a part of a page, (H, W), computed by several threads."""
+    whole = np.empty((page.height, page.width), dtype)
+
+    def fill(strip: tuple[int, int]) -> None:
+        whole[slice(*strip)] = part(*strip)
+
+    for _ in in_order(fill, page.strips()):
+        pass
+    return whole
+
+
+def threads() -> int:
+    """How many strips are worked on at once: what torch was told, which a worker sets to 1."""
+    return torch.get_num_threads()
+
+
+def in_order(f: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
+    """f of each item, by several threads, in order, few of them ahead of what is asked for."""
+    if (count := threads()) == 1:
+        yield from map(f, items)
+        return
+    waiting: deque[Future[B]] = deque()
+    with ThreadPoolExecutor(count) as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(f, item))
+                if len(waiting) > count:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -1,0 +1,323 @@
+"""Files in. Pillow decodes, with libheif for HEIC; tifffile and imagecodecs decode TIFF and what
+has 16 bits in color, PDFium renders PDF.
+
+Importing this module switches off Pillow's own limit on the size of a picture: `open_scan` has
+one that the user sets, and it too comes before decoding.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import stat
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, TypeAlias
+
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from colorized.photo import jp2, metadata, tiff, tones
+from colorized.photo.names import (
+    READ,
+    WRITE_ALPHA,
+    PhotoError,
+    output_format,
+    output_name,
+    printable,
+    reason,
+)
+from colorized.photo.page import Facts, Page, Photo, Whole, in_order, turned
+from colorized.photo.tones import Levels, Tones
+
+Image.MAX_IMAGE_PIXELS = None
+
+MAX_PIXELS = 300_000_000
+
+Source: TypeAlias = str | Path | bytes
+
+# Classic TIFF and BigTIFF, in both byte orders.
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_PILLOW = tuple(format for format in READ if format not in ("PDF", "TIFF"))
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A file of one or more photographs.
+
+    Attributes
+    ----------
+    format
+        Pillow's name of the file's format, such as "JPEG".
+    pages
+        Its photographs: several in a TIFF or PDF.
+    """
+
+    path: Path
+    format: str
+    pages: Sequence[Page]
+
+
+@contextlib.contextmanager
+def open_scan(
+    source: Source, max_pixels: int = MAX_PIXELS, name: str | Path | None = None
+) -> Iterator[Scan]:
+    """Open a photograph, or a TIFF of several; pages are decoded while it is open.
+
+    Parameters
+    ----------
+    source
+        A path, or the content of a file.
+    max_pixels
+        What a page may have; it is known before anything is decoded.
+    name
+        What messages call the file, and whose suffix its copy has; the path by default.
+
+    Raises
+    ------
+    PhotoError
+        The file is missing, damaged, no picture, an animation, or larger than `max_pixels`.
+    """
+    path = Path(name if name is not None else "picture" if isinstance(source, bytes) else source)
+    with _told(path), contextlib.ExitStack() as stack:
+        file = stack.enter_context(_opened(source))
+        head = file.read(16)
+        file.seek(0)
+        if not head:
+            raise PhotoError(f"{printable(path)}: the file is empty")
+        check = _checker(path, max_pixels)
+        pages = _decode(file, head, path, check)
+        # To be closed in any case, but what a caller raises is not a fault of the file.
+        kept = stack.pop_all()
+    with kept:
+        yield Scan(path, pages[0].format, pages)
+
+
+def read_photo(
+    source: Source, max_pixels: int = MAX_PIXELS, name: str | Path | None = None
+) -> Photo:
+    """Read one photograph and reduce it to lightness, upright and with its profile applied.
+
+    Parameters as in `open_scan`.
+
+    Raises
+    ------
+    PhotoError
+        As `open_scan`, or the file has several pages.
+    """
+    with open_scan(source, max_pixels, name) as scan:
+        return _only(scan).read()
+
+
+def read_rgb(
+    source: Source, max_pixels: int = MAX_PIXELS, name: str | Path | None = None
+) -> NDArray[np.uint8]:
+    """Read one photograph in color: sRGB, uint8 (H, W, 3), upright; errors as in `read_photo`."""
+    with open_scan(source, max_pixels, name) as scan:
+        page = _only(scan)
+        return np.concatenate(list(in_order(lambda s: page.rgb8(*s), page.strips())))
+
+
+def read_xmp(source: Source, name: str | Path | None = None) -> bytes:
+    """The XMP packet of a picture, of the first page of several; empty where there is none.
+
+    Raises
+    ------
+    PhotoError
+        The file is missing or no picture.
+    """
+    with open_scan(source, 1 << 62, name) as scan:
+        return scan.pages[0].facts.xmp
+
+
+def _only(scan: Scan) -> Page:
+    if len(scan.pages) > 1:
+        raise PhotoError(f"{printable(scan.path)}: holds {len(scan.pages)} pages, not one")
+    return scan.pages[0]
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Whatever a decoder raises, as one line that names the file."""
+    try:
+        yield
+    except PhotoError:
+        raise
+    except UnidentifiedImageError as error:
+        raise PhotoError(
+            f"{printable(path)}: no picture of a known format ({', '.join(READ)})"
+        ) from error
+    except Exception as error:  # damaged data makes a decoder raise anything
+        raise PhotoError(f"{printable(path)}: cannot be read: {reason(error)}") from error
+
+
+@contextlib.contextmanager
+def _opened(source: Source) -> Iterator[BinaryIO]:
+    if isinstance(source, bytes):
+        yield io.BytesIO(source)
+        return
+    mode = os.stat(source).st_mode
+    if not stat.S_ISREG(mode):
+        what = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
+        raise PhotoError(f"{printable(source)}: {what}")
+    with open(source, "rb") as file:
+        yield file
+
+
+Check: TypeAlias = Callable[[int, int], None]
+
+
+def _checker(path: Path, max_pixels: int) -> Check:
+    def check(height: int, width: int) -> None:
+        if height < 1 or width < 1:
+            raise PhotoError(f"{printable(path)}: has no pixels")
+        if height * width > max_pixels:
+            raise PhotoError(
+                f"{printable(path)}: {width} × {height} pixels are more than "
+                f"--max-pixels {max_pixels}"
+            )
+
+    return check
+
+
+def _decode(file: BinaryIO, head: bytes, path: Path, check: Check) -> list[Page]:
+    notes: list[str] = []
+    # What Pillow would print about a doubtful file belongs in the notes.
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        if head.startswith(_TIFF):
+            pages = tiff.read(file, path, check)
+        else:
+            pages = [_with_pillow(file, path, check, notes)]
+    pages[0].notes += dict.fromkeys(" ".join(str(warning.message).split()) for warning in caught)
+    return pages
+
+
+def _with_pillow(file: BinaryIO, path: Path, check: Check, notes: list[str]) -> Page:
+    image = Image.open(file, formats=_PILLOW)
+    # Further frames of an MPO are other views of the one photograph.
+    frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    if frames > 1:
+        raise PhotoError(f"{printable(path)}: holds {frames} pictures, not one; split it first")
+    check(image.height, image.width)
+    format = str(image.format)
+    content = _content(file) if format in ("JPEG2000", "PNG") else b""
+    image.load()
+    uuids = jp2.metadata(content) if format == "JPEG2000" else {}
+    if jp2.EXIF in uuids:
+        image.info["exif"] = uuids[jp2.EXIF]
+    exif, orientation = _exif(image, notes)
+    facts = Facts(
+        dpi=_dpi(image),
+        exif=exif,
+        iptc=uuids.get(jp2.IPTC, b"") or _iptc(image),
+        xmp=uuids.get(jp2.XMP, b"") or _xmp(image),
+    )
+    icc = image.info.get("icc_profile") or b""
+    levels, meant, alpha = _levels(image, path, content, icc, notes)
+    if alpha and output_format(output_name(path)) not in WRITE_ALPHA:
+        notes.append(f"its transparency is left out: {path.suffix} cannot hold it")
+    raster = Whole(turned(levels, orientation))
+    return Page(path, format, raster, meant, facts, notes, alpha)
+
+
+def _content(file: BinaryIO) -> bytes:
+    at = file.tell()
+    file.seek(0)
+    content = file.read()
+    file.seek(at)
+    return content
+
+
+def _levels(
+    image: Image.Image, path: Path, content: bytes, icc: bytes, notes: list[str]
+) -> tuple[Levels, Tones, bool]:
+    """Levels of a decoded picture, (H, W[, C]), their meaning, and whether alpha is last."""
+    deep = _deep(image, content)
+    if deep is not None:
+        alpha = deep.shape[-1] in (2, 4)
+        if deep.shape[-1] <= 2:
+            return deep, tones.gray(65536, icc, notes), alpha
+        return deep, tones.in_color("RGB", deep.dtype, icc, notes), alpha
+    alpha = image.has_transparency_data
+    if alpha and image.mode.startswith("I"):
+        notes.append("its transparent color is left out: not supported beyond 8 bits")
+        alpha = False
+    if _is_gray(image):
+        levels = _gray_levels(image, path, notes)
+        size = 256 if levels.dtype == np.uint8 else 65536
+        if alpha:
+            levels = np.dstack([levels, np.asarray(image.convert("RGBA").getchannel("A"))])
+        return levels, tones.gray(size, icc, notes), alpha
+    mode = image.mode if image.mode in ("CMYK", "LAB") else "RGBA" if alpha else "RGB"
+    levels = np.asarray(image if image.mode == mode else image.convert(mode))
+    return levels, tones.in_color(mode.removesuffix("A"), levels.dtype, icc, notes), alpha
+
+
+def _deep(image: Image.Image, content: bytes) -> Levels | None:
+    """Levels of more than 8 bits, (H, W, C), of what Pillow would reduce to 8."""
+    if image.mode.startswith("I"):
+        return None
+    if image.format == "PNG" and content[24] == 16:
+        return np.atleast_3d(imagecodecs.png_decode(content))
+    if image.format == "JPEG2000" and 8 < (bits := jp2.precision(content)) <= 16:
+        levels = np.atleast_3d(imagecodecs.jpeg2k_decode(content))
+        if levels.dtype == np.uint16:
+            return tones.full_range(levels, bits)
+    return None
+
+
+def _exif(image: Image.Image, notes: list[str]) -> tuple[bytes, int]:
+    """The EXIF that the picture's copy shall have, and its orientation."""
+    try:
+        exif = image.getexif()
+        ifds = {int(ifd): exif.get_ifd(ifd) for ifd in metadata.EXIF_IFDS}
+        return metadata.copied_exif(exif, ifds), exif.get(ExifTags.Base.Orientation, 1)
+    except Exception as error:  # a damaged tag can make Pillow raise anything
+        notes.append(f"its EXIF cannot be read and is left out: {reason(error)}")
+        return b"", 1
+
+
+def _iptc(image: Image.Image) -> bytes:
+    """The IPTC-IIM record of a JPEG or PNG."""
+    blocks = [c for name, c in getattr(image, "applist", []) if name == "APP13"]
+    data = b"".join(c.removeprefix(metadata.PHOTOSHOP) for c in blocks)
+    if not data and (text := image.info.get("Raw profile type iptc")):
+        # As ImageMagick writes it: a name, a length, then hexadecimal digits.
+        with contextlib.suppress(ValueError, AttributeError):
+            data = bytes.fromhex("".join(text.split()[2:]))
+    return data if data[:1] == b"\x1c" else metadata.iptc_of_resources(data)
+
+
+def _xmp(image: Image.Image) -> bytes:
+    found = image.info.get("xmp", b"")
+    return found if isinstance(found, bytes) else str(found).encode()
+
+
+def _dpi(image: Image.Image) -> tuple[float, float] | None:
+    try:
+        x, y = image.info["dpi"]
+    except (KeyError, TypeError, ValueError):
+        return None
+    return metadata.resolution(x, y)
+
+
+def _is_gray(image: Image.Image) -> bool:
+    return image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;16")
+
+
+def _gray_levels(image: Image.Image, path: Path, notes: list[str]) -> Levels:
+    """Levels of a gray picture, (H, W), of the whole range of uint8 or uint16."""
+    if image.mode in ("1", "L", "LA"):
+        return np.asarray(image.convert("L"))
+    values = np.asarray(image)
+    if image.mode.startswith("I;16"):
+        return values.astype(np.uint16)
+    # A PGM of 16 bits, which Pillow reads into 32, and a PFM.
+    ends = (65535,) if image.mode == "I" and image.format == "PPM" else ()
+    return tones.whole_range(values, printable(path), notes, ends)

@@ -1,0 +1,377 @@
+"""TIFF in and out, strip by strip, with tifffile and imagecodecs.
+
+A scan of any size needs memory for a few strips or tiles only; one that is stored as a single
+compressed strip must be decoded as a whole. What is written has deflated strips, and is BigTIFF
+where it may pass 4 GB.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import struct
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import imagecodecs
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, TiffImagePlugin, TiffTags
+
+from colorized.photo import metadata, tones
+from colorized.photo.names import PhotoError, printable, reason
+from colorized.photo.page import Banded, Facts, Page, Raster, Whole, turned
+from colorized.photo.tones import Levels, Tones
+
+# What tifffile says of doubtful files would go to stderr.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
+
+Check = Callable[[int, int], None]
+
+_UNCOMPRESSED = 1
+# Of those that tifffile knows: what archives have, and what other programs put into a TIFF.
+_COMPRESSIONS = (1, 2, 3, 4, 5, 7, 8, 32773, 32946, 33003, 33005, 34712, 50000, 50001)
+_JPEG = 7
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR, _CIELAB, _ICCLAB = (
+    0, 1, 2, 3, 5, 6, 8, 9,
+)  # fmt: skip
+_COLORS = {_RGB: 3, _CMYK: 4, _YCBCR: 3, _CIELAB: 3, _ICCLAB: 3}
+_XMP, _IPTC, _PHOTOSHOP, _ICC = 700, 33723, 34377, 34675
+_INCH, _CENTIMETER = 2, 3
+_DEFLATE = "adobe_deflate"
+# Added to a code, it gives one that no writer uses, and that sorts the same.
+_STAND_IN = -1
+# Pixels decoded together, where strips are smaller.
+_BAND = 1 << 18
+# Bytes of pixels up to which offsets of 32 bits will do.
+_CLASSIC = 4_000_000_000
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A page to write: sRGB in strips of `rows_per_strip` rows, which `strips` gives in order.
+
+    `strips` applies a function to each of them, by several threads. `total` is the number of
+    pixels of all pages.
+    """
+
+    height: int
+    width: int
+    samples: int
+    dtype: np.dtype[Any]
+    rows_per_strip: int
+    total: int
+    strips: Callable[[Callable[[NDArray[Any]], bytes]], Iterator[bytes]]
+    facts: Facts
+    xmp: bytes
+
+
+def read(file: BinaryIO, path: Path, check: Check) -> list[Page]:
+    """The photographs of a TIFF; thumbnails and masks are passed over.
+
+    Raises
+    ------
+    PhotoError
+        `check` does, or a page is of a kind that is not supported.
+    """
+    tif = tifffile.TiffFile(file)
+    lock = threading.Lock()
+    pages: Iterable[Any] = tif.pages
+    found = [page for page in pages if not (page.is_reduced or page.is_mask)]
+    if not found:
+        raise PhotoError(f"{printable(path)}: holds no photograph, only thumbnails or masks")
+    for page in found:
+        check(page.imagelength, page.imagewidth)
+    total = sum(page.imagelength * page.imagewidth for page in found)
+    return [_page(page, path, check, lock, total) for page in found]
+
+
+def _page(page: Any, path: Path, check: Check, lock: Any, total: int) -> Page:
+    notes: list[str] = []
+    _supported(page, path, check)
+    facts, orientation = _facts(page, notes)
+    icc = _bytes(page, _ICC)
+    kind, bits = page.photometric, page.bitspersample
+    colors = _COLORS.get(kind, 1)
+    alpha = bool(page.extrasamples) and int(page.extrasamples[0]) in (1, 2)
+    premultiplied = alpha and int(page.extrasamples[0]) == 1
+    palette = _palette(page) if kind == _PALETTE else None
+
+    def levels(raw: NDArray[Any]) -> Levels:
+        """What a segment holds, in the whole range of 8 or 16 bits, alpha last."""
+        raw = raw[..., : colors + alpha]
+        if palette is not None:
+            return palette[raw[..., 0]]
+        full = tones.full_range(raw, bits)
+        if kind == _WHITE_IS_ZERO:
+            full[..., :1] = ~full[..., :1]
+        if kind == _YCBCR and page.compression != _JPEG:
+            full = np.asarray(Image.fromarray(full, "YCbCr").convert("RGB"))
+        if premultiplied:
+            full = tones.unpremultiplied(full)
+        return full[..., 0] if full.shape[-1] == 1 else full
+
+    raster: Raster
+    if bits > 16:  # where white is can only be known from all of it
+        raw = _raster(page, path, lock, lambda v: v)
+        levels32 = raw.rows(0, raw.height)[..., :colors]
+        whole = tones.whole_range(levels32, printable(path), notes)
+        if kind == _WHITE_IS_ZERO:
+            whole = ~whole
+        raster, alpha = Whole(whole[..., 0] if colors == 1 else whole), False
+    else:
+        raster = _raster(page, path, lock, levels)
+    if orientation != 1:
+        # A turned copy is read in another order than the file's.
+        raster = Whole(turned(raster.rows(0, raster.height), orientation))
+    deep = raster.rows(0, 1).dtype
+    if kind in (_CIELAB, _ICCLAB):
+        meant: Tones = tones.lab(deep, signed=kind == _CIELAB)
+    elif kind in (_WHITE_IS_ZERO, _BLACK_IS_ZERO):
+        meant = tones.gray(256 if deep == np.uint8 else 65536, icc, notes)
+    else:
+        meant = tones.in_color("CMYK" if kind == _CMYK else "RGB", deep, icc, notes)
+    return Page(path, "TIFF", raster, meant, facts, notes, alpha, total)
+
+
+def _supported(page: Any, path: Path, check: Check) -> None:
+    problem = ""
+    if page.compression not in _COMPRESSIONS:
+        name = getattr(page.compression, "name", page.compression)
+        problem = f"its compression {name} is not supported"
+    elif page.photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _PALETTE, *_COLORS):
+        name = getattr(page.photometric, "name", page.photometric)
+        problem = f"its kind of color {name} is not supported"
+    elif page.imagedepth != 1 or page.dtype is None or page.samplesperpixel > 16:
+        problem = f"{page.samplesperpixel} samples of {page.bitspersample} bits are not supported"
+    elif page.sampleformat == 2 and page.bitspersample <= 16:
+        problem = "its levels have signs"
+    elif page.samplesperpixel < _COLORS.get(page.photometric, 1):
+        problem = f"has {page.samplesperpixel} samples for each pixel, too few"
+    if problem:
+        raise PhotoError(f"{printable(path)}: cannot be read: {problem}")
+    if page.is_tiled:
+        check(page.tilelength, page.tilewidth)
+
+
+def _palette(page: Any) -> NDArray[np.uint8]:
+    """sRGB of each index, (n, 3)."""
+    table = np.asarray(page.colormap).T
+    # Some programs write 8 bits where 16 are meant.
+    return (table if table.max() < 256 else table >> 8).astype(np.uint8)
+
+
+def _raster(page: Any, path: Path, lock: Any, levels: Callable[[NDArray[Any]], Levels]) -> Banded:
+    """The rows of a page, with what they mean applied to every band."""
+    height, width = page.imagelength, page.imagewidth
+    file = page.parent.filehandle
+    samples = page.samplesperpixel
+    planar = page.planarconfig == 2 and samples > 1
+
+    def bytes_at(offset: int, count: int) -> bytes:
+        with lock:
+            file.seek(offset)
+            data: bytes = file.read(count)
+        if len(data) < count or not count:
+            raise ValueError("the file ends early")
+        return data
+
+    direct = (
+        page.compression == _UNCOMPRESSED
+        and page.is_contiguous
+        and page.predictor == 1
+        and page.bitspersample in (8, 16)
+        and not planar
+    )
+    if direct:
+        rows = max(1, _BAND // width)
+        dtype = np.dtype(page.parent.byteorder + page.dtype.char)
+        size = width * samples * dtype.itemsize
+
+        def decoded(number: int) -> NDArray[Any]:
+            first = number * rows
+            count = min(rows, height - first)
+            data = bytes_at(page.dataoffsets[0] + first * size, count * size)
+            return np.frombuffer(data, dtype).reshape(count, width, samples)
+    else:
+        down = page.tilelength if page.is_tiled else min(page.rowsperstrip, height)
+        across = -(-width // page.tilewidth) if page.is_tiled else 1
+        many = max(1, _BAND // (width * down))  # rows of segments in a band
+        rows = down * many
+        plane = -(-height // down) * across
+        tables, header = page.jpegtables, page.jpegheader
+
+        def segment(index: int) -> tuple[NDArray[Any], tuple[int, ...]]:
+            data = bytes_at(page.dataoffsets[index], page.databytecounts[index])
+            if page.compression == _JPEG:
+                _check_jpeg(data, page, down)
+            more = {"jpegtables": tables, "jpegheader": header} if tables or header else {}
+            array, (plane, _, y, x, _), _ = page.decode(data, index, **more)
+            return array[0], (plane, y, x)
+
+        def decoded(number: int) -> NDArray[Any]:
+            first = number * rows
+            count = min(rows, height - first)
+            out = np.empty((count, width, samples), page.dtype)
+            one = (first // down) * across
+            last = -(-(first + count) // down) * across
+            for p in range(samples if planar else 1):
+                for index in range(p * plane + one, p * plane + last):
+                    array, (_, y, x) = segment(index)
+                    part = out[y - first : y - first + len(array), x : x + array.shape[1]]
+                    part[..., p : p + 1 if planar else None] = array[: len(part), : part.shape[1]]
+            return out
+
+    def band(number: int) -> Levels:
+        try:
+            return levels(decoded(number))
+        except (PhotoError, MemoryError):
+            raise
+        except Exception as error:  # damaged data makes a decoder raise anything
+            raise PhotoError(f"{printable(path)}: cannot be read: {reason(error)}") from error
+
+    return Banded(height, width, rows, band)
+
+
+def _check_jpeg(data: bytes, page: Any, down: int) -> None:
+    """That a segment is of the size that the page says, before a decoder makes room for it."""
+    at = 2
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        marker, size = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack_from(">HH", data, at + 5)
+            across = page.tilewidth if page.is_tiled else page.imagewidth
+            if height > down or width > across:
+                raise ValueError(f"a JPEG of {width} × {height} pixels is too large for its place")
+            return
+        at += 2 + size
+
+
+def _bytes(page: Any, code: int) -> bytes:
+    """What a tag holds, as it is in the file."""
+    tag = page.tags.get(code)
+    if tag is None or tag.valuebytecount > 1 << 26:
+        return b""
+    file = page.parent.filehandle
+    file.seek(tag.valueoffset)
+    data: bytes = file.read(tag.valuebytecount)
+    return data
+
+
+def _facts(page: Any, notes: list[str]) -> tuple[Facts, int]:
+    """What the page says of its photograph, and its orientation."""
+    iptc = _bytes(page, _IPTC)
+    if not iptc.startswith(metadata.IPTC_START):
+        iptc = metadata.iptc_of_resources(_bytes(page, _PHOTOSHOP))
+    tags: dict[int, Any] = {}
+    exif = b""
+    try:
+        tags = _tags(page, page.offset)
+        offsets = {ifd: tags[ifd] for ifd in metadata.EXIF_IFDS if ifd in tags}
+        ifds = {int(ifd): _tags(page, offset, ifd) for ifd, offset in offsets.items()}
+        exif = metadata.copied_exif(tags, ifds)
+    except Exception as error:  # a damaged tag can make Pillow raise anything
+        notes.append(f"its EXIF cannot be read and is left out: {reason(error)}")
+    x, y = tags.get(ExifTags.Base.XResolution), tags.get(ExifTags.Base.YResolution)
+    inches = {_INCH: 1, _CENTIMETER: 2.54}.get(tags.get(ExifTags.Base.ResolutionUnit, _INCH), 0)
+    facts = Facts(metadata.resolution(x, y, inches), exif, iptc, _bytes(page, _XMP))
+    return facts, tags.get(ExifTags.Base.Orientation, 1)
+
+
+def _tags(page: Any, offset: int, group: int | None = None) -> dict[int, Any]:
+    """The tags of a directory of the file, as Pillow reads those of EXIF."""
+    file = page.parent.filehandle
+    file.seek(0)
+    head = file.read(16 if page.parent.is_bigtiff else 8)
+    directory = TiffImagePlugin.ImageFileDirectory_v2(head, group=group)
+    file.seek(offset)
+    directory.load(file)
+    return dict(directory)
+
+
+def write(file: BinaryIO, pages: Iterable[Sheet]) -> None:
+    """Write pages, one after the other, with deflated strips."""
+    ifds: list[dict[int, Any]] = []
+    with contextlib.ExitStack() as stack:
+        writer: tifffile.TiffWriter | None = None
+        for page in pages:
+            if writer is None:
+                big = page.total * page.samples * page.dtype.itemsize > _CLASSIC
+                writer = stack.enter_context(tifffile.TiffWriter(file, bigtiff=big))
+            tags, ifd = _extra_tags(page)
+            ifds.append(ifd)
+            writer.write(
+                page.strips(_deflated),
+                shape=(page.height, page.width, page.samples),
+                dtype=page.dtype,
+                photometric="rgb",
+                planarconfig="contig",
+                extrasamples=["unassalpha"] if page.samples == 4 else None,
+                rowsperstrip=page.rows_per_strip,
+                compression=_DEFLATE,
+                predictor=True,
+                iccprofile=tones.srgb_profile(),
+                resolution=page.facts.dpi,
+                resolutionunit="inch" if page.facts.dpi else None,
+                extratags=tags,
+                metadata=None,
+                software=False,
+            )
+    if any(ifds):
+        _append_ifds(file, ifds)
+
+
+def _deflated(strip: NDArray[Any]) -> bytes:
+    differences = imagecodecs.delta_encode(strip, axis=1)
+    return bytes(imagecodecs.zlib_encode(differences.tobytes(), level=6))
+
+
+def _extra_tags(page: Sheet) -> tuple[list[tuple[int, int, int, Any, bool]], dict[int, Any]]:
+    """Tags beside those of the pixels, and the EXIF directories, which tifffile does not write."""
+    tags: list[tuple[int, int, int, Any, bool]] = []
+    ifds: dict[int, Any] = {}
+    exif = metadata.loaded_exif(page.facts.exif)
+    for code, value in exif.items():
+        if isinstance(value, str):
+            value = value.encode("latin-1")
+            tags.append((code, TiffTags.ASCII, len(value) + 1, value + b"\0", True))
+        elif isinstance(value, bytes):
+            tags.append((code, TiffTags.BYTE, len(value), value, True))
+        elif code in metadata.EXIF_IFDS:
+            ifds[code] = exif.get_ifd(code)
+            # Room for it, under another code, since tifffile lets nobody set this one.
+            tags.append((code + _STAND_IN, TiffTags.LONG, 1, 0, True))
+        else:
+            tags.append((code, TiffTags.SHORT, 1, value, True))
+    if page.xmp:
+        tags.append((_XMP, TiffTags.BYTE, len(page.xmp), page.xmp, True))
+    if page.facts.iptc:
+        tags.append((_IPTC, TiffTags.UNDEFINED, len(page.facts.iptc), page.facts.iptc, True))
+    return tags, ifds
+
+
+def _append_ifds(file: BinaryIO, ifds: list[dict[int, Any]]) -> None:
+    """Write EXIF directories behind all pages, and their offsets into the pages' tags."""
+    file.seek(0)
+    places = []
+    with tifffile.TiffFile(file) as tif:
+        written: Iterable[Any] = tif.pages
+        for page, directories in zip(written, ifds, strict=True):
+            places += [(page.tags[c + _STAND_IN], c, d) for c, d in directories.items()]
+        big = tif.is_bigtiff
+    head = b"II+\0\x08\0\0\0" + bytes(8) if big else b"II*\0" + bytes(4)
+    for tag, code, entries in places:
+        directory = TiffImagePlugin.ImageFileDirectory_v2(head, group=code)
+        directory.update(entries)
+        offset = file.seek(0, io.SEEK_END)
+        offset += file.write(bytes(offset % 2))
+        file.write(directory.tobytes(offset))
+        file.seek(tag.offset)
+        file.write(struct.pack("<H", code))
+        file.seek(tag.valueoffset)
+        file.write(struct.pack("<I", offset))

@@ -1,0 +1,258 @@
+"""Levels of a file → sRGB and L*: profiles, ranges, and what is neither gray nor RGB.
+
+LittleCMS applies embedded profiles: through Pillow's ImageCms for 8 bits, through imagecodecs for
+16 bits in color, which Pillow does not have.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import struct
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms
+
+from colorized import color
+from colorized.photo.names import PhotoError, reason
+
+Levels: TypeAlias = NDArray[np.unsignedinteger[Any]]
+Profile: TypeAlias = ImageCms.ImageCmsProfile
+
+_INTENT = ImageCms.Intent.RELATIVE_COLORIMETRIC
+
+
+class Tones:
+    """What the levels of a photograph mean, (H, W) for a gray one, (H, W, C) for others.
+
+    Parameters
+    ----------
+    lightness
+        L* of each level of a gray photograph, (256,) or (65536,).
+    to_srgb
+        Of a photograph in color: its levels to sRGB, in 8 or 16 bits, (H, W, 3).
+    channel
+        The channel that `lightness` is of, in a color space that has one for it.
+    """
+
+    def __init__(
+        self,
+        lightness: NDArray[np.float32] | None = None,
+        to_srgb: Callable[[Levels], Levels] | None = None,
+        channel: int | None = None,
+    ) -> None:
+        self._channel = channel
+        self._lightness = lightness
+        self._luminance = None if lightness is None else color.lightness_to_luminance(lightness)
+        self._to_srgb = to_srgb
+
+    def lightness(self, levels: Levels) -> NDArray[np.float32]:
+        """L* (H, W), 0 … 100."""
+        if self._lightness is not None:
+            return self._lightness[self._gray(levels)]
+        return color.luminance_to_lightness(self.luminance(levels))
+
+    def luminance(self, levels: Levels) -> NDArray[np.float32]:
+        """Relative luminance Y (H, W), 0 … 1."""
+        if self._luminance is not None:
+            return self._luminance[self._gray(levels)]
+        srgb = self.srgb(levels)
+        return color.luminance(_linear_table(srgb.dtype)[srgb])
+
+    def rgb8(self, levels: Levels) -> NDArray[np.uint8]:
+        """8-bit sRGB (H, W, 3)."""
+        if self._lightness is not None and self._channel is None:
+            flat = np.zeros((*levels.shape, 2), np.float32)
+            return color.recombine(self._lightness[levels], flat)
+        srgb = self.srgb(levels)
+        if srgb.dtype != np.uint8:
+            srgb = (srgb + np.uint32(128)) // 257
+        return srgb.astype(np.uint8, copy=False)
+
+    def _gray(self, levels: Levels) -> Levels:
+        return levels if self._channel is None else levels[..., self._channel]
+
+    def srgb(self, levels: Levels) -> Levels:
+        """sRGB (H, W, 3) of a photograph in color, in 8 or 16 bits."""
+        return levels if self._to_srgb is None else self._to_srgb(levels)
+
+
+def gray(size: int, icc: bytes, notes: list[str]) -> Tones:
+    """Of a gray photograph with `size` levels, evenly spaced from black to white."""
+    return Tones(_gray_table(size, _profile(icc, notes, "GRAY", "RGB")))
+
+
+def in_color(mode: str, dtype: np.dtype[Any], icc: bytes, notes: list[str]) -> Tones:
+    """Of a photograph in the mode RGB, CMYK or LAB, with 8 or 16 bits (CMYK and LAB: 8)."""
+    profile = _as_profile("LAB") if mode == "LAB" else _profile(icc, notes, mode)
+    if mode == "CMYK" and dtype == np.uint16:
+        notes.append("its CMYK is read with 8 of its 16 bits")
+        eight = in_color(mode, np.dtype(np.uint8), icc, notes)
+        return Tones(to_srgb=lambda v: eight.srgb((v >> 8).astype(np.uint8)))
+    if profile is None:
+        if mode == "CMYK":
+            notes.append("its CMYK has no color profile: its tones are approximate")
+            return Tones(to_srgb=lambda v: np.asarray(_image(v, "CMYK").convert("RGB")))
+        return Tones()
+    if dtype == np.uint8:
+        apply = _transform(mode, profile, _as_profile("sRGB"), "RGB")
+        return Tones(to_srgb=lambda v: np.asarray(apply(_image(v, mode))))
+
+    def deep(levels: Levels) -> Levels:
+        return imagecodecs.cms_transform(
+            np.ascontiguousarray(levels), icc, srgb_profile(),
+            colorspace="rgb", outcolorspace="rgb", outdtype="u2", intent=int(_INTENT),
+            flags=int(ImageCms.Flags.BLACKPOINTCOMPENSATION),
+        )  # fmt: skip
+
+    return Tones(to_srgb=deep)
+
+
+def lab(dtype: np.dtype[Any], signed: bool) -> Tones:
+    """Of CIELAB: L* from 0 up, a* and b* with a sign or an offset (TIFF 6.0; ICCLAB)."""
+    top, half = np.iinfo(dtype).max, 1 << (8 * dtype.itemsize - 1)
+    # Of 16 bits, ICC's L* ends at 65280.
+    white = 65280 if dtype == np.uint16 and not signed else top
+    scale = np.float32(256 ** (dtype.itemsize - 1))
+
+    def to_srgb(levels: Levels) -> Levels:
+        L = levels[..., :1] * np.float32(100 / white)
+        ab = levels[..., 1:].astype(np.int32)
+        ab = np.where(ab >= half, ab - 2 * half, ab) if signed else ab - half
+        return color.recombine(L[..., 0], ab / scale)
+
+    lightness = np.minimum(np.arange(top + 1) * (100 / white), 100).astype(np.float32)
+    return Tones(lightness, to_srgb, channel=0)
+
+
+def full_range(raw: NDArray[Any], bits: int) -> Levels:
+    """Levels of up to 16 bits, unsigned or bilevel, in the whole range of 8 or 16 bits."""
+    if bits in (8, 16):
+        return raw.astype(f"u{bits // 8}")
+    if bits < 8:
+        return (raw.astype(np.uint8) * np.uint8(255 // (2**bits - 1))).astype(np.uint8)
+    top = 2**bits - 1
+    return np.rint(np.minimum(raw, top) * np.float32(65535 / top)).astype(np.uint16)
+
+
+def whole_range(
+    values: NDArray[Any], name: str, notes: list[str], ends: tuple[int, ...] = ()
+) -> NDArray[np.uint16]:
+    """Levels of 32 bits, as 16-bit ones: files do not say where white is.
+
+    Raises
+    ------
+    PhotoError
+        They are below 0 or above `ends`: the ones in use, where none are given.
+    """
+    if not ends:
+        ends = (1, 255, 65535) if values.dtype.kind == "f" else (255, 65535, 2**31 - 1, 2**32 - 1)
+    low, high = values.min(), values.max()
+    white = next((end for end in ends if high <= end), None)
+    if white is None or not low >= 0:
+        raise PhotoError(f"{name}: its levels, {low:g} to {high:g}, are not those of a photograph")
+    notes.append(f"its 32-bit levels are read as 0 to {white}")
+    return np.rint(values * (65535 / white)).astype(np.uint16)
+
+
+def unpremultiplied(levels: Levels) -> Levels:
+    """Colors that were multiplied by the alpha in the last channel, as they were before."""
+    top = np.iinfo(levels.dtype).max
+    alpha = levels[..., -1:]
+    colors = levels[..., :-1] * (np.float32(top) / np.maximum(alpha, 1))
+    return np.concatenate([np.rint(np.minimum(colors, top)).astype(levels.dtype), alpha], -1)
+
+
+@functools.cache
+def srgb_profile() -> bytes:
+    """The sRGB profile to embed. Its date, else today's, is fixed: outputs do not depend on it."""
+    made = _as_profile("sRGB").tobytes()
+    return made[:24] + struct.pack(">6H", 2000, 1, 1, 0, 0, 0) + made[36:]
+
+
+@functools.cache
+def _linear_table(dtype: np.dtype[Any]) -> NDArray[np.float32]:
+    top = np.iinfo(dtype).max
+    return color.srgb_to_linear(np.arange(top + 1) / top).astype(np.float32)
+
+
+def _image(levels: Levels, mode: str) -> Image.Image:
+    return Image.frombytes(mode, levels.shape[1::-1], np.ascontiguousarray(levels).tobytes())
+
+
+def _profile(icc: bytes, notes: list[str], *spaces: str) -> Profile | None:
+    """The profile, if it is whole and made for one of the color spaces."""
+    if not icc:
+        return None
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+        space = profile.profile.xcolor_space.strip()
+        if space in spaces:
+            pixel = Image.new("L" if space == "GRAY" else space, (1, 1))
+            _transform(pixel.mode, profile, _as_profile("sRGB"), "RGB")(pixel)
+            return profile
+        why = f"it is made for {space}"
+    except (OSError, ValueError, ImageCms.PyCMSError) as error:
+        why = reason(error)
+    notes.append(f"its color profile is not used: {why}")
+    return None
+
+
+def _transform(
+    mode: str,
+    source: Profile,
+    target: Profile,
+    out: str,
+    more: ImageCms.Flags = ImageCms.Flags.NONE,
+) -> Callable[[Image.Image], Image.Image]:
+    flags = ImageCms.Flags.BLACKPOINTCOMPENSATION | more
+    return ImageCms.buildTransform(source, target, mode, out, _INTENT, flags).apply
+
+
+def _gray_table(size: int, profile: Profile | None) -> NDArray[np.float32]:
+    """L* of the levels 0 … size - 1, evenly spaced from black to white, float32 (size,)."""
+    levels = np.linspace(0, 1, size)
+    if profile is None:
+        return np.asarray(color.luminance_to_lightness(color.srgb_to_linear(levels)), np.float32)
+    # 256 knots, in 16 bits, and between them a straight line: far within 0.01 of L*.
+    ramp = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
+    if profile.profile.xcolor_space == "RGB ":
+        ramp = ramp.convert("RGB")
+    target = ImageCms.ImageCmsProfile(io.BytesIO(_lightness_profile()))
+    apply = _transform(ramp.mode, profile, target, "I;16", ImageCms.Flags.NOOPTIMIZE)
+    knots = np.asarray(apply(ramp))[0] * (100 / 65535)
+    return np.asarray(np.interp(levels, np.linspace(0, 1, 256), knots), np.float32)
+
+
+def _as_profile(name: str) -> Profile:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile(name))  # type: ignore[arg-type]
+
+
+@functools.cache
+def _lightness_profile() -> bytes:
+    """An ICC profile of a device whose gray levels are L* itself (ICC.1:2001-04, section 6.3.1).
+
+    With it LittleCMS gives L* in 16 bits, where sRGB would be rounded to 8.
+    """
+    D50 = struct.pack(">3i", round(0.9642 * 65536), 65536, round(0.8249 * 65536))
+    tags = {
+        b"desc": b"desc" + bytes(4) + struct.pack(">I", 3) + b"L*\0" + bytes(79),
+        b"cprt": b"text" + bytes(4) + b"CC0\0",
+        b"wtpt": b"XYZ " + bytes(4) + D50,
+        b"kTRC": b"curv" + bytes(8),  # no entries: the identity
+    }
+    table, data = struct.pack(">I", len(tags)), b""
+    for name, content in tags.items():
+        offset = 128 + 4 + 12 * len(tags) + len(data)
+        table += name + struct.pack(">II", offset, len(content))
+        data += content + bytes(-len(content) % 4)
+    header = struct.pack(
+        ">I4xI4s4s4s6H4s24xI12s48x",
+        128 + len(table) + len(data), 0x02100000, b"mntr", b"GRAY", b"Lab ",
+        2000, 1, 1, 0, 0, 0, b"acsp", 1, D50,
+    )  # fmt: skip
+    return header + table + data

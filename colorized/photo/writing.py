@@ -1,0 +1,318 @@
+"""Colored copies out: strip by strip, with all that the original carried, whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import struct
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, TypeAlias, TypeVar
+
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, PngImagePlugin
+
+from colorized import color
+from colorized.photo import jp2, metadata, tiff, tones
+from colorized.photo.names import (
+    CODESTREAM_SUFFIXES,
+    WRITE_16,
+    WRITE_ALPHA,
+    PhotoError,
+    output_format,
+    printable,
+    reason,
+)
+from colorized.photo.page import Facts, Photo, in_order
+from colorized.photo.tones import Levels
+
+# Without loss, JPEG excepted, where full chroma resolution keeps 99.9 % of pixels within 2.5 of
+# their L*.
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "JPEG": {"quality": 97, "subsampling": "4:4:4"},
+    "JPEG2000": {"irreversible": False},
+    # `exact` keeps the colors of pixels that are wholly transparent.
+    "WEBP": {"lossless": True, "exact": True},
+}
+
+Rows: TypeAlias = Callable[[int, int, NDArray[np.float32]], NDArray[np.floating[Any]]]
+"""(start, stop, L* of the rows [start, stop)) → their chroma ab, (stop - start, W, 2)."""
+
+
+class Picture(Protocol):
+    """What is written: a `Page`, strip by strip, or a `Photo` that is in memory."""
+
+    @property
+    def height(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def total(self) -> int: ...
+    @property
+    def bits(self) -> int: ...
+    @property
+    def has_alpha(self) -> bool: ...
+    @property
+    def facts(self) -> Facts: ...
+    def rows(self, start: int, stop: int) -> NDArray[np.float32]: ...
+    def opacity(self, start: int, stop: int) -> Levels | None: ...
+    def strips(self) -> list[tuple[int, int]]: ...
+
+
+@dataclass(frozen=True)
+class Colored:
+    """A photograph and its colors.
+
+    Attributes
+    ----------
+    picture
+        Its lightness and what is carried over.
+    chroma
+        ab of rows, CIELAB units; called from several threads, in any order.
+    xmp
+        Its XMP packet, of no more than `xmp_room` bytes.
+    """
+
+    picture: Picture
+    chroma: Rows
+    xmp: bytes = b""
+
+
+def write_photo(
+    photo: Photo, ab: NDArray[np.floating[Any]], path: str | Path, xmp: bytes = b""
+) -> None:
+    """Write the photograph with chroma `ab` (H, W, 2), in CIELAB units, as sRGB.
+
+    The format is that of the suffix, in 16 bits per channel where photograph and format have them,
+    else in 8. The file appears whole or not at all; one that exists is replaced. `xmp` is its XMP
+    packet, of no more than `xmp_room(path)` bytes.
+
+    Raises
+    ------
+    PhotoError
+        The suffix is of no format that holds color, or the file cannot be written.
+    ValueError
+        `ab` is not of the photograph's size, or not finite.
+    """
+    write_scan([_whole(photo, ab, xmp)], path)
+
+
+def encode_photo(
+    photo: Photo, ab: NDArray[np.floating[Any]], name: str | Path, xmp: bytes = b""
+) -> bytes:
+    """What `write_photo` would write to a file of this name; errors as there."""
+    file = io.BytesIO()
+    _encoded(file, [_whole(photo, ab, xmp)], Path(name))
+    return file.getvalue()
+
+
+def write_scan(colored: Iterable[Colored], path: str | Path) -> None:
+    """Write photographs, one after the other, strip by strip: several only to a TIFF.
+
+    Errors and format as in `write_photo`; what a `chroma` or the iterable raises is passed on.
+    """
+    path = Path(path)
+    # A name of its own, since one derived from the file's could be too long.
+    temporary = path.parent / f".{uuid.uuid4().hex}.part"
+    try:
+        with contextlib.ExitStack() as stack:
+            with _failing(path):
+                file = stack.enter_context(open(temporary, "xb+"))
+            _encoded(file, colored, path)
+            with _failing(path):
+                file.flush()
+                os.fsync(file.fileno())
+        with _failing(path):
+            os.replace(temporary, path)
+    finally:
+        with _failing(path):
+            temporary.unlink(missing_ok=True)
+
+
+def _whole(photo: Photo, ab: NDArray[np.floating[Any]], xmp: bytes) -> Colored:
+    shape = (photo.height, photo.width, 2)
+    if ab.shape != shape:
+        raise ValueError(f"ab must have shape {shape}, got {ab.shape}")
+    return Colored(photo, lambda start, stop, L: ab[start:stop], xmp)
+
+
+@contextlib.contextmanager
+def _failing(path: Path) -> Iterator[None]:
+    """What an encoder or the file system raises, as one line that names the file."""
+    try:
+        yield
+    except (PhotoError, MemoryError):
+        raise
+    except Exception as error:  # an encoder has more ways to refuse than OSError
+        raise PhotoError(f"{printable(path)}: cannot be written: {reason(error)}") from error
+
+
+def _encoded(file: BinaryIO, colored: Iterable[Colored], path: Path) -> None:
+    format = output_format(path)
+    if format is None:
+        raise PhotoError(f"{printable(path)}: no format that holds color has this suffix")
+    if format == "TIFF":
+        raised: list[BaseException] = []
+        try:
+            with _failing(path):
+                tiff.write(file, (_sheet(one, raised) for one in _kept(colored, raised)))
+        except PhotoError:
+            if raised:  # by who gives the colors; it is no fault of the file
+                raise raised[0] from None
+            raise
+        return
+    one, *others = colored
+    if others:
+        raise PhotoError(f"{printable(path)}: cannot hold {1 + len(others)} pages; TIFF can")
+    pixels = _pixels(one, format)
+    with _failing(path):
+        _WRITERS.get(format, _plain)(file, pixels, one, path)
+
+
+A = TypeVar("A")
+
+
+def _kept(items: Iterable[A], raised: list[BaseException]) -> Iterator[A]:
+    """The items; what they raise is kept, too."""
+    try:
+        yield from items
+    except Exception as error:
+        raised.append(error)
+        raise
+
+
+def _sheet(one: Colored, raised: list[BaseException]) -> tiff.Sheet:
+    picture = one.picture
+    first, last = picture.strips()[0]
+    return tiff.Sheet(
+        height=picture.height,
+        width=picture.width,
+        samples=3 + picture.has_alpha,
+        dtype=np.dtype(f"u{picture.bits // 8}"),
+        rows_per_strip=last - first,
+        total=picture.total,
+        strips=lambda finish: _kept(_painted(one, "TIFF", finish), raised),
+        facts=picture.facts,
+        xmp=one.xmp,
+    )
+
+
+def _painted(one: Colored, format: str, finish: Callable[[NDArray[Any]], A]) -> Iterator[A]:
+    """`finish` of the strips of a photograph, (rows, W, 3) or, with its alpha, (rows, W, 4)."""
+    picture = one.picture
+    bits = picture.bits if format in WRITE_16 else 8
+
+    def paint(strip: tuple[int, int]) -> A:
+        L = picture.rows(*strip)
+        rgb = color.recombine(L, one.chroma(*strip, L), bits=bits)
+        alpha = picture.opacity(*strip) if format in WRITE_ALPHA else None
+        return finish(rgb if alpha is None else np.dstack([rgb, _alpha(alpha, bits)]))
+
+    return in_order(paint, picture.strips())
+
+
+def _alpha(alpha: Levels, bits: int) -> Levels:
+    """Opacity in as many bits as the colors."""
+    if alpha.dtype == np.uint8 and bits == 16:
+        return alpha * np.uint16(257)
+    if alpha.dtype == np.uint16 and bits == 8:
+        return (alpha >> 8).astype(np.uint8)
+    return alpha
+
+
+def _pixels(one: Colored, format: str) -> NDArray[Any]:
+    pixels: NDArray[Any] | None = None
+    at = 0
+    for strip in _painted(one, format, lambda strip: strip):
+        if pixels is None:
+            pixels = np.empty((one.picture.height, *strip.shape[1:]), strip.dtype)
+        pixels[at : at + len(strip)] = strip
+        at += len(strip)
+    assert pixels is not None
+    return pixels
+
+
+def _plain(file: BinaryIO, pixels: NDArray[Any], one: Colored, path: Path) -> None:
+    """BMP, JPEG, PPM and WebP."""
+    facts, format = one.picture.facts, str(output_format(path))
+    options = _OPTIONS.get(format, {}) | {"icc_profile": tones.srgb_profile()}
+    if facts.dpi:
+        options["dpi"] = facts.dpi
+    if facts.exif:
+        options["exif"] = facts.exif
+    if one.xmp:
+        options["xmp"] = one.xmp
+    if format == "JPEG" and facts.iptc:
+        options["extra"] = _app13(facts.iptc)
+    Image.fromarray(pixels).save(file, format=format, **options)
+
+
+def _png(file: BinaryIO, pixels: NDArray[Any], one: Colored, path: Path) -> None:
+    facts = one.picture.facts
+    text = PngImagePlugin.PngInfo()
+    if one.xmp:
+        text.add_itxt("XML:com.adobe.xmp", one.xmp.decode())
+    if facts.iptc:
+        # There is no chunk for it; this is what ImageMagick writes, and ExifTool reads.
+        digits = facts.iptc.hex()
+        lines = "\n".join(digits[i : i + 72] for i in range(0, len(digits), 72))
+        text.add_text("Raw profile type iptc", f"\niptc\n{len(facts.iptc):8}\n{lines}\n", zip=True)
+    options: dict[str, Any] = {"icc_profile": tones.srgb_profile(), "pnginfo": text}
+    if facts.dpi:
+        options["dpi"] = facts.dpi
+    if facts.exif:
+        options["exif"] = facts.exif
+    if pixels.dtype == np.uint8:
+        Image.fromarray(pixels).save(file, format="PNG", **options)
+        return
+    # Pillow does not write 16 bits in color: the pixels are libpng's, the chunks around them
+    # are of a picture that Pillow writes.
+    around = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(around, format="PNG", **options)
+    head = 8 + 25  # the signature and IHDR, which is the first chunk
+    encoded = memoryview(imagecodecs.png_encode(pixels))
+    file.write(encoded[:head])
+    for kind, chunk in _chunks(around.getvalue()):
+        if kind not in (b"IHDR", b"IDAT", b"IEND"):
+            file.write(chunk)
+    file.write(encoded[head:])
+
+
+def _chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
+    at = 8
+    while at < len(png):
+        (size,) = struct.unpack_from(">I", png, at)
+        yield png[at + 4 : at + 8], png[at : at + 12 + size]
+        at += 12 + size
+
+
+def _jpeg2000(file: BinaryIO, pixels: NDArray[Any], one: Colored, path: Path) -> None:
+    bare = path.suffix.lower() in CODESTREAM_SUFFIXES
+    if pixels.dtype == np.uint8:
+        encoded = io.BytesIO()
+        options = _OPTIONS["JPEG2000"] | {"no_jp2": bare}
+        Image.fromarray(pixels).save(encoded, format="JPEG2000", **options)
+        data = encoded.getvalue()
+    else:
+        kind = "J2K" if bare else "JP2"
+        data = bytes(imagecodecs.jpeg2k_encode(pixels, reversible=True, codecformat=kind))
+    if not bare:
+        facts = one.picture.facts
+        uuids = {jp2.EXIF: facts.exif, jp2.IPTC: facts.iptc, jp2.XMP: one.xmp}
+        data = jp2.with_metadata(data, uuids, facts.dpi)
+    file.write(data)
+
+
+def _app13(iptc: bytes) -> bytes:
+    content = metadata.PHOTOSHOP + metadata.resources_of_iptc(iptc)
+    if len(content) > 65_533:
+        return b""
+    return b"\xff\xed" + struct.pack(">H", 2 + len(content)) + content
+
+
+_WRITERS = {"JPEG2000": _jpeg2000, "PNG": _png}
