@@ -89,7 +89,7 @@ def test_every_stage_names_the_modules_it_uses() -> None:
                     names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
                     places = [ROOT / n.replace(".", "/") for n in names]
                     files = [p.with_suffix(".py") for p in places]
-                    files += [p / "__init__.py" for p in places if p.name != "colorized"]
+                    files += [p / "__init__.py" for p in places if p.parent.name == "colorized"]
                     todo += [file for file in files if file.exists()]
         deps = [ROOT / dep for dep in stage["deps"]]
         # A package is one dependency.

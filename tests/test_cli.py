@@ -101,7 +101,7 @@ class TestProcess:
         assert done.stdout.splitlines() == ["out/a photo.jpg", "out/b.png", "out/1900/c.png"]
         assert done.stderr.splitlines() == [
             "error: scans/1900/bad.jpg: no picture of a known format "
-            "(AVIF, BMP, GIF, HEIF, JPEG, JPEG2000, PNG, PPM, TIFF, WEBP)",
+            "(AVIF, BMP, GIF, HEIF, JPEG, JPEG2000, PDF, PNG, PPM, TIFF, WEBP)",
             "error: 1 of 4 photographs could not be colored",
         ]
         assert files(tmp_path / "out") == ["1900/c.png", "a photo.jpg", "b.png"]

@@ -129,7 +129,7 @@ class TestPacket:
 def test_formats_carry_them(tmp_path: Path, suffix: str, theirs: bytes) -> None:
     source = scan(tmp_path / "scan.tif", tiffinfo={700: theirs} if theirs else {})
     read = photo.read_photo(source)
-    assert (b"urn:old" in read.xmp) == bool(theirs)
+    assert (b"urn:old" in read.facts.xmp) == bool(theirs)
     copies = []
     for number in (1, 2):
         path = tmp_path / f"{number}.{suffix}"
@@ -141,7 +141,7 @@ def test_formats_carry_them(tmp_path: Path, suffix: str, theirs: bytes) -> None:
     found = photo.read_xmp(path)
     assert marks.parse(found) == MADE
     assert (b"urn:old" in found) == bool(theirs)
-    assert photo.read_photo(path).xmp == found
+    assert photo.read_photo(path).facts.xmp == found
 
 
 @pytest.mark.parametrize("suffix", ["bmp", "ppm"])

@@ -42,7 +42,7 @@ def colorize(
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or mps.")] = "cpu",
     max_pixels: Annotated[
         int, typer.Option(min=1, help="Larger photographs are refused.")
-    ] = 100_000_000,
+    ] = 300_000_000,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
 ) -> None:
     """Color photographs at their own resolution.
