@@ -7,7 +7,8 @@ back to the scan's own size. The lightness of the scan itself is never touched.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -16,14 +17,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from colorized import color, resample, sampling, upsampling
-from colorized.candidates import Candidates, rank
+from colorized.candidates import Candidates, pick
 from colorized.checkpoint import Weights
 from colorized.diffusion import Denoiser, drop_condition
-from colorized.hints import Hints
+from colorized.hints import Hints, Known
+from colorized.steering import Steering
 from colorized.unet import STRIDE, Features
 
 MAX_ASPECT = 8
 """Photographs longer than this many times their breadth are squeezed to it for the network."""
+
+MAX_BATCH = 8
+"""Colorings drawn at once."""
+
+# How often chroma is corrected for what enlarging makes of the known colors.
+_SETTLING = 2
+# Those that draw no noise on their way, so that colorings may be drawn in any company.
+_DETERMINISTIC = ("ddim", "dpm_solver_pp_2m")
 
 Image: TypeAlias = NDArray[np.float32]
 OnStep: TypeAlias = Callable[[int, int, Image], None]
@@ -96,22 +106,27 @@ class Colorizer:
         hints: Hints | None = None,
         on_step: OnStep | None = None,
     ) -> Candidates:
-        """Draw several colorings of one photograph, with seeds `seed`, `seed` + 1, …
+        """Draw several colorings of one photograph, and pick typical and different ones.
+
+        Of `count` colorings one is all that is drawn. Of more, twice as many are drawn, with the
+        seeds `seed`, `seed` + 1, …, and `candidates.pick` picks `count` of them.
 
         Parameters
         ----------
         count
             How many to keep.
         on_step
-            As in `colorize`, with ab (K, h, w, 2).
+            As in `colorize`, with ab (K, h, w, 2) of the K colorings that are drawn just now, at
+            most `MAX_BATCH`.
 
         Other parameters and errors as in `colorize`.
         """
         if count < 1:
             raise ValueError(f"count must be at least 1, got {count}")
-        seeds = [(seed + k) % 2**63 for k in range(count)]
+        pool = 1 if count == 1 else 2 * count
+        seeds = [(seed + k) % 2**63 for k in range(pool)]
         ab = self._draw(self.guide(lightness), seeds, steps, sampler, guidance, hints, on_step)
-        return rank(ab, seeds, count)
+        return pick(ab, seeds, count)
 
     def guide_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the guide of a picture: see `guide`."""
@@ -147,7 +162,7 @@ class Colorizer:
     def _draw(
         self,
         guide: Image,
-        seeds: list[int],
+        seeds: Sequence[int],
         steps: int,
         sampler: str,
         guidance: float,
@@ -155,27 +170,42 @@ class Colorizer:
         on_step: OnStep | None,
     ) -> Image:
         """One draw for each seed, (K, h, w, 2), for a guide; the encoder runs once."""
-        if hints:
-            raise ValueError("hints are not implemented yet")
+        if sampler not in sampling.SAMPLERS:
+            raise ValueError(f"sampler must be one of {tuple(sampling.SAMPLERS)}, got {sampler!r}")
+        times = sampling.timesteps(self.denoiser.schedule, steps)
         small = self.shrink(guide)
-        H, W = small.shape
-        L = torch.from_numpy(small)[None, None].to(self.device)
-        cond = tuple(c.expand(len(seeds), *c.shape[1:]) for c in self.denoiser.encode(L))
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        x_T = torch.cat([torch.randn((1, 2, H // 2, W // 2), generator=g) for g in generators])
-        run = sampling.SAMPLERS[sampler](
-            self.denoiser if guidance == 1 else _guided(self.denoiser, guidance),
-            cond,
-            x_T.to(self.device),
-            self.denoiser.schedule,
-            sampling.timesteps(self.denoiser.schedule, steps),
-            generators[0],
-        )
-        for i, step in enumerate(run, start=1):
-            ab = self._chroma(step.x0_hat)
-            if on_step is not None:
-                on_step(i, steps, ab)
-        return ab
+        known = hints.lay(guide) if hints else None
+        cond = self.denoiser.encode(torch.from_numpy(small)[None, None].to(self.device))
+        denoiser = self.denoiser if guidance == 1 else _guided(self.denoiser, guidance)
+        if known is not None:
+            size = (small.shape[0] // 2, small.shape[1] // 2)
+            steering = _steering(known, guide, size, self.denoiser.ab_std, self.device)
+            denoiser = steering.steer(denoiser)
+        shape = (1, 2, small.shape[0] // 2, small.shape[1] // 2)
+        batch = MAX_BATCH if sampler in _DETERMINISTIC else 1
+        evaluations = itertools.count(1)
+        total = steps * -(-len(seeds) // batch)
+        drawn: list[Image] = []
+        for start in range(0, len(seeds), batch):
+            # A generator for each, so that a seed gives the same colors alone and among others.
+            generators = [torch.Generator().manual_seed(s) for s in seeds[start : start + batch]]
+            x_T = torch.cat([torch.randn(shape, generator=g) for g in generators])
+            run = sampling.SAMPLERS[sampler](
+                denoiser,
+                tuple(c.expand(len(generators), *c.shape[1:]) for c in cond),
+                x_T.to(self.device),
+                self.denoiser.schedule,
+                times,
+                generators[0],
+            )
+            for step in run:
+                ab = self._chroma(step.x0_hat)
+                if on_step is not None:
+                    on_step(next(evaluations), total, ab)
+            drawn.extend(ab)
+        if known is not None:
+            drawn = [_settled(ab, guide, known) for ab in drawn]
+        return np.stack(drawn)
 
     def _chroma(self, x_0: Tensor) -> Image:
         ab = color.unstandardize_ab(x_0, self.denoiser.ab_std, axis=1).permute(0, 2, 3, 1)
@@ -242,6 +272,38 @@ def _guided(denoiser: Denoiser, weight: float) -> sampling.Denoiser:
         return torch.lerp(denoiser(x_t, t, dropped), denoiser(x_t, t, cond), weight)
 
     return guided
+
+
+def _steering(
+    known: Known,
+    guide: Image,
+    size: tuple[int, int],
+    units: Sequence[float] = (1.0, 1.0),
+    device: torch.device | str = "cpu",
+) -> Steering:
+    """Steering at the network's scale (h, w), of chroma in these units."""
+    share, ab = _gathered(known.share, known.ab, size)
+    L = resample.resize_lightness(guide, *size)
+    return Steering(share, (ab / np.array(units)).astype(np.float32), L, device)
+
+
+def _settled(ab: Image, guide: Image, known: Known) -> Image:
+    """Chroma (h, w, 2) that has the known colors after it was enlarged, and not only before."""
+    size = (ab.shape[0], ab.shape[1])
+    steering = _steering(known, guide, size)
+    for _ in range(_SETTLING):
+        enlarged = upsampling.Enlarger(guide, ab, *guide.shape).rows(0, len(guide), guide)
+        _, error = _gathered(known.share, known.ab - enlarged, size)
+        error = np.ascontiguousarray(error.transpose(2, 0, 1))
+        ab = ab + steering.spread(torch.from_numpy(error)).numpy().transpose(1, 2, 0)
+    return ab
+
+
+def _gathered(share: Image, ab: Image, size: tuple[int, int]) -> tuple[Image, Image]:
+    """How much of each pixel of (h, w) is known, and the mean chroma of what is known in it."""
+    small = resample.resize(share, *size).clip(0, 1)
+    weighted = resample.resize(ab * share[..., None], *size)
+    return small, weighted / np.maximum(small, 1e-6)[..., None]
 
 
 def working_size(height: int, width: int, work_size: int) -> tuple[int, int]:

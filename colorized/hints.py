@@ -1,6 +1,8 @@
 """What a person knows of a photograph's colors: at points, or in regions.
 
-A hint says chroma. Lightness is the photograph's own, so of a hint's color only a* and b* count.
+A hint says chroma. Lightness is the photograph's own, so of a hint's color only a* and b* count;
+where the photograph is so dark or so light that sRGB holds no such chroma, it is reduced at the
+same hue, as all chroma is.
 
 JSON: ``{"points": [{"x": 0.41, "y": 0.6, "radius": 0.02, "color": "#8b1a1a"}]}``, where x and y are
 shares of width and height, from the left and the top, and the radius is a share of the shorter
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,9 +23,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from colorized import color, resample
+
 MAX_POINTS = 1000
 MAX_BYTES = 64 << 20
 MAX_PIXELS = 100_000_000
+
+_OPAQUE = 128
+# A color picker's colors are rarely exact: a loss of less goes without saying.
+_WORTH_SAYING = 0.1
 
 
 class HintsError(ValueError):
@@ -43,16 +52,41 @@ class Point(BaseModel):
     color: Annotated[str, Field(pattern=r"^#[0-9A-Fa-f]{6}$")]
 
     @property
-    def rgb(self) -> tuple[int, int, int]:
-        """Red, green and blue, 0 … 255."""
-        red, green, blue = bytes.fromhex(self.color[1:])
-        return red, green, blue
+    def ab(self) -> NDArray[np.float32]:
+        """a* and b* of the color, (2,)."""
+        rgb = np.frombuffer(bytes.fromhex(self.color[1:]), np.uint8).astype(np.float32) / 255
+        return color.srgb_to_lab(rgb)[1:]
 
 
 class _File(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     points: Annotated[list[Point], Field(max_length=MAX_POINTS)]
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """Hints laid over a photograph of (H, W).
+
+    Attributes
+    ----------
+    share
+        (H, W): how much of a pixel is known, 0 … 1.
+    ab
+        (H, W, 2), CIELAB units: its chroma, in the gamut; it means something where share > 0.
+    said
+        The same before it was reduced to the gamut.
+    """
+
+    share: NDArray[np.float32]
+    ab: NDArray[np.float32]
+    said: NDArray[np.float32]
+
+    def lost(self) -> float:
+        """The share of the hints' chroma that is beyond the gamut, 0 … 1."""
+        had = float((self.share * np.linalg.norm(self.said, axis=-1)).sum())
+        has = float((self.share * np.linalg.norm(self.ab, axis=-1)).sum())
+        return 1 - has / had if had > 0 else 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +104,63 @@ class Hints:
 
     points: tuple[Point, ...] = ()
     mask: NDArray[np.uint8] | None = None
+
+    def lay(self, lightness: NDArray[np.float32]) -> Known:
+        """What the hints say of a photograph whose L* is (H, W), small or large.
+
+        Raises
+        ------
+        HintsError
+            The picture of the hints has another shape than the photograph.
+        """
+        height, width = lightness.shape
+        share = np.zeros((height, width), np.float32)
+        ab = np.zeros((height, width, 2), np.float32)
+        if self.mask is not None:
+            share, ab = self._laid_mask(height, width)
+        for point in self.points:
+            _add(point, share, ab)
+        said = np.concatenate([lightness[..., None], ab], axis=-1)
+        return Known(share, color.fit_gamut(said)[..., 1:], ab)
+
+    def beyond(self, lightness: NDArray[np.float32]) -> list[str]:
+        """One line for each hint whose chroma does not exist at the lightness it is given for."""
+        lines = []
+        for i, point in enumerate(self.points):
+            known = Hints((point,)).lay(lightness)
+            if known.lost() > _WORTH_SAYING:
+                lines.append(
+                    f"hint {i + 1}, {point.color}: no such chroma at this lightness; "
+                    "reduced at the same hue"
+                )
+        if self.mask is not None:
+            lost = Hints(mask=self.mask).lay(lightness).lost()
+            if lost > _WORTH_SAYING:
+                lines.append(
+                    f"hints: {lost:.0%} of their chroma does not exist at this lightness; "
+                    "reduced at the same hue"
+                )
+        return lines
+
+    def _laid_mask(
+        self, height: int, width: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Share (H, W) and chroma (H, W, 2) of the picture of hints."""
+        assert self.mask is not None
+        rows, columns = self.mask.shape[:2]
+        stretch = (columns / rows) / (width / height)
+        # The guide of a photograph may be a little wider than it, or less long than a panorama.
+        if not 0.85 < stretch < 1.18 and max(width / height, height / width) < 7:
+            raise HintsError(
+                f"hints: a picture of {columns} × {rows} pixels does not have the shape of the "
+                f"photograph, {width} × {height}"
+            )
+        opaque = self.mask[..., 3] >= _OPAQUE
+        rgb = self.mask[..., :3].astype(np.float32) / 255
+        weighted = color.srgb_to_lab(rgb)[..., 1:] * opaque[..., None]
+        share = resample.resize(opaque.astype(np.float32), height, width).clip(0, 1)
+        ab = resample.resize(weighted, height, width)
+        return share, ab / np.maximum(share, 1e-3)[..., None]
 
     def __bool__(self) -> bool:
         return bool(self.points) or (
@@ -132,6 +223,25 @@ def read_hints(path: Path) -> Hints:
     if data.startswith(b"\x89PNG"):
         return parse_png(data, str(path))
     return parse_json(data, str(path))
+
+
+def _add(point: Point, share: NDArray[np.float32], ab: NDArray[np.float32]) -> None:
+    """Lay a disc over share (H, W) and ab (H, W, 2), in place, its rim blended."""
+    height, width = share.shape
+    y, x = point.y * height - 0.5, point.x * width - 0.5
+    radius = point.radius * min(height, width)
+    top, left = (max(0, math.floor(c - radius - 1)) for c in (y, x))
+    rows = np.arange(top, min(height, math.ceil(y + radius + 2)))
+    columns = np.arange(left, min(width, math.ceil(x + radius + 2)))
+    distance = np.hypot(rows[:, None] - y, columns[None, :] - x)
+    cover = (radius + 0.5 - distance).clip(0, 1).astype(np.float32)
+    # A small disc may miss the center of every pixel: it is known where it lies nonetheless.
+    cover[distance == distance.min()] = 1
+    window = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+    below = share[window] * (1 - cover)
+    total = np.maximum(below + cover, 1e-6)
+    ab[window] = (below[..., None] * ab[window] + cover[..., None] * point.ab) / total[..., None]
+    share[window] = below + cover
 
 
 def _first(error: ValidationError) -> str:

@@ -5,15 +5,13 @@ every edge. Colors change where lightness changes, more often than not, so x, th
 *guide*, a picture of at most `GUIDE_SIZE` pixels whose lightness is known, is taken to be the
 minimum of
 
-    μ ‖U D x - U y‖² + Σ_{p,q} w_pq (x_p - x_q)²,      w_pq = 1 / (1 + (|L_p - L_q| / σ)^α) + w_0,
+    μ ‖U D x - U y‖² + E(x)
 
-with y the network's chroma, D the mean over the area of one of its pixels and U its transpose up to
-scale (the mean put into every pixel of the area). The first term keeps what the network said: seen
-from afar it is the network's picture. The second, over the eight neighbors of each pixel, lets
-colors flow freely where lightness is even, and hardly across an edge: Levin, Lischinski, Weiss,
-*Colorization using Optimization*, 2004, with known means instead of known pixels. It is solved by
-conjugate gradients on a pyramid, each level begun with the solution of the one before, so that a
-few iterations do on each.
+with y the network's chroma, D the mean over the area of one of its pixels, U what puts such a mean
+back into every pixel of the area, and E of `edges`, which punishes changes of color where lightness
+is even. The first term keeps what the network said: seen from afar, x is the network's picture. It
+is minimized on a pyramid, each level begun with the solution of the one before, so that a few
+iterations do on each.
 
 From the guide to the scan, chroma follows the scan's own lightness:
 
@@ -37,19 +35,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from colorized import resample
+from colorized.edges import Edges, conjugate_gradients
 
 Image = NDArray[np.float32]
 
 GUIDE_SIZE = 512
 """The guide's shorter side, at most."""
 
-# Found on photographs, docs/colors.md. σ is in units of L*, ε in units of (L* / 100)².
+# Found on photographs: docs/colors.md. σ is in units of L*, ε in units of (L* / 100)².
 _MU, _SIGMA, _ALPHA, _FLOOR, _EPSILON = 4.0, 1.5, 1.5, 0.01, 0.01
-# The first level has the furthest to go for its few pixels, the others begin close by.
 _ITERATIONS = 8
-# Half of the eight neighbors (down, right): the other half are the same pairs. The diagonal ones
-# are further off.
-_NEIGHBORS = ((0, 1, 1.0), (1, 0, 1.0), (1, 1, 0.7), (1, -1, 0.7))
 # Rows worked on at once, so that temporaries stay in the processor's cache.
 _ROWS = 16
 
@@ -139,60 +134,17 @@ def _along_edges(guide: Image, y: Tensor, scale: int) -> Tensor:
     x, s = y, 1
     while s < scale:
         s *= 2
-        weights = _weights(_tensor(resample.resize_lightness(guide, h * s, w * s)))
-        x = _solve(F.interpolate(x, scale_factor=2.0, mode="bilinear"), y, weights, s)
+        L = _tensor(resample.resize_lightness(guide, h * s, w * s))
+        x = F.interpolate(x, scale_factor=2.0, mode="bilinear")
+        x = _solve(x, y, Edges(L, _SIGMA, _ALPHA, _FLOOR), s)
     return x
 
 
-def _solve(x: Tensor, y: Tensor, weights: list[Tensor], scale: int) -> Tensor:
-    """Conjugate gradients from x, for a* and b* at once."""
-
+def _solve(x: Tensor, y: Tensor, edges: Edges, scale: int) -> Tensor:
     def apply(v: Tensor) -> Tensor:
-        return _MU * _repeat(F.avg_pool2d(v, scale), scale) + _laplacian(v, weights)
+        return _MU * _repeat(F.avg_pool2d(v, scale), scale) + edges.flow(v)
 
-    def dot(u: Tensor, v: Tensor) -> Tensor:
-        return (u * v).sum((-2, -1), keepdim=True)
-
-    tiny = torch.finfo(x.dtype).tiny
-    residual = _MU * _repeat(y, scale) - apply(x)
-    direction, norm = residual, dot(residual, residual)
-    for _ in range(_ITERATIONS):
-        applied = apply(direction)
-        step = norm / dot(direction, applied).clamp(min=tiny)
-        x = x + step * direction
-        residual = residual - step * applied
-        before, norm = norm, dot(residual, residual)
-        direction = residual + norm / before.clamp(min=tiny) * direction
-    return x
-
-
-def _weights(L: Tensor) -> list[Tensor]:
-    """w_pq for L* (H, W), of the pairs in each of the directions `_NEIGHBORS`."""
-    weights = []
-    for down, right, share in _NEIGHBORS:
-        p, q = _pairs(L, down, right)
-        weights.append(share * (1 / (1 + ((p - q).abs() / _SIGMA) ** _ALPHA) + _FLOOR))
-    return weights
-
-
-def _laplacian(x: Tensor, weights: list[Tensor]) -> Tensor:
-    """Half the gradient of Σ w_pq (x_p - x_q)²."""
-    out = torch.zeros_like(x)
-    for (down, right, _), weight in zip(_NEIGHBORS, weights, strict=True):
-        p, q = _pairs(x, down, right)
-        flow = weight * (p - q)
-        into_p, into_q = _pairs(out, down, right)
-        into_p += flow
-        into_q -= flow
-    return out
-
-
-def _pairs(x: Tensor, down: int, right: int) -> tuple[Tensor, Tensor]:
-    """Views of the pixels p of x (…, H, W), and of their neighbors q up and to the left."""
-    H, W = x.shape[-2:]
-    p = x[..., down:, max(right, 0) : W + min(right, 0)]
-    q = x[..., : H - down, max(-right, 0) : W - max(right, 0)]
-    return p, q
+    return conjugate_gradients(apply, _MU * _repeat(y, scale), x, _ITERATIONS)
 
 
 def _repeat(x: Tensor, scale: int) -> Tensor:

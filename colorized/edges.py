@@ -1,0 +1,87 @@
+r"""Pictures that are smooth but for the edges of another picture, the lightness.
+
+For the chroma x of neighboring pixels p and q, eight to each pixel,
+
+    E(x) = Σ_{p,q} w_pq (x_p - x_q)²,      w_pq = 1 / (1 + (|L_p - L_q| / σ)^α) + w_0,
+
+lets color flow freely where lightness is even, and hardly across an edge: Levin, Lischinski, Weiss,
+*Colorization using Optimization*, 2004. Its gradient is 2 A x with a sparse symmetric A, so that
+whatever is added to E as a quadratic is minimized by conjugate gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+# Half of the eight neighbors (down, right), the other half being the same pairs, and their share:
+# the diagonal ones are further off.
+_NEIGHBORS = ((0, 1, 1.0), (1, 0, 1.0), (1, 1, 0.7), (1, -1, 0.7))
+
+
+class Edges:
+    """w_pq of a lightness.
+
+    Parameters
+    ----------
+    L
+        L* (H, W), 0 … 100.
+    sigma
+        Difference in L* at which w_pq is halved.
+    alpha
+        How fast it falls beyond that.
+    floor
+        w_0, what flows across any edge.
+    """
+
+    def __init__(self, L: Tensor, sigma: float, alpha: float, floor: float) -> None:
+        self._weights = []
+        for down, right, share in _NEIGHBORS:
+            p, q = _pairs(L, down, right)
+            weight = 1 / (1 + ((p - q).abs() / sigma) ** alpha) + floor
+            self._weights.append(share * weight)
+
+    def flow(self, x: Tensor) -> Tensor:
+        """A x, half the gradient of E; x (…, H, W)."""
+        out = torch.zeros_like(x)
+        for (down, right, _), weight in zip(_NEIGHBORS, self._weights, strict=True):
+            p, q = _pairs(x, down, right)
+            difference = weight * (p - q)
+            into_p, into_q = _pairs(out, down, right)
+            into_p += difference
+            into_q -= difference
+        return out
+
+
+def _pairs(x: Tensor, down: int, right: int) -> tuple[Tensor, Tensor]:
+    """Views of pixels p of x (…, H, W) and of their neighbors q, which lie up or to the left."""
+    H, W = x.shape[-2:]
+    p = x[..., down:, max(right, 0) : W + min(right, 0)]
+    q = x[..., : H - down, max(-right, 0) : W - max(right, 0)]
+    return p, q
+
+
+def conjugate_gradients(
+    apply: Callable[[Tensor], Tensor], target: Tensor, x: Tensor, iterations: int
+) -> Tensor:
+    """Nearly the solution of apply(x) = target, begun at x; each (H, W) of (…, H, W) by itself.
+
+    `apply` is linear, symmetric and positive (Hestenes, Stiefel, 1952).
+    """
+    tiny = torch.finfo(x.dtype).tiny
+    residual = target - apply(x)
+    direction, norm = residual, _dot(residual, residual)
+    for _ in range(iterations):
+        applied = apply(direction)
+        step = norm / _dot(direction, applied).clamp(min=tiny)
+        x = x + step * direction
+        residual = residual - step * applied
+        before, norm = norm, _dot(residual, residual)
+        direction = residual + norm / before.clamp(min=tiny) * direction
+    return x
+
+
+def _dot(u: Tensor, v: Tensor) -> Tensor:
+    return (u * v).sum((-2, -1), keepdim=True)

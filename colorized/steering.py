@@ -1,0 +1,77 @@
+r"""Sampling with chroma that is known at some pixels.
+
+At every evaluation the denoiser's x̂_0 is corrected by what it lacks at the known pixels, and the
+correction spreads along the edges of L: x̂_0 + r, where r minimizes
+
+    μ Σ_p m_p (r_p - (k_p - x̂_p))² + ν Σ_p r_p² + E(r)
+
+with k the known chroma, m the share of a pixel that is known and E of `edges`. Replacing x̂_0 at the
+known pixels alone, as in inpainting (Lugmayr et al., *RePaint*, 2022), leaves specks: a few pixels
+among noise say little. What is spread to the surface they lie on is seen by the next evaluation,
+which then makes the rest of the picture go with it. ν lets it fade with distance.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from colorized import sampling
+from colorized.edges import Edges, conjugate_gradients
+
+# Found on photographs: docs/colors.md. σ is in units of L*.
+_MU, _NU, _SIGMA, _ALPHA, _FLOOR = 100.0, 0.02, 8.0, 2.0, 0.0
+_ITERATIONS = 40
+
+
+class Steering:
+    """Known chroma, and the lightness along which it spreads.
+
+    Parameters
+    ----------
+    share
+        m (h, w), 0 … 1.
+    known
+        k (h, w, 2), of any unit.
+    lightness
+        L* (h, w), 0 … 100.
+    device
+        To work on.
+    """
+
+    def __init__(
+        self,
+        share: NDArray[np.float32],
+        known: NDArray[np.float32],
+        lightness: NDArray[np.float32],
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self._share = torch.from_numpy(share).to(device)
+        self._known = torch.from_numpy(known).permute(2, 0, 1).to(device)
+        L = torch.from_numpy(lightness).to(device)
+        self._edges = Edges(L, _SIGMA, _ALPHA, _FLOOR)
+
+    def spread(self, error: Tensor) -> Tensor:
+        """r (…, h, w) for k - x̂ (…, h, w); what stands at unknown pixels does not count."""
+        strength = _MU * self._share
+
+        def apply(r: Tensor) -> Tensor:
+            return (strength + _NU) * r + self._edges.flow(r)
+
+        return conjugate_gradients(apply, strength * error, torch.zeros_like(error), _ITERATIONS)
+
+    def correct(self, x: Tensor) -> Tensor:
+        """x (B, 2, h, w) with what is known, and what follows from it."""
+        return x + self.spread(self._known - x)
+
+    def steer(self, denoiser: sampling.Denoiser) -> sampling.Denoiser:
+        """The denoiser, its every x̂_0 corrected."""
+
+        def steered(x_t: Tensor, t: Tensor, cond: Any, /) -> Tensor:
+            return self.correct(denoiser(x_t, t, cond))
+
+        return steered
