@@ -22,12 +22,12 @@ import torch
 from torch import Tensor
 
 from colorized.diffusion import Denoiser
+from colorized.released import RELEASED as RELEASED
 from colorized.schedule import Schedule
 from colorized.unet import STRIDE, ChromaUNet
 
 FORMAT = 1
 METADATA_KEY = "colorized"
-RELEASED = Path(__file__).resolve().parent.parent / "models" / "released" / "colorized.safetensors"
 
 
 class CheckpointError(ValueError):

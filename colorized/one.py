@@ -6,36 +6,24 @@ The command line, worker processes and the nodes of a cluster call the same func
 from __future__ import annotations
 
 import errno
-import hashlib
+import io
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from colorized import checkpoint, devices, marks, photo
-from colorized.batch import Job
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from colorized import checkpoint, color, devices, marks, photo, resample
 from colorized.colorizer import Colorizer
+from colorized.job import SAMPLER, Job, Outcome, Settings, Stamp
 from colorized.text import line
 
-SAMPLER = "dpm_solver_pp_2m"
+THUMBNAIL = 120
+"""Height of the thumbnails of a report, pixels."""
+
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a result follows from, beside the photograph and the weights.
-
-    Attributes
-    ----------
-    steps, seed, guidance, saturation
-        As in `Colorizer.colorize`.
-    max_pixels
-        Larger photographs are refused before they are decoded.
-    """
-
-    steps: int
-    seed: int
-    guidance: float
-    saturation: float
-    max_pixels: int = photo.MAX_PIXELS
 
 
 @dataclass(frozen=True)
@@ -43,7 +31,7 @@ class Model:
     """A colorizer, and what is known of its weights.
 
     `name` is for people; `data_sha256`, the digest of the training data, is empty where the
-    weights do not say it.
+    weights do not say it; `T` is the largest number of steps.
     """
 
     colorizer: Colorizer
@@ -53,38 +41,13 @@ class Model:
     T: int
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one photograph.
-
-    Attributes
-    ----------
-    files
-        What was written, the colored photograph first; empty where there was an error.
-    notes
-        What a user should know, one line each, which names the photograph.
-    error
-        Why it could not be colored, one line that names it; empty where it was.
-    disk_full
-        Whether that was because the disk, or the user's share of it, is full.
-    original_sha256
-        Of the file that was read; empty where it could not be.
-    """
-
-    files: tuple[Path, ...] = ()
-    notes: tuple[str, ...] = ()
-    error: str = ""
-    disk_full: bool = False
-    original_sha256: str = ""
-
-
 def load_model(path: Path, name: str, device: str) -> Model:
     """The weights in a file, on a device; errors as in `load_weights` and `open_device`."""
     loaded = checkpoint.load_weights(path, devices.open_device(device))
     return Model(
         Colorizer(loaded),
         name,
-        sha256(path),
+        Stamp.of(path).sha256,
         str(loaded.about.get("data_sha256", "")),
         loaded.config.T,
     )
@@ -96,22 +59,28 @@ def colorize_file(job: Job, model: Model, settings: Settings) -> Outcome:
     Whatever is wrong with the photograph, or with writing, is in the outcome; nothing is raised
     but an interrupt.
     """
-    original = ""
+    began = time.monotonic()
+    original = None
+    size = (0, 0)
     try:
-        original = sha256(job.source)
+        original = Stamp.of(job.source)
         picture = photo.read_photo(job.source, settings.max_pixels)
-        ab = model.colorizer.colorize(
+        height, width = picture.lightness.shape
+        size = (width, height)
+        colorizer = model.colorizer
+        drawn = colorizer.candidates(
             picture.lightness,
+            1,
             steps=settings.steps,
             seed=settings.seed,
             sampler=SAMPLER,
             guidance=settings.guidance,
-            saturation=settings.saturation,
         )
+        small = drawn.ab[0] * np.float32(settings.saturation)
         made = marks.Marks(
             model=model.name,
             weights_sha256=model.weights_sha256,
-            original_sha256=original,
+            original_sha256=original.sha256,
             data_sha256=model.data_sha256,
             sampler=SAMPLER,
             seed=settings.seed,
@@ -120,24 +89,56 @@ def colorize_file(job: Job, model: Model, settings: Settings) -> Outcome:
             saturation=settings.saturation,
         )
         job.target.parent.mkdir(parents=True, exist_ok=True)
-        photo.write_photo(picture, ab, job.target, marks.for_copy(made, picture, job.target))
-    except (photo.PhotoError, OSError) as error:
-        return Outcome(error=line(error), disk_full=_is_full(error), original_sha256=original)
-    except (MemoryError, RuntimeError, ValueError) as error:
+        photo.write_photo(
+            picture,
+            colorizer.enlarge(small, picture.lightness),
+            job.target,
+            marks.for_copy(made, picture, job.target),
+        )
+        files = tuple((path, Stamp.of(path, sync=True)) for path in (job.target,))
+        preview = thumbnail(colorizer.shrink(picture.lightness), small)
+    except MemoryError:
+        return Outcome(original=original, size=size, error=_too_little(job, model))
+    except Exception as error:  # a damaged file can make a library raise anything
         why = line(error)
         # Where memory lacks, torch raises a RuntimeError that says so in many lines.
-        if isinstance(error, MemoryError) or "allocate" in why:
-            device = model.colorizer.device
-            why = f"too little memory on {device}; a smaller copy needs less"
-        return Outcome(error=f"{photo.printable(job.source)}: {why}", original_sha256=original)
-    notes = tuple(f"{photo.printable(job.source)}: {note}" for note in picture.notes)
-    return Outcome((job.target,), notes, original_sha256=original)
+        if isinstance(error, RuntimeError) and "allocate" in why:
+            why = _too_little(job, model)
+        elif not isinstance(error, photo.PhotoError | OSError):
+            why = f"{photo.printable(job.source)}: {why}"
+        return Outcome(original=original, size=size, error=why, disk_full=_is_full(error))
+    return Outcome(
+        files,
+        original,
+        notes=tuple(f"{photo.printable(job.source)}: {note}" for note in picture.notes),
+        size=size,
+        seconds=time.monotonic() - began,
+        thumbnail=preview,
+    )
 
 
-def sha256(path: Path) -> str:
-    """The digest of a file, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def thumbnail(lightness: NDArray[np.float32], ab: NDArray[np.float32]) -> bytes:
+    """A small JPEG file: the photograph before and after, side by side.
+
+    Parameters
+    ----------
+    lightness
+        L* (H, W) of any size; what is colored is small already, so it is that of the network.
+    ab
+        (h, w, 2), CIELAB units.
+    """
+    height, width = lightness.shape
+    size = (THUMBNAIL, min(max(1, round(THUMBNAIL * width / height)), 4 * THUMBNAIL))
+    L, chroma = resample.resize_lightness(lightness, *size), resample.resize(ab, *size)
+    pair = [color.recombine(L, np.zeros_like(chroma)), color.recombine(L, chroma)]
+    file = io.BytesIO()
+    Image.fromarray(np.concatenate(pair, axis=1)).save(file, "JPEG", quality=75)
+    return file.getvalue()
+
+
+def _too_little(job: Job, model: Model) -> str:
+    name = photo.printable(job.source)
+    return f"{name}: too little memory on {model.colorizer.device}; a smaller copy needs less"
 
 
 def _is_full(error: BaseException | None) -> bool:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import os
+
+
+def printable(path: str | os.PathLike[str]) -> str:
+    """The path in one line, whatever its name holds."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(path))
+
 
 def line(error: BaseException) -> str:
     """What an error says, in one line, with the file that it is about."""
     text = str(error)
     if isinstance(error, OSError) and error.strerror:
-        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        name = printable(os.fsdecode(error.filename)) if error.filename else ""
+        text = f"{name}: {error.strerror}" if name else error.strerror
     return " ".join(text.split()) or type(error).__name__

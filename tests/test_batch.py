@@ -23,8 +23,8 @@ def touch(*names: str) -> None:
         Path(name).touch()
 
 
-def plan(*inputs: str, out: str = "out", overwrite: bool = False) -> list[tuple[str, str]]:
-    jobs = batch.plan([Path(p) for p in inputs], Path(out), overwrite)
+def plan(*inputs: str, out: str = "out") -> list[tuple[str, str]]:
+    jobs = batch.plan([Path(p) for p in inputs], Path(out))
     return [(str(job.source), str(job.target)) for job in jobs]
 
 
@@ -78,26 +78,25 @@ class TestTargets:
 class TestOutputAmongInputs:
     def test_results_of_an_earlier_run_are_not_inputs(self) -> None:
         touch("s/a.jpg", "s/out/a.jpg", "s/out/old.jpg")
-        assert plan("s", out="s/out", overwrite=True) == [("s/a.jpg", "s/out/a.jpg")]
+        assert plan("s", out="s/out") == [("s/a.jpg", "s/out/a.jpg")]
 
     def test_input_inside_the_output_folder(self) -> None:
         touch("s/a.jpg")
         assert plan("s", out=".") == [("s/a.jpg", "a.jpg")]
 
     @pytest.mark.parametrize("out", ["s", "s/../s", "link"])
-    @pytest.mark.parametrize("overwrite", [False, True])
-    def test_an_original_is_never_a_target(self, out: str, overwrite: bool) -> None:
+    def test_an_original_is_never_a_target(self, out: str) -> None:
         touch("s/a.jpg")
         Path("link").symlink_to("s")
         with pytest.raises(BatchError, match=r"a\.jpg: is an original"):
-            plan("s", out=out, overwrite=overwrite)
+            plan("s", out=out)
 
     def test_an_original_behind_a_link_is_never_a_target(self) -> None:
         touch("s/a.jpg")
         Path("out").mkdir()
         Path("out/a.jpg").symlink_to("../s/a.jpg")
         with pytest.raises(BatchError, match="is an original"):
-            plan("s", overwrite=True)
+            plan("s")
 
 
 @pytest.mark.usefixtures("here")
@@ -146,23 +145,10 @@ class TestRefused:
         with pytest.raises(BatchError, match=f"would hold both {names[0]} and {names[1]};"):
             plan(*names)
 
-    def test_existing_target_unless_overwritten(self) -> None:
-        touch("a.jpg", "b.jpg", "out/b.jpg")
-        with pytest.raises(BatchError, match=r"^out/b.jpg: exists already; --overwrite"):
-            plan("a.jpg", "b.jpg")
-        assert len(plan("a.jpg", "b.jpg", overwrite=True)) == 2
-
-    def test_existing_target_may_be_a_dangling_link(self) -> None:
-        touch("a.jpg")
-        Path("out").mkdir()
-        Path("out/a.jpg").symlink_to("nowhere")
-        with pytest.raises(BatchError, match="exists already"):
-            plan("a.jpg")
-
     def test_target_is_a_folder(self) -> None:
         touch("a.jpg", "out/a.jpg/b.jpg")
         with pytest.raises(BatchError, match=r"^out/a.jpg: is a folder$"):
-            plan("a.jpg", overwrite=True)
+            plan("a.jpg")
 
     @pytest.mark.parametrize("out", ["file", "file/deeper"])
     def test_file_in_place_of_the_output_folder(self, out: str) -> None:

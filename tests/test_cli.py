@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import inspect
 import os
@@ -21,7 +22,7 @@ import skimage.color
 import torch
 from PIL import Image
 
-from colorized import checkpoint, cli, photo
+from colorized import checkpoint, cli, photo, released
 from colorized.cli import coloring
 from colorized.colorizer import Colorizer
 
@@ -58,7 +59,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 @pytest.fixture
 def colorize(run: Run) -> Run:
-    return lambda *arguments: run("colorize", "--steps", 2, *arguments)
+    """In this process altogether: starting workers takes seconds."""
+    return lambda *arguments: run("colorize", "--steps", 2, "--workers", 0, *arguments)
 
 
 def scan(name: str, index: int = 0, size: tuple[int, int] = (61, 43)) -> Path:
@@ -76,7 +78,13 @@ def pixels(path: str | Path) -> np.ndarray:
 
 
 def files(folder: str | Path) -> list[str]:
-    return sorted(str(p.relative_to(folder)) for p in Path(folder).rglob("*") if p.is_file())
+    """Without the journal and the reports."""
+    paths = [p for p in Path(folder).rglob("*") if p.is_file()]
+    return sorted(
+        str(p.relative_to(folder))
+        for p in paths
+        if ".colorized" not in p.parts and not p.name.startswith("colorized-report")
+    )
 
 
 def subprocess_run(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -98,7 +106,8 @@ class TestProcess:
             COMMAND, "colorize", "a photo.jpg", "scans/", "-o", "out", "--steps", "2", cwd=tmp_path
         )
         assert done.returncode == 1
-        assert done.stdout.splitlines() == ["out/a photo.jpg", "out/b.png", "out/1900/c.png"]
+        expected = ["out/1900/c.png", "out/a photo.jpg", "out/b.png"]
+        assert sorted(done.stdout.splitlines()) == expected
         assert done.stderr.splitlines() == [
             "error: scans/1900/bad.jpg: no picture of a known format "
             "(AVIF, BMP, GIF, HEIF, JPEG, JPEG2000, PDF, PNG, PPM, TIFF, WEBP)",
@@ -141,17 +150,21 @@ class TestProcess:
     def test_progress_bar_on_a_terminal_only(self, tmp_path: Path) -> None:
         scan(f"{tmp_path}/a.png")
         terminal, its_end = pty.openpty()
-        done = subprocess.run(
+        with subprocess.Popen(
             [COMMAND, "colorize", "a.png", "-o", "out", "--steps", "1"],
             cwd=tmp_path, env={**ENVIRONMENT, "TERM": "xterm"},
-            stdout=subprocess.PIPE, stderr=its_end, check=False,
-        )  # fmt: skip
-        os.close(its_end)
-        shown = os.read(terminal, 100_000)
+            stdout=subprocess.PIPE, stderr=its_end,
+        ) as process:  # fmt: skip
+            os.close(its_end)
+            shown = b""
+            # Linux says EIO when the other end is closed.
+            with contextlib.suppress(OSError):
+                while some := os.read(terminal, 100_000):
+                    shown += some
+            assert process.stdout is not None and process.stdout.read() == b"out/a.png\n"
         os.close(terminal)
-        assert done.returncode == 0
-        assert done.stdout == b"out/a.png\n"
-        assert b"coloring" in shown and b"100%" in shown
+        assert process.returncode == 0
+        assert b"coloring" in shown and b"1/1" in shown and b"to go" in shown
 
 
 class TestResults:
@@ -356,7 +369,7 @@ class TestFailures:
         self, colorize: Run, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         scan("a.png")
-        monkeypatch.setattr(checkpoint, "RELEASED", Path("/nowhere/colorized.safetensors"))
+        monkeypatch.setattr(released, "RELEASED", Path("/nowhere/colorized.safetensors"))
         result = colorize("a.png", "-o", "out")
         self.refused(result, "the released weights are not at /nowhere/colorized.safetensors")
         assert "--weights" in result.err[0]
@@ -370,37 +383,40 @@ class TestMidway:
         for i, name in enumerate("abc"):
             scan(f"s/{name}.png", i)
 
-    def second(self, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, error: Any) -> None:
-        """Let the second call of a function fail."""
+    def at_call(
+        self, number: int, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, error: Any
+    ) -> None:
+        """Let a certain call of a function fail."""
         original, calls = getattr(owner, name), []
 
         def function(*arguments: Any, **named: Any) -> Any:
             calls.append(arguments)
-            if len(calls) == 2:
+            if len(calls) == number:
                 raise error
             return original(*arguments, **named)
 
         monkeypatch.setattr(owner, name, function)
 
     @pytest.mark.parametrize(
-        ("owner", "name", "error", "line"),
+        ("number", "owner", "name", "error", "line"),
         [
-            (os, "fsync", OSError(errno.ENOSPC, "No space left on device"),
-             "out/b.png: cannot be written: No space left on device"),
-            (Colorizer, "colorize", MemoryError(),
+            # Each photograph is moved twice: when it is whole, and when the journal has it.
+            (3, os, "replace", OSError(errno.EIO, "Input/output error"),
+             "out/b.png: cannot be written: Input/output error"),
+            (2, Colorizer, "candidates", MemoryError(),
              "s/b.png: too little memory on cpu; a smaller copy needs less"),
-            (Colorizer, "colorize",
+            (2, Colorizer, "candidates",
              RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory\nframe #0"),
              "s/b.png: too little memory on cpu; a smaller copy needs less"),
-            (Colorizer, "colorize", RuntimeError("the device\nwas lost"),
+            (2, Colorizer, "candidates", RuntimeError("the device\nwas lost"),
              "s/b.png: the device was lost"),
         ],
     )  # fmt: skip
     def test_the_others_are_colored(
         self, colorize: Run, monkeypatch: pytest.MonkeyPatch,
-        owner: Any, name: str, error: Exception, line: str,
+        number: int, owner: Any, name: str, error: Exception, line: str,
     ) -> None:  # fmt: skip
-        self.second(monkeypatch, owner, name, error)
+        self.at_call(number, monkeypatch, owner, name, error)
         assert colorize("s", "-o", "out") == (
             1,
             ["out/a.png", "out/c.png"],
@@ -409,16 +425,32 @@ class TestMidway:
         assert files("out") == ["a.png", "c.png"]
 
     @pytest.mark.parametrize(
-        ("owner", "name"), [(Colorizer, "colorize"), (os, "fsync"), (photo, "read_photo")]
+        ("number", "owner", "name"),
+        [
+            (2, Colorizer, "candidates"),
+            (3, os, "replace"),
+            (4, os, "replace"),
+            (2, photo, "read_photo"),
+        ],
     )
-    def test_interrupt(
-        self, colorize: Run, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
+    def test_interrupt_and_going_on(
+        self, colorize: Run, monkeypatch: pytest.MonkeyPatch, number: int, owner: Any, name: str
     ) -> None:
-        self.second(monkeypatch, owner, name, KeyboardInterrupt())
-        code, out, err = colorize("s", "-o", "out")
+        with monkeypatch.context() as patch:
+            self.at_call(number, patch, owner, name, KeyboardInterrupt())
+            code, out, err = colorize("s", "-o", "out")
         assert (code, out) == (130, ["out/a.png"])
         assert err == ["error: interrupted; no file is half-written"]
         assert files("out") == ["a.png"]
+        before = os.stat("out/a.png")
+        assert colorize("s", "-o", "out") == (
+            0,
+            ["out/b.png", "out/c.png"],
+            ["note: 1 of 3 photographs are done already"],
+        )
+        assert os.stat("out/a.png") == before
+        assert files("out") == ["a.png", "b.png", "c.png"]
+        assert sorted(os.listdir("out/.colorized")) == ["journal.jsonl", "lock", "thumbnails.jsonl"]
 
 
 class _Trap:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from colorized.cli.messages import Failure, complain, finite
+
+if TYPE_CHECKING:
+    from colorized.batch import Result
+    from colorized.report import Report
+    from colorized.workers import Alone, Crew
 
 
 def colorize(
@@ -39,60 +45,155 @@ def colorize(
             show_default="the released weights",
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or mps.")] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or mps; or cuda:0,cuda:1.")] = (
+        "cpu"
+    ),
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Processes at work; 0 works in this one, without protection from bad files.",
+            show_default="one a core, four a GPU",
+        ),
+    ] = None,
+    timeout: Annotated[
+        float,
+        typer.Option(min=0, callback=finite, help="Seconds after which a photograph is given up."),
+    ] = 600,
     max_pixels: Annotated[
         int, typer.Option(min=1, help="Larger photographs are refused.")
     ] = 300_000_000,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
+    report: Annotated[
+        bool | None,
+        typer.Option(
+            "--report/--no-report",
+            help="Write a report beside the results.",
+            show_default="for folders",
+        ),
+    ] = None,
 ) -> None:
     """Color photographs at their own resolution.
 
     An output keeps its input's name and format; a format that cannot hold color becomes PNG. Of a
-    folder the tree is kept.
+    folder the tree is kept. What is done already is passed over, so the same command goes on after
+    an interruption.
     """
-    from rich.console import Console
-    from rich.progress import Progress
+    from colorized import batch
+    from colorized.job import Settings, Stamp
+    from colorized.journal import Journal
+    from colorized.report import Report
 
-    from colorized import batch, one, photo
-
-    settings = one.Settings(steps, seed, guidance, saturation, max_pixels)
-    jobs = batch.plan(inputs, out, overwrite)
-    with weights_file(weights) as (path, name):
-        model = one.load_model(path, name, device)
-    if steps > model.T:
-        raise typer.BadParameter(f"must not exceed {model.T}, got {steps}", param_hint="--steps")
-    failed = 0
-    with Progress(
-        console=Console(stderr=True),
-        # A stream that was closed is None.
-        disable=not (sys.stderr and sys.stderr.isatty()),
-        redirect_stdout=bool(sys.stdout and sys.stdout.isatty()),
-    ) as progress:
-        for job in progress.track(jobs, description="coloring"):
-            outcome = one.colorize_file(job, model, settings)
-            for note in outcome.notes:
-                complain("warning", note)
-            if outcome.error:
-                failed += 1
-                complain("error", outcome.error)
-            else:
-                print(photo.printable(job.target), flush=True)
+    if report is None:
+        report = any(given.is_dir() for given in inputs)
+    settings = Settings(steps, seed, guidance, saturation, max_pixels)
+    jobs = batch.plan(inputs, out)
+    with weights_file(weights) as (path, name), Journal(out) as journal:
+        for warning in journal.warnings:
+            complain("warning", warning)
+        facts = settings.facts(Stamp.of(path).sha256)
+        todo, done = batch.remaining(jobs, journal, facts, overwrite)
+        if done:
+            complain("note", f"{len(done)} of {len(jobs)} photographs are done already")
+        results = Report(journal)
+        failed = 0
+        try:
+            if todo:
+                with _crew(path, name, device.split(","), workers, len(todo), timeout) as crew:
+                    _check_steps(steps, crew.largest_steps())
+                    work = batch.color(todo, crew, settings, facts, journal, overwrite)
+                    failed = _follow(work, results, len(jobs), len(done))
+        finally:
+            if report:
+                _write(results)
     if failed:
         if len(jobs) > 1:
             complain("error", f"{failed} of {len(jobs)} photographs could not be colored")
         raise typer.Exit(1)
 
 
+def _crew(
+    path: Path, name: str, devices: list[str], workers: int | None, jobs: int, timeout: float
+) -> Crew | Alone:
+    from colorized.workers import Alone, Crew, count, equip
+
+    if workers is None:
+        workers = min(count(devices), jobs)
+    equipment = equip(path, name, devices, workers)
+    return Crew(equipment, timeout or math.inf) if workers else Alone(equipment[0])
+
+
+def _check_steps(steps: int, largest: int) -> None:
+    if steps > largest:
+        raise typer.BadParameter(f"must not exceed {largest}, got {steps}", param_hint="--steps")
+
+
+def _follow(work: Iterator[Result], results: Report, total: int, done: int) -> int:
+    """Say of each photograph what became of it; how many could not be colored."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    from colorized.text import printable
+
+    failed = 0
+    columns = (
+        TextColumn("coloring"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("to go:"),
+        TimeRemainingColumn(),
+    )
+    with Progress(
+        *columns,
+        console=Console(stderr=True),
+        # A stream that was closed is None.
+        disable=not (sys.stderr and sys.stderr.isatty()),
+        redirect_stdout=bool(sys.stdout and sys.stdout.isatty()),
+    ) as progress:
+        task = progress.add_task("", total=total, completed=done)
+        for result in work:
+            results.add(result)
+            progress.advance(task)
+            for note in result.outcome.notes:
+                complain("warning", note)
+            if result.entry is None:
+                failed += 1
+                complain("error", result.outcome.error)
+            else:
+                print(printable(result.job.target), flush=True)
+    return failed
+
+
+def _write(results: Report) -> None:
+    from colorized.report import ReportError
+    from colorized.text import line
+
+    try:
+        results.write()
+    except (ReportError, OSError) as error:
+        complain("warning", line(error))
+
+
 @contextmanager
 def weights_file(given: str | None) -> Iterator[tuple[Path, str]]:
     """The file of the weights that --weights names, for a while, and their name."""
-    from colorized import checkpoint, tracking
+    from colorized import released, tracking
 
     if given is not None and given.startswith(("models:/", "runs:/")):
         with tracking.Registry(Path.cwd()).weights(given) as path:
             yield path, given
         return
-    path = checkpoint.RELEASED if given is None else Path(given)
-    if given is None and not path.is_file():
-        raise Failure(f"the released weights are not at {path}: name a file with --weights")
+    path = released.RELEASED if given is None else Path(given)
+    if not path.is_file():
+        if given is None:
+            raise Failure(f"the released weights are not at {path}: name a file with --weights")
+        raise Failure(f"{path}: no such weights file")
     yield path, path.name
