@@ -165,7 +165,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: {error.strerror or error}") from error
     except Exception as error:  # damaged data makes torch raise anything
         raise CheckpointError(
-            f"{path}: not a checkpoint or a damaged one; delete it to start afresh"
+            f"{path}: not a checkpoint or a damaged one; delete it to go on from the state before"
+            " it, if there is one"
         ) from error
     if not isinstance(state, dict):
         raise CheckpointError(f"{path}: not a checkpoint")

@@ -16,7 +16,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -222,28 +222,21 @@ def train(
     )
     end = sys.maxsize if settings.minutes else settings.steps + state.skipped
     places = range(state.step + state.skipped, end)
+    feed = batches(crops, places, workers, processes.device)
     before = clock()
-    for place, batch in zip(places, batches(crops, places, workers, processes.device), strict=True):
-        now = clock()
-        state.seconds += now - before
-        before = now
-        if settings.minutes:  # by one clock, or the processes' learning rates would differ
-            state.seconds = processes.share(state.seconds)
-        rate = learning_rate(settings, state.step, state.seconds)
-        for group in state.optimizer.param_groups:
-            group["lr"] = rate * group["lr_scale"]
-        state.optimizer.zero_grad(set_to_none=True)
-        try:
+    for place in places:
+        with _told_of_memory(state):
+            batch = next(feed)
+            now = clock()
+            state.seconds += now - before
+            before = now
+            if settings.minutes:  # by one clock, or the processes' learning rates would differ
+                state.seconds = processes.share(state.seconds)
+            rate = learning_rate(settings, state.step, state.seconds)
+            for group in state.optimizer.param_groups:
+                group["lr"] = rate * group["lr_scale"]
+            state.optimizer.zero_grad(set_to_none=True)
             loss = processes.mean(_backward(state, batch, place)).item()
-        except (MemoryError, RuntimeError) as error:
-            if not out_of_memory(error):
-                raise
-            raise OutOfMemory(
-                f"step {state.step + 1}: out of memory: double train.accumulate (now "
-                f"{settings.accumulate}), which computes the same in smaller pieces, or lower "
-                f"train.batch_size ({settings.batch_size}) or train.crop_size "
-                f"({settings.crop_size})"
-            ) from error
         norm = nn.utils.clip_grad_norm_(state.denoiser.parameters(), settings.clip_norm).item()
         trouble = _trouble(state, loss, norm)
         if trouble:
@@ -255,6 +248,22 @@ def train(
         yield Step(state.step, loss, norm, rate)
         if state.done():
             return
+
+
+@contextmanager
+def _told_of_memory(state: TrainState) -> Iterator[None]:
+    """What says that memory lacks, as an `OutOfMemory`."""
+    settings = state.settings
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise OutOfMemory(
+            f"step {state.step + 1}: out of memory: double train.accumulate (now "
+            f"{settings.accumulate}), which computes the same in smaller pieces, or lower "
+            f"train.batch_size ({settings.batch_size}) or train.crop_size ({settings.crop_size})"
+        ) from error
 
 
 def _backward(state: TrainState, batch: Batch, place: int) -> Tensor:
