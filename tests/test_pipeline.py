@@ -16,6 +16,8 @@ import kaggle_server
 import pytest
 import yaml
 
+from colorized.tracking import Registry
+
 ROOT = Path(__file__).resolve().parent.parent
 # Their hashes put these in all three splits.
 PHOTOGRAPHS = ("cat", "dogs", "dahlia", "moose", "goldfish", "macaw", "louvre", "coffee")
@@ -202,6 +204,53 @@ def test_interrupted_training_goes_on_to_the_same_weights(project: Path, tmp_pat
     run(tmp_path, *command)
     resumed = (tmp_path / "models" / "colorized.safetensors").read_bytes()
     assert resumed == (project / "models" / "colorized.safetensors").read_bytes()
+
+
+# Put before all else on the path, it lets Python find none of these.
+BARE = """
+import sys
+
+class Bare:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("mlflow", "dvc", "prefect", "accelerate"):
+            raise ModuleNotFoundError(f"no {name} on a bare machine", name=name)
+
+sys.meta_path.insert(0, Bare())
+"""
+
+
+def test_bare_machine_trains_the_same_weights_and_its_run_is_imported(
+    project: Path, tmp_path: Path
+) -> None:
+    for name in ("data", "scans", "colorized", "pipelines"):
+        (tmp_path / name).symlink_to(project / name)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "released").symlink_to(project / "models" / "released")
+    shutil.copy(project / "params.yaml", tmp_path)
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "sitecustomize.py").write_text(BARE)
+    python = (sys.executable, "-W", "ignore")
+    bare = {"PYTHONPATH": str(tmp_path / "bare")}
+    assert "no mlflow on a bare machine" in run(
+        tmp_path, *python, "-c",
+        "try:\n    import mlflow\nexcept ModuleNotFoundError as error:\n    print(error)", **bare,
+    )  # fmt: skip
+    output = run(tmp_path, *python, "-m", "pipelines.train", **bare)
+    assert "MLflow is not installed: the run is kept in " in output
+    weights = (tmp_path / "models" / "colorized.safetensors").read_bytes()
+    assert weights == (project / "models" / "colorized.safetensors").read_bytes()
+
+    (log,) = (tmp_path / "models" / "checkpoints").glob("*/run.jsonl")
+    command = (*python, "-m", "colorized", "import-run", str(log))
+    output = run(tmp_path, *command)
+    assert "imported as " in output
+    assert "was imported before" in run(tmp_path, *command)
+    found = Registry(tmp_path).find_run(hashlib.sha256(weights).hexdigest())
+    assert found is not None and found[0] in output
+    client = Registry(tmp_path).client
+    assert [m.step for m in client.get_metric_history(found[0], "val_loss")] == [2, 4]
+    assert len(client.list_artifacts(found[0], "grids")) == 2
+    assert len(client.list_artifacts(found[0], "weights")) == 1
 
 
 def test_kaggle_from_the_download_to_the_metrics(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from mlflow_server import Process, free_port, mlflow_server, small_project
 
 from colorized import tracking
-from colorized.tracking import Registry, Run, TrackingError
+from colorized.tracking import FileRun, Registry, Run, TrackingError
 
 PARAMS = {"train": {"steps": 4, "channels": [1, 2]}, "seed": 0}
 
@@ -129,6 +129,96 @@ def test_parent_and_description(run: Run, root: Path) -> None:
     assert again is not None
     tags = child.client.get_run(child.run_id).data.tags
     assert tags["mlflow.parentRunId"] == other.run_id
+
+
+def file_run(folder: Path) -> FileRun:
+    """A run as a machine without MLflow writes it: stopped once, then finished."""
+    folder.mkdir()
+    (folder / "grids").mkdir()
+    (folder / "grids" / "1.png").write_bytes(b"a picture")
+    (folder / "weights.txt").write_text("weights")
+    path = folder / "checkpoints" / "run.jsonl"
+    stopped = FileRun.open(path, "bare", PARAMS, {"git_sha": "a"})
+    stopped.dataset("sample", "md5", "data/lab", {"crops": 3})
+    stopped.metrics(1, {"loss": 0.5})
+    stopped.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    with open(path, "a", encoding="utf-8") as file:
+        file.write('{"metrics": {"lo')  # a process was killed
+    with FileRun.open(path, "bare", PARAMS, {}) as r:
+        r.metrics(2, {"loss": 0.25})
+        r.file(folder / "weights.txt", "weights")
+        r.folder(folder / "grids", "grids")
+        r.describe("Training", {"loss": 0.25}, "grids/1.png")
+        r.tags({"weights_sha256": "0" * 64})
+    return r
+
+
+def test_run_of_a_file_is_imported_once(root: Path, run: Run, tmp_path: Path) -> None:
+    r = file_run(tmp_path / "there")
+    moved = (tmp_path / "there").rename(tmp_path / "here")  # to the machine that has MLflow
+    path = moved / "checkpoints" / "run.jsonl"
+    run_id, new = tracking.import_run(root, path)
+    assert new
+    found = run.client.get_run(run_id)
+    assert (found.info.run_name, found.info.status) == ("bare", "FINISHED")
+    assert found.data.params == tracking.flatten(PARAMS)
+    assert found.data.tags["git_sha"] == "a"
+    history = run.client.get_metric_history(run_id, "loss")
+    assert [(m.step, m.value) for m in history] == [(1, 0.5), (2, 0.25)]
+    lines = [json.loads(t) for t in path.read_text().splitlines() if not t.endswith('{"lo')]
+    assert [m.timestamp for m in history] == [e["time"] for e in lines if "metrics" in e]
+    assert found.info.start_time == lines[0]["time"] <= found.info.end_time == lines[-1]["time"]
+    assert [f.path for f in run.client.list_artifacts(run_id, "weights")] == ["weights/weights.txt"]
+    assert [f.path for f in run.client.list_artifacts(run_id, "grids")] == ["grids/1.png"]
+    assert f"run_uuid={run_id})" in found.data.tags["mlflow.note.content"]
+    assert found.inputs.dataset_inputs[0].dataset.digest == "md5"
+    # By its weights it is found as any other, and by the id that models/run.json has.
+    assert Registry(root).find_run("0" * 64)[0] == run_id  # type: ignore[index]
+    reopened = Run.reopen(root, r.run_id)
+    assert reopened is not None and reopened.run_id == run_id
+
+    assert tracking.import_run(root, path) == (run_id, False)
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        ("file", "weights.txt, which is not there"),
+        ("first line", "run.jsonl: does not hold a run"),
+        ("empty", "run.jsonl: does not hold a run"),
+        ("bytes", "run.jsonl: not text"),
+        ("gone", "run.jsonl: No such file or directory"),
+    ],
+)
+def test_file_that_cannot_be_imported_leaves_nothing(
+    root: Path, run: Run, tmp_path: Path, damage: str, expected: str
+) -> None:
+    path = file_run(tmp_path / "there").path
+    text = path.read_text()
+    if damage == "file":
+        (tmp_path / "there" / "weights.txt").unlink()
+    elif damage == "gone":
+        path.unlink()
+    elif damage == "bytes":
+        path.write_bytes(b"\xff\xfe")
+    else:
+        path.write_text("" if damage == "empty" else text.partition("\n")[2])
+    (experiment,) = [e for e in run.client.search_experiments() if e.name == tracking.EXPERIMENT]
+    before = len(run.client.search_runs([experiment.experiment_id]))
+    with pytest.raises(TrackingError) as caught:
+        tracking.import_run(root, path)
+    assert str(caught.value).endswith(expected)
+    assert "\n" not in str(caught.value)
+    assert len(run.client.search_runs([experiment.experiment_id])) == before
+
+
+def test_run_whose_process_was_killed_is_imported_as_killed(
+    root: Path, run: Run, tmp_path: Path
+) -> None:
+    path = tmp_path / "run.jsonl"
+    FileRun.open(path, "bare", PARAMS, {}).metrics(1, {"loss": 0.5})
+    run_id, _ = tracking.import_run(root, path)
+    assert run.client.get_run(run_id).info.status == "KILLED"
 
 
 def test_system_metrics() -> None:
