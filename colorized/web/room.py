@@ -296,7 +296,10 @@ class Room:
             on_step=step,
         )
         with self.metrics.stage("draw"):
-            return await _finish(self._network, draw, left.set)
+            try:
+                return await _finish(self._network, draw, left.set)
+            except ValueError as error:  # an order that the network cannot carry out
+                raise Refused(str(error)) from error
 
 
 class _Left(Exception):
