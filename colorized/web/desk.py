@@ -19,8 +19,6 @@ import signal
 import warnings
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -30,6 +28,7 @@ from PIL import Image
 
 from colorized import color, marks, photo, resample, upsampling
 from colorized.colorizer import working_size
+from colorized.text import line
 
 SHOWN_SIDE = 1280
 """Longer side of the picture that a page shows."""
@@ -115,13 +114,10 @@ class Sheet:
 
     def open(self, max_pixels: int, work_size: int, show: bool) -> Opened:
         """Read the file; with `show`, for a page too."""
-        with TemporaryDirectory(prefix="colorized-") as folder:
-            path = Path(folder, _NAME)
-            path.write_bytes(self._data)
-            try:
-                self._photo = photo.read_photo(path, max_pixels)
-            except photo.PhotoError as error:
-                raise Refused(_line(error, folder)) from error
+        try:
+            self._photo = photo.read_photo(self._data, max_pixels, _NAME)
+        except photo.PhotoError as error:
+            raise Refused(line(error)) from error
         lightness = self._photo.lightness
         height, width = lightness.shape
         h, w = working_size(height, width, work_size)
@@ -149,14 +145,13 @@ class Sheet:
         suffix = _SUFFIXES.get(wanted, ".png")
         full = self._enlarge(ab, self._photo.lightness)
         made = marks.Marks(original_sha256=hashlib.sha256(self._data).hexdigest(), **facts)
-        with TemporaryDirectory(prefix="colorized-") as folder:
-            path = Path(folder, f"colored{suffix}")
-            xmp = marks.for_copy(made, self._photo, path)
-            try:
-                photo.write_photo(self._photo, full, path, xmp)
-            except photo.PhotoError as error:
-                raise Refused(_line(error, folder)) from error
-            return Finished(path.read_bytes(), _TYPES[suffix], suffix, self._photo.notes)
+        name = f"{_NAME}{suffix}"
+        try:
+            xmp = marks.for_copy(made, self._photo, name)
+            data = photo.encode_photo(self._photo, full, name, xmp)
+        except photo.PhotoError as error:
+            raise Refused(line(error)) from error
+        return Finished(data, _TYPES[suffix], suffix, self._photo.notes)
 
     def _enlarge(
         self, ab: NDArray[np.float32], lightness: NDArray[np.float32]
@@ -179,11 +174,6 @@ def _png(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def _line(error: BaseException, folder: str) -> str:
-    """One line, without the path of a temporary folder, which is nobody's business."""
-    return " ".join(str(error).split()).replace(f"{folder}/", "")
-
-
 def _sit(connection: Connection, threads: int) -> None:
     # Ctrl-C goes to all processes of a terminal; the service, not its desks, says what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -200,7 +190,7 @@ def _sit(connection: Connection, threads: int) -> None:
             except MemoryError:
                 answer = Refused(f"{_NAME}: too little memory; a smaller copy needs less")
             except Exception as error:  # goes to where it is logged
-                answer = RuntimeError(f"{type(error).__name__}: {' '.join(str(error).split())}")
+                answer = RuntimeError(f"{type(error).__name__}: {line(error)}")
             connection.send(answer)
 
 

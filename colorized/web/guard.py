@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from fastapi import HTTPException
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from colorized.web.room import Full, Limits, Room
@@ -33,6 +33,8 @@ _IDLE_SECONDS = 30
 _SAFE = ("GET", "HEAD")
 _OPEN = ("/healthz", "/signin", "/static/style.css", "/static/signin.js")
 """What can be had without a token."""
+_PAGES = ("/", "/docs")
+"""What a person without one is asked for it at."""
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' blob: data:; connect-src 'self'; worker-src 'self'; base-uri 'none'; "
@@ -86,6 +88,7 @@ class Guard:
             await send(message)
 
         headers = Headers(scope=scope)
+        refusal: Response
         try:
             self._check(scope, headers)
             if scope["method"] == "POST" and scope["path"] in COLORING:
@@ -95,6 +98,8 @@ class Guard:
                 return
         except HTTPException as error:
             refusal = JSONResponse({"error": error.detail}, error.status_code, error.headers)
+            if error.status_code == 401 and scope["path"] in _PAGES:
+                refusal = RedirectResponse("/signin", 303)
         except Full as full:
             wait = {"Retry-After": str(full.seconds)}
             refusal = JSONResponse({"error": str(full)}, 429, wait)
