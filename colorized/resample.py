@@ -59,6 +59,26 @@ def _area_matrix(old: int, new: int) -> sparse.csr_array:
     return sparse.csr_array((weights, column, starts), shape=(new, old))
 
 
+def shrink_rows(
+    strip: NDArray[np.float32], start: int, old: int, new: int
+) -> tuple[int, NDArray[np.float32]]:
+    """What the rows from `start` on, of `old` ones, add to `new` ones: `resize` in strips.
+
+    Parameters
+    ----------
+    strip
+        (rows, W).
+
+    Returns
+    -------
+    The number of the first row they add to, and what they add to it and those after it, (n, W).
+    Sums over all strips are what `resize` makes of the whole.
+    """
+    stop = start + len(strip)
+    first, last = start * new // old, -(-stop * new // old)
+    return first, _area_matrix(old, new)[first:last, start:stop] @ strip
+
+
 def resize_lightness(
     lightness: NDArray[np.float32], height: int, width: int
 ) -> NDArray[np.float32]:

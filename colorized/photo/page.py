@@ -123,16 +123,15 @@ class Page:
         if height > self.height or width > self.width:
             whole = gather(self, self.rows, np.float32)
             return resample.resize_lightness(whole, height, width)
-        narrow = np.empty((self.height, width), np.float32)
+        short = np.zeros((height, self.width), np.float32)
 
-        def shrink(strip: tuple[int, int]) -> None:
-            start, stop = strip
-            luminance = self._tones.luminance(self._levels(start, stop))
-            narrow[start:stop] = resample.resize(luminance, stop - start, width)
+        def shrink(strip: tuple[int, int]) -> tuple[int, NDArray[np.float32]]:
+            luminance = self._tones.luminance(self._levels(*strip))
+            return resample.shrink_rows(luminance, strip[0], self.height, height)
 
-        for _ in in_order(shrink, self.strips()):
-            pass
-        return resample.lightness_of(resample.resize(narrow, height, width))
+        for first, part in in_order(shrink, self.strips()):
+            short[first : first + len(part)] += part
+        return resample.lightness_of(resample.resize(short, height, width))
 
     def strips(self) -> list[tuple[int, int]]:
         """[start, stop) of strips of rows, top to bottom; what is decoded together is in one."""

@@ -53,15 +53,22 @@ class Tones:
     def lightness(self, levels: Levels) -> NDArray[np.float32]:
         """L* (H, W), 0 … 100."""
         if self._lightness is not None:
-            return self._lightness[self._gray(levels)]
+            return self._lightness.take(self._gray(levels))
         return color.luminance_to_lightness(self.luminance(levels))
 
     def luminance(self, levels: Levels) -> NDArray[np.float32]:
         """Relative luminance Y (H, W), 0 … 1."""
         if self._luminance is not None:
-            return self._luminance[self._gray(levels)]
+            return self._luminance.take(self._gray(levels))
         srgb = self.srgb(levels)
-        return color.luminance(_linear_table(srgb.dtype)[srgb])
+        r, g, b = np.moveaxis(srgb, -1, 0)
+        red, green, blue = _luminance_tables(srgb.dtype)
+        if _equal(r, g) and _equal(g, b):  # a gray picture in a format for color
+            return (red + green + blue).take(g)
+        luminance = red.take(r)
+        luminance += green.take(g)
+        luminance += blue.take(b)
+        return luminance
 
     def rgb8(self, levels: Levels) -> NDArray[np.uint8]:
         """8-bit sRGB (H, W, 3)."""
@@ -174,10 +181,16 @@ def srgb_profile() -> bytes:
     return made[:24] + struct.pack(">6H", 2000, 1, 1, 0, 0, 0) + made[36:]
 
 
+def _equal(u: Levels, v: Levels) -> bool:
+    return bool((u[0] == v[0]).all() and (u == v).all())  # most often, one row tells
+
+
 @functools.cache
-def _linear_table(dtype: np.dtype[Any]) -> NDArray[np.float32]:
+def _luminance_tables(dtype: np.dtype[Any]) -> NDArray[np.float32]:
+    """What each level of red, green and blue adds to Y, (3, 256) or (3, 65536)."""
     top = np.iinfo(dtype).max
-    return color.srgb_to_linear(np.arange(top + 1) / top).astype(np.float32)
+    linear = color.srgb_to_linear(np.arange(top + 1) / top)
+    return (np.array(color.LUMINANCE)[:, None] * linear).astype(np.float32)
 
 
 def _image(levels: Levels, mode: str) -> Image.Image:
