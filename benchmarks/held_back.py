@@ -1,0 +1,101 @@
+"""The photographs that no training here sees, as what a benchmark measures on."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colorized import color, metrics, photo, resample, sources
+from pipelines.release import HELD_BACK_PREFIX, SETS
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+FEATURES = ROOT / "data" / "features"
+SIZES = {"scenes": 96, "objects": 64, "photos": 256}
+"""Sides the pictures of each folder are brought to, pixels."""
+
+RGB = NDArray[np.uint8]
+Lab = NDArray[np.float32]
+
+
+def held_back(folder: Path, name: str, count: int) -> list[Path]:
+    """The first `count` pictures, by their hash, of the split that training never sees.
+
+    Raises
+    ------
+    ValueError
+        When there are fewer than two.
+    """
+    settings = SETS[name]
+    found = []
+    for path in sources.list_photographs(folder / name):
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        split = sources.split_of(digest, settings.val_share, settings.test_share)
+        if split == "test" or path.name.startswith(HELD_BACK_PREFIX):
+            found.append((digest, path))
+    if len(found) < 2:
+        raise ValueError(f"{folder / name}: holds {len(found)} pictures to measure on, needs 2")
+    return [path for _, path in sorted(found)[:count]]
+
+
+def square(path: Path, size: int) -> Lab:
+    """CIELAB (size, size, 3) of the picture's middle."""
+    rgb = photo.read_rgb(path)
+    side = min(rgb.shape[:2])
+    y, x = (rgb.shape[0] - side) // 2, (rgb.shape[1] - side) // 2
+    return color.srgb_to_lab(resample.resize_rgb(rgb[y : y + side, x : x + side], size, size))
+
+
+@dataclass
+class Pictures:
+    """N pictures of one folder: CIELAB, sRGB in true colors and in gray, and their features."""
+
+    name: str
+    labs: list[Lab]
+    extractor: metrics.InceptionExtractor
+
+    def __post_init__(self) -> None:
+        size = len(self.labs[0])
+        gray = np.zeros((size, size, 2), np.float32)
+        self.true = [color.recombine(lab[..., 0], lab[..., 1:]) for lab in self.labs]
+        self.mono = [color.recombine(lab[..., 0], gray) for lab in self.labs]
+        self.of_true = self.features(self.true)
+
+    @classmethod
+    def load(
+        cls, folder: Path, name: str, count: int, extractor: metrics.InceptionExtractor
+    ) -> Pictures:
+        """Up to `count` pictures of `folder`/`name`."""
+        labs = [square(path, SIZES[name]) for path in held_back(folder, name, count)]
+        return cls(name, labs, extractor)
+
+    def features(self, images: list[RGB]) -> NDArray[np.float32]:
+        """Inception features, kept from one run to the next."""
+        return metrics.cached_features(self.extractor, images, FEATURES)
+
+    def fid(self, images: list[RGB]) -> float:
+        """FID of the pictures in other colors against their true ones."""
+        return metrics.frechet_distance(self.features(images), self.of_true)
+
+    def measure(self, images: list[RGB]) -> dict[str, float]:
+        """All that is measured of the pictures in other colors, against their true ones."""
+        features = self.features(images)
+        size = len(images) // 2
+        kid = metrics.kid(features, self.of_true, 50, size, np.random.default_rng(0))[0]
+        colorful, real = (
+            float(np.mean([metrics.colorfulness(x) for x in some])) for some in (images, self.true)
+        )
+        pairs = list(zip(images, self.true, strict=True))
+        return {
+            "fid": metrics.frechet_distance(features, self.of_true),
+            "kid": kid,
+            "colorfulness": colorful,
+            "colorfulness_real": real,
+            "delta_colorfulness_share": abs(colorful - real) / real,
+            "psnr": float(np.mean([metrics.psnr(a, b) for a, b in pairs])),
+            "delta_e": float(np.mean([metrics.delta_e(a, b) for a, b in pairs])),
+        }
