@@ -1,105 +1,194 @@
-"""How believable the colors are on photographs the released weights were never trained on.
+"""How believable the colors are, against peers that were given the same data and the same minutes.
 
-    python benchmarks/quality.py PICTURES [--weights FILE] [--n 250] [--steps 10] [--guidance 1.5]
+    python benchmarks/quality.py PICTURES [--minutes 20] [--n 250] [--methods released,…]
 
-PICTURES holds the folders `scenes`, `objects` and `photos`; up to N of each are taken, which
-`pipelines.release` holds back. They are brought to 96, 64 and 256 pixels, reduced to lightness and
-colored; FID, KID and the rest are against the same pictures' true colors, with the monochrome
-pictures as the peer that any colors must beat. Writes benchmarks/results/quality.json.
+PICTURES holds the folders `scenes`, `objects` and `photos`; up to N of each are measured on, which
+no training here sees, at 96, 64 and 256 pixels (see `held_back.py`). Methods:
+
+* `monochrome`: no colors, what any must beat;
+* `regression`: our network trained by L2, asked once;
+* `diffusers`: UNet2DModel on noisy ab with L concatenated, DDPMScheduler, DPM-Solver++ in 20 steps;
+* `ours_scratch`, `ours_imagenet`: this project's training, its encoder of L fresh or trained on
+  ImageNet, and sampling with the defaults;
+* `released`: the weights in models/released, or of --weights, trained for as long as their model
+  card says.
+
+Those that are trained here get M minutes each on the same shards (--lab FOLDER with train_L.npy and
+train_ab.npy, which `pipelines.release` writes, else they are made) and the same machine. Trained
+networks are kept in the folder of --work, so that a stopped run goes on. At last the number of
+evaluations is varied, on objects, for `ours_imagenet` and `diffusers`: the rates at which both draw
+pictures of equal FID. Writes benchmarks/results/quality.json.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import peers
+from held_back import RESULTS, ROOT, SIZES, Pictures
 
-from colorized import checkpoint, color, metrics, photo, picture, resample, sources
+from colorized import checkpoint, color, metrics, picture
 from colorized.colorizer import Colorizer
-from pipelines.release import HELD_BACK_PREFIX, SETS
+from colorized.dataset import open_shard
+from colorized.devices import open_device
+from pipelines import release
 
-ROOT = Path(__file__).resolve().parent.parent
-SIZES = {"scenes": 96, "objects": 64, "photos": 256}
-FEATURES = ROOT / "data" / "features"
-
-
-def held_back(folder: Path, name: str, count: int) -> list[Path]:
-    """The first `count` pictures, by their hash, of the split that training never sees."""
-    settings = SETS[name]
-    found = []
-    for path in sources.list_photographs(folder / name):
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        split = sources.split_of(digest, settings.val_share, settings.test_share)
-        if split == "test" or path.name.startswith(HELD_BACK_PREFIX):
-            found.append((digest, path))
-    return [path for _, path in sorted(found)[:count]]
+TRAINED = ("regression", "diffusers", "ours_scratch", "ours_imagenet")
+METHODS = ("monochrome", *TRAINED, "released")
+PEER_STEPS = 20
+DRAWS, DRAWN_PICTURES = 4, 16
+STEPS = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50)
+EQUAL = 1.02
+"""FIDs no further apart than this factor count as equal."""
 
 
-def square(path: Path, size: int) -> NDArray[np.float32]:
-    """CIELAB (size, size, 3) of the picture's middle."""
-    rgb = photo.read_rgb(path)
-    side = min(rgb.shape[:2])
-    y, x = (rgb.shape[0] - side) // 2, (rgb.shape[1] - side) // 2
-    return color.srgb_to_lab(resample.resize_rgb(rgb[y : y + side, x : x + side], size, size))
+def measure(method: peers.Method, some: Pictures, out: Path, label: str) -> dict[str, float]:
+    """Color all pictures; what they measure, how much draws differ, and seconds per picture."""
+    images, seconds = [], []
+    for i, lab in enumerate(some.labs):
+        began = time.perf_counter()
+        ab = method.colorize(lab[..., 0], seed=i)
+        seconds.append(time.perf_counter() - began)
+        images.append(color.recombine(lab[..., 0], ab))
+    found = some.measure(images)
+    found["diversity"] = float(
+        np.mean(
+            [
+                metrics.diversity(
+                    np.stack([method.colorize(lab[..., 0], seed=s) for s in range(DRAWS)])
+                )
+                for lab in some.labs[:DRAWN_PICTURES]
+            ]
+        )
+    )
+    found["seconds_per_picture"] = float(np.median(seconds))
+    rows = [[some.mono[i], images[i], some.true[i]] for i in range(min(8, len(images)))]
+    grid = picture.grid(rows, ["monochrome", label, "true"])
+    picture.save_png(out / f"quality-{some.name}-{label}.png", grid)
+    return found
+
+
+def curve(method: str, network: Any, some: Pictures, guidance: float) -> list[dict[str, float]]:
+    """FID and pictures a second for each number of steps."""
+    rows = []
+    for steps in STEPS:
+        colors = peers.method(method, network, steps, guidance)
+        seconds = []
+        images = []
+        for i, lab in enumerate(some.labs):
+            began = time.perf_counter()
+            ab = colors.colorize(lab[..., 0], seed=i)
+            seconds.append(time.perf_counter() - began)
+            images.append(color.recombine(lab[..., 0], ab))
+        asked = 2 if method.startswith("ours") and guidance != 1 else 1
+        rows.append(
+            {
+                "steps": steps,
+                "evaluations": asked * steps,
+                "fid": some.fid(images),
+                "pictures_per_second": 1 / float(np.median(seconds)),
+            }
+        )
+        print(method, json.dumps(rows[-1]), flush=True)
+    return rows
+
+
+def at_equal_fid(ours: list[dict[str, float]], peer: list[dict[str, float]]) -> dict[str, Any]:
+    """How fast each draws pictures as good as the peer's best, in the fewest steps it needs."""
+    best = min(row["fid"] for row in peer)
+
+    def fastest(rows: list[dict[str, float]]) -> dict[str, float] | None:
+        enough = [row for row in rows if row["fid"] <= EQUAL * best]
+        return max(enough, key=lambda row: row["pictures_per_second"], default=None)
+
+    mine, other = fastest(ours), fastest(peer)
+    ratio = mine and other and mine["pictures_per_second"] / other["pictures_per_second"]
+    return {
+        "fid": best,
+        "equal_within": EQUAL,
+        "ours": mine,
+        "diffusers": other,
+        "ratio": ratio,
+        "target_ratio": 5,
+    }
 
 
 def main() -> None:
-    """Measure, print a table and write it."""
+    """Train, measure, print a table and write it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("pictures", type=Path)
     parser.add_argument("--weights", type=Path, default=checkpoint.RELEASED)
-    parser.add_argument("--n", type=int, default=250)
-    parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--guidance", type=float, default=1.5)
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
+    parser.add_argument("--minutes", type=float, default=20.0, help="of training, for each method")
+    parser.add_argument("--methods", default=",".join(METHODS), help="names, with commas between")
+    parser.add_argument("--n", type=int, default=250, help="pictures of each folder, at most")
+    parser.add_argument("--curve-n", type=int, default=250, help="objects for each number of steps")
+    parser.add_argument("--steps", type=int, default=10, help="of our sampler")
+    parser.add_argument("--guidance", type=float, default=1.5, help="of our sampler")
+    parser.add_argument("--lab", type=Path, help="folder of the shards to train on")
+    parser.add_argument("--work", type=Path, default=ROOT / "data" / "benchmark")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
-
-    colorizer = Colorizer(checkpoint.load_weights(options.weights))
-    extractor = metrics.InceptionExtractor()
-    results: dict[str, dict[str, float]] = {}
-    for name, size in SIZES.items():
-        labs = [square(path, size) for path in held_back(options.pictures, name, options.n)]
-        gray = np.zeros((size, size, 2), np.float32)
-        true = [color.recombine(lab[..., 0], lab[..., 1:]) for lab in labs]
-        mono = [color.recombine(lab[..., 0], gray) for lab in labs]
-        ours = [
-            color.recombine(
-                lab[..., 0],
-                colorizer.colorize(
-                    lab[..., 0], steps=options.steps, seed=i, guidance=options.guidance
-                ),
-            )
-            for i, lab in enumerate(labs)
-        ]
-        of_true = metrics.cached_features(extractor, true, FEATURES)
-        of_mono = metrics.cached_features(extractor, mono, FEATURES)
-        of_ours = metrics.cached_features(extractor, ours, FEATURES)
-        fid = metrics.frechet_distance(of_ours, of_true)
-        fid_mono = metrics.frechet_distance(of_mono, of_true)
-        results[name] = {
-            "n": len(labs),
-            "size": size,
-            "fid": fid,
-            "fid_monochrome": fid_mono,
-            "fid_over_monochrome": fid / fid_mono,
-            "kid": metrics.kid(of_ours, of_true, 50, len(labs) // 2, np.random.default_rng(0))[0],
-            "colorfulness": float(np.mean([metrics.colorfulness(x) for x in ours])),
-            "colorfulness_real": float(np.mean([metrics.colorfulness(x) for x in true])),
-            "delta_e": float(
-                np.mean([metrics.delta_e(a, b) for a, b in zip(ours, true, strict=True)])
-            ),
-        }
-        print(name, json.dumps({k: round(v, 4) for k, v in results[name].items()}), flush=True)
-        rows = [[mono[i], ours[i], true[i]] for i in range(min(8, len(labs)))]
-        picture.save_png(
-            options.out / f"quality-{name}.png", picture.grid(rows, ["mono", "model", "true"])
-        )
+    methods = options.methods.split(",")
+    for name in methods:
+        if name not in METHODS:
+            raise ValueError(f"--methods: {name!r} is none of {', '.join(METHODS)}")
+    device = open_device(options.device)
     options.out.mkdir(parents=True, exist_ok=True)
+
+    ways: dict[str, peers.Method] = {}
+    networks: dict[str, Any] = {}
+    about: dict[str, Any] = {}
+    for name in methods:
+        if name == "monochrome":
+            ways[name] = peers.Monochrome()
+        elif name == "released":
+            weights = checkpoint.load_weights(options.weights, device)
+            ways[name] = peers.Ours(Colorizer(weights), options.steps, options.guidance)
+            about[name] = {"parameters": peers.parameters(weights.denoiser.network)}
+        else:
+            lab = options.lab or options.work / "lab"
+            if not (lab / "train_L.npy").exists():
+                release.build_shards(options.pictures, lab)
+            shard = open_shard(lab, "train")
+            print(f"{name}: {options.minutes:g} minutes", flush=True)
+            network, steps = peers.trained(name, shard, options.minutes, device, options.work)
+            networks[name] = network
+            asked = options.steps if name.startswith("ours") else PEER_STEPS
+            ways[name] = peers.method(name, network, asked, options.guidance)
+            about[name] = {
+                "parameters": peers.parameters(network),
+                "minutes": options.minutes,
+                "pictures_seen": steps * peers.BATCH,
+            }
+
+    extractor = metrics.InceptionExtractor()
+    results: dict[str, Any] = {"methods": about}
+    for name in SIZES:
+        some = Pictures.load(options.pictures, name, options.n, extractor)
+        table: dict[str, dict[str, float]] = {}
+        for label, way in ways.items():
+            table[label] = measure(way, some, options.out, label)
+            print(name, label, json.dumps({k: round(v, 4) for k, v in table[label].items()}))
+        mono = some.fid(some.mono)
+        for row in table.values():
+            row["fid_over_monochrome"] = row["fid"] / mono
+        results[name] = {"n": len(some.labs), "size": SIZES[name], **table}
+    if {"ours_imagenet", "diffusers"} <= networks.keys():
+        some = Pictures.load(options.pictures, "objects", options.curve_n, extractor)
+        curves = {
+            name: curve(name, networks[name], some, options.guidance)
+            for name in ("ours_imagenet", "diffusers")
+        }
+        results["steps"] = {"n": len(some.labs), "size": SIZES["objects"], **curves}
+        results["speed_at_equal_fid"] = at_equal_fid(curves["ours_imagenet"], curves["diffusers"])
+        print(json.dumps(results["speed_at_equal_fid"], indent=2))
     (options.out / "quality.json").write_text(json.dumps(results, indent=2) + "\n")
 
 

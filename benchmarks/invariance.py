@@ -1,0 +1,96 @@
+"""Whether colors depend on the size or the shape of a picture.
+
+    python benchmarks/invariance.py PICTURES [--weights FILE] [--n 50] [--guidance 1.5]
+
+PICTURES holds the folder `photos`; N of those that no training sees, their middle at 256 pixels,
+are colored whole, cropped to a wide and to a tall half and to the square middle of half the side,
+and whole at half and at double size. The median difference of ab on the area that both show, with
+the same seed, is compared to that between two seeds of the whole picture. It should be no more than
+1.2 times as large. Writes benchmarks/results/invariance.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from held_back import RESULTS, Lab, held_back, square
+
+from colorized import checkpoint, resample
+from colorized.colorizer import Colorizer
+from colorized.devices import open_device
+
+SIZE, QUARTER = 256, 64
+TARGET = 1.2
+ALL = slice(None)
+MIDDLE = slice(QUARTER, SIZE - QUARTER)
+CROPS = {"wide": (MIDDLE, ALL), "tall": (ALL, MIDDLE), "square": (MIDDLE, MIDDLE)}
+SIDES = {"half": SIZE // 2, "double": 2 * SIZE}
+
+
+def difference(one: Lab, other: Lab) -> float:
+    """Median over the pixels of the distance in the plane of a* and b*."""
+    return float(np.median(np.linalg.norm(one - other, axis=-1)))
+
+
+def compare(L: Lab, colors: Callable[[Lab, int], Lab], seed: int) -> dict[str, float]:
+    """The differences of one picture: of two seeds, and of each crop and size, with one seed."""
+    whole = colors(L, seed)
+    found = {"seeds": difference(whole, colors(L, seed + 1))}
+    for name, box in CROPS.items():
+        found[name] = difference(colors(np.ascontiguousarray(L[box]), seed), whole[box])
+    for name, side in SIDES.items():
+        ab = colors(resample.resize_lightness(L, side, side), seed)
+        back = np.stack([resample.resize(ab[..., c], SIZE, SIZE) for c in range(2)], axis=-1)
+        found[name] = difference(back, whole)
+    return found
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("pictures", type=Path)
+    parser.add_argument("--weights", type=Path, default=checkpoint.RELEASED)
+    parser.add_argument("--n", type=int, default=50)
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--guidance", type=float, default=1.5)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    weights = checkpoint.load_weights(options.weights, open_device(options.device))
+    colorizer = Colorizer(weights)
+
+    def colors(L: Lab, seed: int) -> Lab:
+        return colorizer.colorize(L, steps=options.steps, seed=seed, guidance=options.guidance)
+
+    paths = held_back(options.pictures, "photos", options.n)
+    rows = []
+    for i, path in enumerate(paths):
+        rows.append(compare(square(path, SIZE)[..., 0], colors, 2 * i))
+    medians = {name: float(np.median([row[name] for row in rows])) for name in rows[0]}
+    ratios = {name: value / medians["seeds"] for name, value in medians.items() if name != "seeds"}
+    results: dict[str, Any] = {
+        "n": len(rows),
+        "size": SIZE,
+        "steps": options.steps,
+        "guidance": options.guidance,
+        "median_difference": medians,
+        "ratio_to_seeds": ratios,
+        "target_ratio": TARGET,
+        "largest_ratio": max(ratios.values()),
+    }
+    print(json.dumps(results, indent=2))
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "invariance.json").write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
