@@ -141,7 +141,9 @@ class Colorizer:
         enlarged strip by strip by an `upsampling.Enlarger`.
         """
         height, width = lightness.shape
-        return resample.resize_lightness(lightness, *self.guide_size(height, width))
+        size = self.guide_size(height, width)
+        # To light and back would cost the last digits.
+        return lightness if size == (height, width) else resample.resize_lightness(lightness, *size)
 
     def shrink(self, lightness: Image) -> Image:
         """L* (H, W) at the network's own scale."""
@@ -179,7 +181,7 @@ class Colorizer:
         denoiser = self.denoiser if guidance == 1 else _guided(self.denoiser, guidance)
         if known is not None:
             size = (small.shape[0] // 2, small.shape[1] // 2)
-            steering = _steering(known, guide, size, self.denoiser.ab_std, self.device)
+            steering = _steering(known, guide, size, self.denoiser.ab_std)
             denoiser = steering.steer(denoiser)
         shape = (1, 2, small.shape[0] // 2, small.shape[1] // 2)
         batch = MAX_BATCH if sampler in _DETERMINISTIC else 1
@@ -279,12 +281,11 @@ def _steering(
     guide: Image,
     size: tuple[int, int],
     units: Sequence[float] = (1.0, 1.0),
-    device: torch.device | str = "cpu",
 ) -> Steering:
     """Steering at the network's scale (h, w), of chroma in these units."""
     share, ab = _gathered(known.share, known.ab, size)
     L = resample.resize_lightness(guide, *size)
-    return Steering(share, (ab / np.array(units)).astype(np.float32), L, device)
+    return Steering(share, (ab / np.array(units)).astype(np.float32), L)
 
 
 def _settled(ab: Image, guide: Image, known: Known) -> Image:

@@ -6,14 +6,16 @@ For the chroma x of neighboring pixels p and q, eight to each pixel,
 
 lets color flow freely where lightness is even, and hardly across an edge: Levin, Lischinski, Weiss,
 *Colorization using Optimization*, 2004. Its gradient is 2 A x with a sparse symmetric A, so that
-whatever is added to E as a quadratic is minimized by conjugate gradients.
+with another quadratic added to it E is minimized by solving a linear system.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
+from scipy import sparse
 from torch import Tensor
 
 # Half of the eight neighbors (down, right), the other half being the same pairs, and their share:
@@ -37,6 +39,7 @@ class Edges:
     """
 
     def __init__(self, L: Tensor, sigma: float, alpha: float, floor: float) -> None:
+        self.shape = (L.shape[0], L.shape[1])
         self._weights = []
         for down, right, share in _NEIGHBORS:
             p, q = _pairs(L, down, right)
@@ -53,6 +56,20 @@ class Edges:
             into_p += difference
             into_q -= difference
         return out
+
+    def matrix(self) -> sparse.csc_array:
+        """A, for the pixels (H, W) in the order of rows: (H W, H W), float64."""
+        H, W = self.shape
+        number = torch.arange(H * W).view(H, W)
+        rows, columns, values = [], [], []
+        for (down, right, _), weight in zip(_NEIGHBORS, self._weights, strict=True):
+            p, q = (v.reshape(-1).numpy() for v in _pairs(number, down, right))
+            w = weight.reshape(-1).cpu().double().numpy()
+            rows += [p, q, p, q]
+            columns += [p, q, q, p]
+            values += [w, w, -w, -w]
+        entries = np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))
+        return sparse.csc_array(entries, shape=(H * W, H * W))
 
 
 def _pairs(x: Tensor, down: int, right: int) -> tuple[Tensor, Tensor]:

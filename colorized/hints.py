@@ -248,4 +248,7 @@ def _first(error: ValidationError) -> str:
     """points[2].color: what is wrong, of the first of a model's errors."""
     first: dict[str, Any] = dict(error.errors()[0])
     where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
-    return f"{where.lstrip('.') or 'the whole'}: {first['msg']}, got {first['input']!r}"
+    what = "must be like #8b1a1a" if first["type"] == "string_pattern_mismatch" else first["msg"]
+    given = repr(first["input"])
+    got = f", got {given}" if len(given) < 40 else ""
+    return f"{where.lstrip('.') or 'the whole'}: {what}{got}"
