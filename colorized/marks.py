@@ -9,9 +9,10 @@ Adobe, *XMP specification part 1*, 2012; IPTC, *Digital Source Type NewsCodes*.
 
 from __future__ import annotations
 
+import json
 import re
 import xml.etree.ElementTree as ET
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 
 from colorized.photo import Page, Photo, xmp_room
@@ -53,7 +54,8 @@ class Marks:
     """What colored a photograph.
 
     `data_sha256` is the digest of the training data, empty where the weights do not say it;
-    `model` is a name for people.
+    `model` is a name for people. Of `candidates` colorings this is number `candidate`, from 1 on;
+    `hints_sha256` is the digest of the file of known colors, empty where there was none.
     """
 
     model: str
@@ -65,11 +67,15 @@ class Marks:
     steps: int
     guidance: float
     saturation: float
+    candidate: int = 1
+    candidates: int = 1
+    hints_sha256: str = ""
 
     def __post_init__(self) -> None:
-        for key in ("weights_sha256", "original_sha256", "data_sha256"):
+        for key in ("weights_sha256", "original_sha256", "data_sha256", "hints_sha256"):
             value = getattr(self, key)
-            if not (_SHA256.fullmatch(value) or (key == "data_sha256" and not value)):
+            optional = key in ("data_sha256", "hints_sha256")
+            if not (_SHA256.fullmatch(value) or (optional and not value)):
                 raise ValueError(f"{key} must be 64 hexadecimal digits, got {value!r}")
 
 
@@ -93,6 +99,29 @@ def for_copy(marks: Marks, photo: Photo | Page, target: str | Path) -> bytes:
         reason = str(error)
     photo.notes.append(f"its XMP is left out: {reason}")
     return packet(marks)
+
+
+def sidecar_name(target: Path) -> Path:
+    """Where the facts of a colored photograph lie beside it: photo.jpg.json."""
+    return target.with_name(f"{target.name}.json")
+
+
+def sidecar(marks: Marks, target: Path, sha256: str) -> bytes:
+    """The marks as a JSON file, for programs that read no XMP and formats that hold none.
+
+    Parameters
+    ----------
+    target, sha256
+        The colored photograph's file and its digest: so each is found for the other.
+    """
+    facts = {
+        "file": target.name,
+        "sha256": sha256,
+        "digital_source_type": SOURCE_TYPE,
+        "statement": "Lightness from the original; colors drawn by a trained model, not recorded.",
+        **asdict(marks),
+    }
+    return (json.dumps(facts, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def packet(marks: Marks, existing: bytes = b"") -> bytes:
@@ -145,7 +174,12 @@ def parse(xmp: bytes) -> Marks | None:
             kinds = {"int": int, "float": float, "str": str}
             try:
                 return Marks(
-                    **{f.name: kinds[str(f.type)](found[_key(f.name)]) for f in fields(Marks)}
+                    **{
+                        f.name: kinds[str(f.type)](found[_key(f.name)])
+                        for f in fields(Marks)
+                        # What older ones do not say was not to be chosen then.
+                        if f.default is MISSING or _key(f.name) in found
+                    }
                 )
             except KeyError as error:
                 raise ValueError(f"its marks lack {str(error.args[0]).split('}')[1]}") from error

@@ -22,6 +22,7 @@ from colorized.photo.names import (
 )
 from colorized.photo.page import Facts, Page, Photo
 from colorized.photo.reading import MAX_PIXELS, Scan, open_scan, read_photo, read_rgb, read_xmp
+from colorized.photo.variants import Place, layer, marked
 from colorized.photo.writing import Colored, Rows, encode_photo, write_photo, write_scan
 
 __all__ = [
@@ -31,10 +32,13 @@ __all__ = [
     "Page",
     "Photo",
     "PhotoError",
+    "Place",
     "Rows",
     "Scan",
     "encode_photo",
     "is_picture_name",
+    "layer",
+    "marked",
     "open_scan",
     "output_format",
     "output_name",

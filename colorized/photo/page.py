@@ -240,24 +240,36 @@ class Whole:
         return self._levels[start:stop]
 
 
+class Kept:
+    """The bands decoded last, of all pages of a file."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.file_lock = threading.Lock()  # of the file they are read from
+        self.bands: dict[tuple[int, int], Future[Levels]] = {}
+
+
 class Banded:
     """A raster decoded band by band, of which the newest are kept: two passes, little memory.
 
     Parameters
     ----------
-    decode
-        Gives the rows of the band of that number; called from several threads.
     band
         Rows of a band; the last one may have fewer.
+    decode
+        Gives the rows of the band of that number; called from several threads.
+    kept
+        Where bands are kept, for all pages of a file.
     """
 
-    def __init__(self, height: int, width: int, band: int, decode: Callable[[int], Levels]) -> None:
+    def __init__(
+        self, height: int, width: int, band: int, decode: Callable[[int], Levels], kept: Kept
+    ) -> None:
         self.height, self.width, self.band = height, width, band
         self._decode = decode
-        self._lock = threading.Lock()
-        self._kept: dict[int, Future[Levels]] = {}
+        self._kept = kept
         # Strips are asked for in order, so of bands larger than strips two are in use at once.
-        self._room = 2 if band * width > _STRIP else 2 * threads() + 1
+        self._room = 1 if band >= height else 2 if band * width > _STRIP else 2 * threads() + 1
 
     def rows(self, start: int, stop: int) -> Levels:
         bands = range(start // self.band, (stop - 1) // self.band + 1)
@@ -269,12 +281,14 @@ class Banded:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _band(self, number: int) -> Levels:
-        with self._lock:
-            found = self._kept.get(number)
+        key = id(self), number
+        with self._kept.lock:
+            bands = self._kept.bands
+            found = bands.get(key)
             if mine := found is None:
-                found = self._kept[number] = Future()
-                while len(self._kept) > self._room:
-                    del self._kept[next(iter(self._kept))]
+                found = bands[key] = Future()
+                while len(bands) > self._room:
+                    del bands[next(iter(bands))]
         if mine:
             try:
                 found.set_result(self._decode(number))

@@ -15,14 +15,14 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from colorized.photo import jp2, metadata, tiff, tones
+from colorized.photo import jp2, metadata, pdf, tiff, tones
 from colorized.photo.names import (
     READ,
     WRITE_ALPHA,
@@ -86,12 +86,12 @@ def open_scan(
     path = Path(name if name is not None else "picture" if isinstance(source, bytes) else source)
     with _told(path), contextlib.ExitStack() as stack:
         file = stack.enter_context(_opened(source))
-        head = file.read(16)
+        head = file.read(1024)
         file.seek(0)
         if not head:
             raise PhotoError(f"{printable(path)}: the file is empty")
         check = _checker(path, max_pixels)
-        pages = _decode(file, head, path, check)
+        pages = _decode(file, head, path, check, stack.callback)
         # To be closed in any case, but what a caller raises is not a fault of the file.
         kept = stack.pop_all()
     with kept:
@@ -185,13 +185,17 @@ def _checker(path: Path, max_pixels: int) -> Check:
     return check
 
 
-def _decode(file: BinaryIO, head: bytes, path: Path, check: Check) -> list[Page]:
+def _decode(
+    file: BinaryIO, head: bytes, path: Path, check: Check, close: Callable[[Any], Any]
+) -> list[Page]:
     notes: list[str] = []
     # What Pillow would print about a doubtful file belongs in the notes.
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         if head.startswith(_TIFF):
             pages = tiff.read(file, path, check)
+        elif head.lstrip().startswith(b"%PDF-"):
+            pages = pdf.read(file, path, check, close)
         else:
             pages = [_with_pillow(file, path, check, notes)]
     pages[0].notes += dict.fromkeys(" ".join(str(warning.message).split()) for warning in caught)

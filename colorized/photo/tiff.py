@@ -11,7 +11,6 @@ import contextlib
 import io
 import logging
 import struct
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from PIL import ExifTags, Image, TiffImagePlugin, TiffTags
 
 from colorized.photo import metadata, tones
 from colorized.photo.names import PhotoError, printable, reason
-from colorized.photo.page import Banded, Facts, Page, Raster, Whole, turned
+from colorized.photo.page import Banded, Facts, Kept, Page, Raster, Whole, turned
 from colorized.photo.tones import Levels, Tones
 
 # What tifffile says of doubtful files would go to stderr.
@@ -80,7 +79,7 @@ def read(file: BinaryIO, path: Path, check: Check) -> list[Page]:
         `check` does, or a page is of a kind that is not supported.
     """
     tif = tifffile.TiffFile(file)
-    lock = threading.Lock()
+    kept = Kept()
     pages: Iterable[Any] = tif.pages
     found = [page for page in pages if not (page.is_reduced or page.is_mask)]
     if not found:
@@ -88,10 +87,10 @@ def read(file: BinaryIO, path: Path, check: Check) -> list[Page]:
     for page in found:
         check(page.imagelength, page.imagewidth)
     total = sum(page.imagelength * page.imagewidth for page in found)
-    return [_page(page, path, check, lock, total) for page in found]
+    return [_page(page, path, check, kept, total) for page in found]
 
 
-def _page(page: Any, path: Path, check: Check, lock: Any, total: int) -> Page:
+def _page(page: Any, path: Path, check: Check, kept: Kept, total: int) -> Page:
     notes: list[str] = []
     _supported(page, path, check)
     facts, orientation = _facts(page, notes)
@@ -118,14 +117,14 @@ def _page(page: Any, path: Path, check: Check, lock: Any, total: int) -> Page:
 
     raster: Raster
     if bits > 16:  # where white is can only be known from all of it
-        raw = _raster(page, path, lock, lambda v: v)
+        raw = _raster(page, path, kept, lambda v: v)
         levels32 = raw.rows(0, raw.height)[..., :colors]
         whole = tones.whole_range(levels32, printable(path), notes)
         if kind == _WHITE_IS_ZERO:
             whole = ~whole
         raster, alpha = Whole(whole[..., 0] if colors == 1 else whole), False
     else:
-        raster = _raster(page, path, lock, levels)
+        raster = _raster(page, path, kept, levels)
     if orientation != 1:
         # A turned copy is read in another order than the file's.
         raster = Whole(turned(raster.rows(0, raster.height), orientation))
@@ -166,7 +165,7 @@ def _palette(page: Any) -> NDArray[np.uint8]:
     return (table if table.max() < 256 else table >> 8).astype(np.uint8)
 
 
-def _raster(page: Any, path: Path, lock: Any, levels: Callable[[NDArray[Any]], Levels]) -> Banded:
+def _raster(page: Any, path: Path, kept: Kept, levels: Callable[[NDArray[Any]], Levels]) -> Banded:
     """The rows of a page, with what they mean applied to every band."""
     height, width = page.imagelength, page.imagewidth
     file = page.parent.filehandle
@@ -174,7 +173,7 @@ def _raster(page: Any, path: Path, lock: Any, levels: Callable[[NDArray[Any]], L
     planar = page.planarconfig == 2 and samples > 1
 
     def bytes_at(offset: int, count: int) -> bytes:
-        with lock:
+        with kept.file_lock:
             file.seek(offset)
             data: bytes = file.read(count)
         if len(data) < count or not count:
@@ -235,7 +234,7 @@ def _raster(page: Any, path: Path, lock: Any, levels: Callable[[NDArray[Any]], L
         except Exception as error:  # damaged data makes a decoder raise anything
             raise PhotoError(f"{printable(path)}: cannot be read: {reason(error)}") from error
 
-    return Banded(height, width, rows, band)
+    return Banded(height, width, rows, band, kept)
 
 
 def _check_jpeg(data: bytes, page: Any, down: int) -> None:

@@ -1,0 +1,92 @@
+"""Pages of a PDF, rendered by PDFium at the resolution of the scans in them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pypdfium2
+import pypdfium2.raw
+
+from colorized.photo import tones
+from colorized.photo.names import PhotoError, printable, reason
+from colorized.photo.page import Banded, Facts, Kept, Page
+from colorized.photo.tones import Levels
+
+# Of a page without scans, and the most that one with scans is given.
+_DPI, _MAX_DPI = 300.0, 1200.0
+_POINTS = 72.0  # per inch
+# PDFium is not made for threads, not even with a document for each.
+_LOCK = threading.Lock()
+
+
+def read(
+    file: BinaryIO, path: Path, check: Callable[[int, int], None], close: Callable[[Any], Any]
+) -> list[Page]:
+    """The pages of a PDF, each a photograph; `close` is given what is to be called at the end.
+
+    Raises
+    ------
+    PhotoError
+        `check` does, or the document has no pages.
+    """
+    with _LOCK:
+        document = pypdfium2.PdfDocument(file.read())
+        close(lambda: _closed(document))
+        scales = [_scale(document[i]) for i in range(len(document))]
+        sizes = [document.get_page_size(i) for i in range(len(document))]
+    if not scales:
+        raise PhotoError(f"{printable(path)}: holds no pages")
+    # PDFium rounds up; a trifle is none.
+    shapes = [
+        (max(1, int(np.ceil(h * s - 1e-3))), max(1, int(np.ceil(w * s - 1e-3))))
+        for (w, h), s in zip(sizes, scales, strict=True)
+    ]
+    for shape in shapes:
+        check(*shape)
+    total = sum(height * width for height, width in shapes)
+    kept = Kept()
+
+    def render(number: int) -> Levels:
+        height, width = shapes[number]
+        try:
+            with _LOCK:
+                bitmap = document[number].render(scale=scales[number], rev_byteorder=True)
+                pixels = bitmap.to_numpy()[..., :3].copy()
+            if pixels.ndim != 3 or abs(len(pixels) - height) > 1:
+                raise ValueError(f"page {number + 1} has another size than it says")
+            rows = np.minimum(np.arange(height), pixels.shape[0] - 1)
+            columns = np.minimum(np.arange(width), pixels.shape[1] - 1)
+            return pixels if pixels.shape[:2] == (height, width) else pixels[rows][:, columns]
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise PhotoError(f"{printable(path)}: cannot be read: {reason(error)}") from error
+
+    pages = []
+    for number, (height, width) in enumerate(shapes):
+        notes: list[str] = []
+        dpi = scales[number] * _POINTS
+        raster = Banded(height, width, height, lambda _, n=number: render(n), kept)  # type: ignore[misc]
+        meant = tones.in_color("RGB", np.dtype(np.uint8), b"", notes)
+        pages.append(Page(path, "PDF", raster, meant, Facts(dpi=(dpi, dpi)), notes, total=total))
+    return pages
+
+
+def _closed(document: Any) -> None:
+    with _LOCK:
+        document.close()
+
+
+def _scale(page: Any) -> float:
+    """Pixels per point: those of the finest scan on the page, if there is one."""
+    finest = 0.0
+    for found in page.get_objects(filter=[pypdfium2.raw.FPDF_PAGEOBJ_IMAGE], max_depth=3):
+        left, bottom, right, top = found.get_bounds()
+        width, height = found.get_px_size()
+        if right > left and top > bottom:
+            finest = max(finest, min(width / (right - left), height / (top - bottom)))
+    return min(finest, _MAX_DPI / _POINTS) if finest else _DPI / _POINTS
