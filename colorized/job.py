@@ -9,7 +9,10 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from colorized.hints import Hints
 
 SAMPLER = "dpm_solver_pp_2m"
 
@@ -32,6 +35,10 @@ class Settings:
         As in `Colorizer.colorize`.
     max_pixels
         Larger photographs are refused before they are decoded.
+    candidates
+        How many colorings of each photograph.
+    hints, hints_sha256
+        Colors that are known, and the digest of the file that says them.
     """
 
     steps: int
@@ -39,6 +46,9 @@ class Settings:
     guidance: float
     saturation: float
     max_pixels: int
+    candidates: int = 1
+    hints: Hints | None = None
+    hints_sha256: str = ""
 
     def facts(self, weights_sha256: str) -> dict[str, Any]:
         """What decides the result, for a journal to compare: values of JSON."""
@@ -49,6 +59,8 @@ class Settings:
             "seed": self.seed,
             "guidance": self.guidance,
             "saturation": self.saturation,
+            "candidates": self.candidates,
+            "hints": self.hints_sha256,
         }
 
 

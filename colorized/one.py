@@ -5,20 +5,25 @@ The command line, worker processes and the nodes of a cluster call the same func
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from colorized import checkpoint, color, devices, marks, photo, resample
+from colorized.candidates import Candidates
 from colorized.colorizer import Colorizer
 from colorized.job import SAMPLER, Job, Outcome, Settings, Stamp
-from colorized.text import line
+from colorized.text import line, printable
+from colorized.upsampling import Enlarger
 
 THUMBNAIL = 120
 """Height of the thumbnails of a report, pixels."""
@@ -56,6 +61,9 @@ def load_model(path: Path, name: str, device: str) -> Model:
 def colorize_file(job: Job, model: Model, settings: Settings) -> Outcome:
     """Color the photograph `job.source` and write it to `job.target`, whose folder is made.
 
+    A file of several pages becomes one of as many. Of several candidates the first has the
+    target's name, and the others lie beside it: see `candidate_name`.
+
     Whatever is wrong with the photograph, or with writing, is in the outcome; nothing is raised
     but an interrupt.
     """
@@ -64,39 +72,32 @@ def colorize_file(job: Job, model: Model, settings: Settings) -> Outcome:
     size = (0, 0)
     try:
         original = Stamp.of(job.source)
-        picture = photo.read_photo(job.source, settings.max_pixels)
-        height, width = picture.lightness.shape
-        size = (width, height)
-        colorizer = model.colorizer
-        drawn = colorizer.candidates(
-            picture.lightness,
-            1,
-            steps=settings.steps,
-            seed=settings.seed,
-            sampler=SAMPLER,
-            guidance=settings.guidance,
-        )
-        small = drawn.ab[0] * np.float32(settings.saturation)
-        made = marks.Marks(
-            model=model.name,
-            weights_sha256=model.weights_sha256,
-            original_sha256=original.sha256,
-            data_sha256=model.data_sha256,
-            sampler=SAMPLER,
-            seed=settings.seed,
-            steps=settings.steps,
-            guidance=settings.guidance,
-            saturation=settings.saturation,
-        )
-        job.target.parent.mkdir(parents=True, exist_ok=True)
-        photo.write_photo(
-            picture,
-            colorizer.enlarge(small, picture.lightness),
-            job.target,
-            marks.for_copy(made, picture, job.target),
-        )
-        files = tuple((path, Stamp.of(path, sync=True)) for path in (job.target,))
-        preview = thumbnail(colorizer.shrink(picture.lightness), small)
+        with photo.open_scan(job.source, settings.max_pixels) as scan:
+            first = scan.pages[0]
+            size = (first.width, first.height)
+            drawn = [_draw(page, model, settings) for page in scan.pages]
+            job.target.parent.mkdir(parents=True, exist_ok=True)
+            made = []
+            for k in range(settings.candidates):
+                made.append(candidate_name(job.target, k))
+                facts = marks.Marks(
+                    model=model.name,
+                    weights_sha256=model.weights_sha256,
+                    original_sha256=original.sha256,
+                    data_sha256=model.data_sha256,
+                    sampler=SAMPLER,
+                    seed=drawn[0].candidates.seeds[k],
+                    steps=settings.steps,
+                    guidance=settings.guidance,
+                    saturation=settings.saturation,
+                )
+                photo.write_scan(
+                    (one.colored(k, marks.for_copy(facts, one.page, made[-1])) for one in drawn),
+                    made[-1],
+                )
+            files = tuple((path, Stamp.of(path, sync=True)) for path in made)
+            preview = thumbnail(drawn[0].guide, drawn[0].candidates.ab[0])
+            notes = dict.fromkeys(note for page in scan.pages for note in page.notes)
     except MemoryError:
         return Outcome(original=original, size=size, error=_too_little(job, model))
     except Exception as error:  # a damaged file can make a library raise anything
@@ -105,16 +106,64 @@ def colorize_file(job: Job, model: Model, settings: Settings) -> Outcome:
         if isinstance(error, RuntimeError) and "allocate" in why:
             why = _too_little(job, model)
         elif not isinstance(error, photo.PhotoError | OSError):
-            why = f"{photo.printable(job.source)}: {why}"
+            why = f"{printable(job.source)}: {why}"
         return Outcome(original=original, size=size, error=why, disk_full=_is_full(error))
     return Outcome(
         files,
         original,
-        notes=tuple(f"{photo.printable(job.source)}: {note}" for note in picture.notes),
+        notes=tuple(f"{printable(job.source)}: {note}" for note in notes),
         size=size,
         seconds=time.monotonic() - began,
         thumbnail=preview,
     )
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A page, its guide (see `Colorizer.guide`), and its colorings, saturation applied."""
+
+    page: photo.Page
+    guide: NDArray[np.float32]
+    candidates: Candidates
+
+    def colored(self, k: int, xmp: bytes) -> photo.Colored:
+        height, width = self.page.height, self.page.width
+        chroma = Enlarger(self.guide, self.candidates.ab[k], height, width)
+        return photo.Colored(self.page, chroma.rows, xmp)
+
+
+def _draw(page: photo.Page, model: Model, settings: Settings) -> _Drawn:
+    guide = page.small(*model.colorizer.guide_size(page.height, page.width))
+    with _one_thread():
+        drawn = model.colorizer.candidates(
+            guide,
+            settings.candidates,
+            steps=settings.steps,
+            seed=settings.seed,
+            sampler=SAMPLER,
+            guidance=settings.guidance,
+            hints=settings.hints,
+        )
+    return _Drawn(page, guide, replace(drawn, ab=drawn.ab * np.float32(settings.saturation)))
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Convolutions add in another order with another number of threads.
+
+    The same seed shall give the same bytes, whether a photograph is colored alone or among many.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def candidate_name(target: Path, k: int) -> Path:
+    """The file of a candidate, counted from 0: photo.jpg, photo.candidate-2.jpg, …"""
+    return target if k == 0 else target.with_name(f"{target.stem}.candidate-{k + 1}{target.suffix}")
 
 
 def thumbnail(lightness: NDArray[np.float32], ab: NDArray[np.float32]) -> bytes:
@@ -137,7 +186,7 @@ def thumbnail(lightness: NDArray[np.float32], ab: NDArray[np.float32]) -> bytes:
 
 
 def _too_little(job: Job, model: Model) -> str:
-    name = photo.printable(job.source)
+    name = printable(job.source)
     return f"{name}: too little memory on {model.colorizer.device}; a smaller copy needs less"
 
 

@@ -96,9 +96,9 @@ class _Worker:
 
     def end(self) -> int | None:
         """End it at once, and say with which exit code it ended."""
-        self.connection.close()
         self.process.kill()
         self.process.join()
+        self.connection.close()
         return self.process.exitcode
 
 
@@ -263,7 +263,7 @@ def _work(connection: Connection, equipment: Equipment) -> None:
     while True:
         try:
             job, settings = connection.recv()
-        except EOFError:
+        except (EOFError, OSError):
             return
         connection.send(one.colorize_file(job, model, settings))
 

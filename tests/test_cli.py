@@ -430,7 +430,7 @@ class TestMidway:
             (2, Colorizer, "candidates"),
             (3, os, "replace"),
             (4, os, "replace"),
-            (2, photo, "read_photo"),
+            (2, photo, "open_scan"),
         ],
     )
     def test_interrupt_and_going_on(

@@ -6,6 +6,7 @@ import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,7 @@ from colorized.cli.messages import Failure, complain, finite
 
 if TYPE_CHECKING:
     from colorized.batch import Result
+    from colorized.job import Settings
     from colorized.report import Report
     from colorized.workers import Alone, Crew
 
@@ -43,6 +45,16 @@ def colorize(
         typer.Option(
             help="A .safetensors file, or of MLflow models:/colorized@champion or runs:/ID.",
             show_default="the released weights",
+        ),
+    ] = None,
+    candidates: Annotated[
+        int,
+        typer.Option(min=1, max=32, help="Colorings of each photograph, the most typical first."),
+    ] = 1,
+    hints: Annotated[
+        Path | None,
+        typer.Option(
+            help="Colors that you know, as JSON or PNG; for one photograph.", show_default=False
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or mps; or cuda:0,cuda:1.")] = (
@@ -86,8 +98,10 @@ def colorize(
 
     if report is None:
         report = any(given.is_dir() for given in inputs)
-    settings = Settings(steps, seed, guidance, saturation, max_pixels)
     jobs = batch.plan(inputs, out)
+    settings = Settings(steps, seed, guidance, saturation, max_pixels, candidates)
+    if hints is not None:
+        settings = _with_hints(settings, hints, len(jobs))
     with weights_file(weights) as (path, name), Journal(out) as journal:
         for warning in journal.warnings:
             complain("warning", warning)
@@ -110,6 +124,15 @@ def colorize(
         if len(jobs) > 1:
             complain("error", f"{failed} of {len(jobs)} photographs could not be colored")
         raise typer.Exit(1)
+
+
+def _with_hints(settings: Settings, path: Path, jobs: int) -> Settings:
+    from colorized.hints import read_hints
+    from colorized.job import Stamp
+
+    if jobs != 1:
+        raise Failure(f"--hints is for one photograph, not for {jobs}")
+    return replace(settings, hints=read_hints(path), hints_sha256=Stamp.of(path).sha256)
 
 
 def _crew(

@@ -31,7 +31,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 
 from colorized.candidates import Candidates
 from colorized.hints import Hints
-from colorized.one import SAMPLER, Model
+from colorized.job import SAMPLER
+from colorized.one import Model
 from colorized.web.desk import Desk, Finished, Opened, Plane, Refused, warm_up
 
 LARGE = 24_000_000
