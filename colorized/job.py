@@ -9,7 +9,7 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from colorized.hints import Hints
@@ -39,6 +39,12 @@ class Settings:
         How many colorings of each photograph.
     hints, hints_sha256
         Colors that are known, and the digest of the file that says them.
+    uncertainty
+        Whether to write a map of where the candidates disagree.
+    layer
+        Whether to write the colors alone, too.
+    mark
+        Where the picture says that a machine colored it, in words.
     """
 
     steps: int
@@ -49,6 +55,9 @@ class Settings:
     candidates: int = 1
     hints: Hints | None = None
     hints_sha256: str = ""
+    uncertainty: bool = False
+    layer: bool = False
+    mark: Literal["corner", "margin"] | None = None
 
     def facts(self, weights_sha256: str) -> dict[str, Any]:
         """What decides the result, for a journal to compare: values of JSON."""
@@ -61,6 +70,9 @@ class Settings:
             "saturation": self.saturation,
             "candidates": self.candidates,
             "hints": self.hints_sha256,
+            "uncertainty": self.uncertainty,
+            "layer": self.layer,
+            "mark": self.mark,
         }
 
 

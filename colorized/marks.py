@@ -121,7 +121,10 @@ def sidecar(marks: Marks, target: Path, sha256: str) -> bytes:
         "statement": "Lightness from the original; colors drawn by a trained model, not recorded.",
         **asdict(marks),
     }
-    return (json.dumps(facts, indent=2, ensure_ascii=False) + "\n").encode()
+    # A name that is not text has lone surrogates, which JSON can say in ASCII only.
+    return (json.dumps(facts, indent=2, ensure_ascii=False) + "\n").encode(
+        "utf-8", "backslashreplace"
+    )
 
 
 def packet(marks: Marks, existing: bytes = b"") -> bytes:

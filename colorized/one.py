@@ -9,7 +9,7 @@ import contextlib
 import errno
 import io
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from colorized import checkpoint, color, devices, marks, photo, resample
+from colorized import checkpoint, color, devices, marks, photo, resample, sheets
 from colorized.candidates import Candidates
 from colorized.colorizer import Colorizer
 from colorized.job import SAMPLER, Job, Outcome, Settings, Stamp
@@ -62,7 +62,7 @@ def colorize_file(job: Job, model: Model, settings: Settings) -> Outcome:
     """Color the photograph `job.source` and write it to `job.target`, whose folder is made.
 
     A file of several pages becomes one of as many. Of several candidates the first has the
-    target's name, and the others lie beside it: see `candidate_name`.
+    target's name. All else that the settings ask for lies beside it: see `_written`.
 
     Whatever is wrong with the photograph, or with writing, is in the outcome; nothing is raised
     but an interrupt.
@@ -77,25 +77,13 @@ def colorize_file(job: Job, model: Model, settings: Settings) -> Outcome:
             size = (first.width, first.height)
             drawn = [_draw(page, model, settings) for page in scan.pages]
             job.target.parent.mkdir(parents=True, exist_ok=True)
-            made = []
-            for k in range(settings.candidates):
-                made.append(candidate_name(job.target, k))
-                facts = marks.Marks(
-                    model=model.name,
-                    weights_sha256=model.weights_sha256,
-                    original_sha256=original.sha256,
-                    data_sha256=model.data_sha256,
-                    sampler=SAMPLER,
-                    seed=drawn[0].candidates.seeds[k],
-                    steps=settings.steps,
-                    guidance=settings.guidance,
-                    saturation=settings.saturation,
-                )
-                photo.write_scan(
-                    (one.colored(k, marks.for_copy(facts, one.page, made[-1])) for one in drawn),
-                    made[-1],
-                )
-            files = tuple((path, Stamp.of(path, sync=True)) for path in made)
+            known = [
+                _facts(k, drawn[0], original, model, settings) for k in range(settings.candidates)
+            ]
+            files = [
+                (path, Stamp.of(path, sync=True))
+                for path in _written(job.target, drawn, known, settings)
+            ]
             preview = thumbnail(drawn[0].guide, drawn[0].candidates.ab[0])
             notes = dict.fromkeys(note for page in scan.pages for note in page.notes)
     except MemoryError:
@@ -109,13 +97,67 @@ def colorize_file(job: Job, model: Model, settings: Settings) -> Outcome:
             why = f"{printable(job.source)}: {why}"
         return Outcome(original=original, size=size, error=why, disk_full=_is_full(error))
     return Outcome(
-        files,
+        tuple(files),
         original,
         notes=tuple(f"{printable(job.source)}: {note}" for note in notes),
         size=size,
         seconds=time.monotonic() - began,
         thumbnail=preview,
     )
+
+
+def _facts(k: int, drawn: _Drawn, original: Stamp, model: Model, settings: Settings) -> marks.Marks:
+    return marks.Marks(
+        model=model.name,
+        weights_sha256=model.weights_sha256,
+        original_sha256=original.sha256,
+        data_sha256=model.data_sha256,
+        sampler=SAMPLER,
+        seed=drawn.candidates.seeds[k],
+        steps=settings.steps,
+        guidance=settings.guidance,
+        saturation=settings.saturation,
+        candidate=k + 1,
+        candidates=settings.candidates,
+        hints_sha256=settings.hints_sha256,
+    )
+
+
+def _written(
+    target: Path, drawn: Sequence[_Drawn], known: Sequence[marks.Marks], settings: Settings
+) -> Iterator[Path]:
+    """Write the files of a photograph, the colored one first, and give each back.
+
+    photo.jpg, photo.jpg.json, photo.candidate-2.jpg, …, photo.jpg.candidates.png,
+    photo.jpg.uncertainty.png, photo.jpg.layer.png
+    """
+    for k, facts in enumerate(known):
+        path = candidate_name(target, k)
+        pages = (one.colored(k, facts, path) for one in drawn)
+        if settings.mark is not None:
+            place: photo.Place = settings.mark
+            pages = (photo.marked(page, place) for page in pages)
+        photo.write_scan(pages, path)
+        yield path
+        beside = marks.sidecar_name(path)
+        beside.write_bytes(marks.sidecar(facts, path, Stamp.of(path).sha256))
+        yield beside
+    several = len(drawn) > 1
+    for number, one in enumerate(drawn, start=1):
+        page = f".page-{number}" if several else ""
+        if settings.candidates > 1:
+            path = target.with_name(f"{target.name}{page}.candidates.png")
+            Image.fromarray(sheets.contact_sheet(one.candidates, one.guide)).save(path)
+            yield path
+        if settings.uncertainty:
+            path = target.with_name(f"{target.name}{page}.uncertainty.png")
+            shown = sheets.uncertainty_map(one.candidates.uncertainty, *one.guide.shape)
+            Image.fromarray(shown).save(path)
+            yield path
+    if settings.layer:
+        path = target.with_name(f"{target.name}.layer.{'tif' if several else 'png'}")
+        photo.write_scan((photo.layer(one.colored(0, known[0], path)) for one in drawn), path)
+        yield path
 
 
 @dataclass(frozen=True)
@@ -126,10 +168,11 @@ class _Drawn:
     guide: NDArray[np.float32]
     candidates: Candidates
 
-    def colored(self, k: int, xmp: bytes) -> photo.Colored:
+    def colored(self, k: int, facts: marks.Marks, path: Path) -> photo.Colored:
+        """Candidate number k, with what its file at `path` says of it."""
         height, width = self.page.height, self.page.width
         chroma = Enlarger(self.guide, self.candidates.ab[k], height, width)
-        return photo.Colored(self.page, chroma.rows, xmp)
+        return photo.Colored(self.page, chroma.rows, marks.for_copy(facts, self.page, path))
 
 
 def _draw(page: photo.Page, model: Model, settings: Settings) -> _Drawn:

@@ -52,7 +52,10 @@ def results(out: Path) -> dict[str, bytes]:
     return {
         p.relative_to(out).as_posix(): p.read_bytes()
         for p in out.rglob("*")
-        if p.is_file() and ".colorized" not in p.parts and "colorized-report" not in p.name
+        if p.is_file()
+        and ".colorized" not in p.parts
+        and p.suffix != ".json"
+        and "colorized-report" not in p.name
     }
 
 

@@ -78,12 +78,14 @@ def pixels(path: str | Path) -> np.ndarray:
 
 
 def files(folder: str | Path) -> list[str]:
-    """Without the journal and the reports."""
+    """Without the journal, the reports and the sidecars."""
     paths = [p for p in Path(folder).rglob("*") if p.is_file()]
     return sorted(
         str(p.relative_to(folder))
         for p in paths
-        if ".colorized" not in p.parts and not p.name.startswith("colorized-report")
+        if ".colorized" not in p.parts
+        and p.suffix != ".json"
+        and not p.name.startswith("colorized-report")
     )
 
 

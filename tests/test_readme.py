@@ -149,7 +149,11 @@ def test_command_runs(command: str, tmp_path: Path) -> None:
     if " -o " in command:
         out = tmp_path / re.findall(r"-o (\S+)", command)[0]
         names = ["old.png", "photo.jpg"] if "scans/" in command else ["photo.jpg"]
-        found = {p.name for p in out.iterdir() if not p.name.startswith((".", "colorized-report"))}
+        found = {
+            p.name
+            for p in out.iterdir()
+            if p.suffix != ".json" and not p.name.startswith((".", "colorized-report"))
+        }
         assert sorted(found) == names
         for name in names:
             with Image.open(out / name) as image:

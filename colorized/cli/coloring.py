@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
     from colorized.job import Settings
     from colorized.report import Report
     from colorized.workers import Alone, Crew
+
+
+class Mark(StrEnum):
+    """Where the picture says so: on the picture, or in a margin below it."""
+
+    CORNER = "corner"
+    MARGIN = "margin"
 
 
 def colorize(
@@ -56,6 +64,16 @@ def colorize(
         typer.Option(
             help="Colors that you know, as JSON or PNG; for one photograph.", show_default=False
         ),
+    ] = None,
+    uncertainty: Annotated[
+        bool, typer.Option("--uncertainty", help="Map where the candidates disagree.")
+    ] = False,
+    layer: Annotated[
+        bool, typer.Option("--layer", help="Write the colors alone, too, to lay over the scan.")
+    ] = False,
+    mark: Annotated[
+        Mark | None,
+        typer.Option(help="Say in the picture that a machine colored it.", show_default=False),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or mps; or cuda:0,cuda:1.")] = (
         "cpu"
@@ -99,7 +117,12 @@ def colorize(
     if report is None:
         report = any(given.is_dir() for given in inputs)
     jobs = batch.plan(inputs, out)
-    settings = Settings(steps, seed, guidance, saturation, max_pixels, candidates)
+    if uncertainty and candidates == 1:
+        raise typer.BadParameter("needs --candidates 2 or more", param_hint="--uncertainty")
+    settings = Settings(
+        steps, seed, guidance, saturation, max_pixels, candidates,
+        uncertainty=uncertainty, layer=layer, mark=mark.value if mark else None,
+    )  # fmt: skip
     if hints is not None:
         settings = _with_hints(settings, hints, len(jobs))
     with weights_file(weights) as (path, name), Journal(out) as journal:
