@@ -86,6 +86,9 @@ def colorize_file(job: Job, model: Model, settings: Settings) -> Outcome:
             ]
             preview = thumbnail(drawn[0].guide, drawn[0].candidates.ab[0])
             notes = dict.fromkeys(note for page in scan.pages for note in page.notes)
+            if settings.hints:
+                for page in drawn:
+                    notes |= dict.fromkeys(settings.hints.beyond(page.guide))
     except MemoryError:
         return Outcome(original=original, size=size, error=_too_little(job, model))
     except Exception as error:  # a damaged file can make a library raise anything

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import inspect
 import os
 import pickle
@@ -93,6 +94,47 @@ def subprocess_run(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]
     return subprocess.run(
         command, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, check=False
     )
+
+
+class TestHints:
+    def test_met_and_marked(self, colorize: Run) -> None:
+        """The middle is blue; the file with the hints is told by its hash."""
+        scan("a.png", size=(300, 200))
+        text = '{"points": [{"x": 0.5, "y": 0.5, "radius": 0.1, "color": "#4060a0"}]}'
+        Path("h.json").write_text(text)
+        code, out, _ = colorize("a.png", "-o", "out", "--hints", "h.json")
+        assert (code, out) == (0, ["out/a.png"])
+        lab = skimage.color.rgb2lab(pixels("out/a.png")[90:110, 140:160])
+        wanted = skimage.color.rgb2lab([[[0x40 / 255, 0x60 / 255, 0xA0 / 255]]])
+        wanted = np.concatenate([lab[..., :1], np.broadcast_to(wanted, lab.shape)[..., 1:]], -1)
+        assert skimage.color.deltaE_ciede2000(lab, wanted).mean() < 5
+        assert hashlib.sha256(text.encode()).hexdigest().encode() in Path("out/a.png").read_bytes()
+
+    def test_what_no_color_can_be_is_said(self, colorize: Run) -> None:
+        Image.new("L", (64, 64), 250).save("a.png")
+        Path("h.json").write_text('{"points": [{"x": 0.5, "y": 0.5, "color": "#0000ff"}]}')
+        code, out, err = colorize("a.png", "-o", "out", "--hints", "h.json")
+        assert (code, out) == (0, ["out/a.png"])
+        assert err == [
+            "warning: a.png: hint 1, #0000ff: no such chroma at this lightness; "
+            "reduced at the same hue"
+        ]
+
+    @pytest.mark.parametrize(
+        ("content", "line"),
+        [
+            ('{"points": [{"x": 2, "y": 0, "color": "#0000ff"}]}',
+             "error: h: points[0].x: Input should be less than or equal to 1, got 2"),
+            ("what?", "error: h: not JSON: Expecting value: line 1 column 1 (char 0)"),
+            (None, "error: h: No such file or directory"),
+        ],
+    )  # fmt: skip
+    def test_bad_ones(self, colorize: Run, content: str | None, line: str) -> None:
+        scan("a.png")
+        if content is not None:
+            Path("h").write_text(content)
+        assert colorize("a.png", "-o", "out", "--hints", "h") == (1, [], [line])
+        assert not Path("out").exists()
 
 
 class TestProcess:
