@@ -1,6 +1,9 @@
-"""Archive photographs before and after → docs/pictures/archive-*.jpg, for the README.
+"""Pictures for the README, made with the released weights, into docs/pictures/.
 
 python docs/pictures.py [--weights FILE]
+
+Archive photographs before and after, archive-*.jpg; several colorings of one photograph beside the
+map of where they disagree, candidates.jpg; one photograph with three different hints, hints.jpg.
 """
 
 from __future__ import annotations
@@ -10,12 +13,16 @@ from pathlib import Path
 
 from PIL import Image
 
-from colorized import checkpoint, color, photo
+from colorized import checkpoint, color, photo, sheets
 from colorized.colorizer import Colorizer
+from colorized.hints import Hints, Point
 
 ROOT = Path(__file__).resolve().parent.parent
 ARCHIVE = ROOT / "data" / "sample" / "archive"
 PICTURES = ROOT / "docs" / "pictures"
+EXAMPLE = ROOT / "data" / "sample" / "photos" / "macaw.jpg"
+HINT = (0.55, 0.45)  # on the bird, as shares of width and height
+HINT_COLORS = ("#a02030", "#2050a0", "#307030")
 SIDE = 480
 GAP = 6
 # What `colorized colorize` does when it is told nothing else.
@@ -31,23 +38,61 @@ def before_and_after(path: Path, colorizer: Colorizer) -> Image.Image:
     ]
     for half in halves:
         half.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-    width, height = halves[0].size
-    pair = Image.new("RGB", (2 * width + GAP, height), "white")
-    for i, half in enumerate(halves):
-        pair.paste(half, (i * (width + GAP), 0))
-    return pair
+    return _beside(halves)
+
+
+def several(path: Path, colorizer: Colorizer) -> Image.Image:
+    """A contact sheet of five candidates, and the map of where they disagree."""
+    guide = colorizer.guide(photo.read_photo(path).lightness)
+    drawn = colorizer.candidates(guide, 5, steps=STEPS, seed=SEED, guidance=GUIDANCE)
+    sheet = Image.fromarray(sheets.contact_sheet(drawn, guide)).reduce(2)
+    map_ = Image.fromarray(sheets.uncertainty_map(drawn.uncertainty, *guide.shape))
+    map_.thumbnail((SIDE, sheet.height), Image.Resampling.LANCZOS)
+    return _beside([sheet, map_])
+
+
+def hinted(path: Path, colorizer: Colorizer) -> Image.Image:
+    """One point in three colors; a ring shows where."""
+    lightness = photo.read_photo(path).lightness
+    pictures = []
+    for color_ in HINT_COLORS:
+        hints = Hints((Point(x=HINT[0], y=HINT[1], radius=0.03, color=color_),))
+        ab = colorizer.colorize(lightness, steps=STEPS, seed=SEED, guidance=GUIDANCE, hints=hints)
+        rgb = color.recombine(lightness, ab)
+        share = hints.lay(lightness).share
+        rgb[(share > 0) & (share < 1)] = 255
+        picture = Image.fromarray(rgb)
+        picture.thumbnail((SIDE * 2 // 3, SIDE), Image.Resampling.LANCZOS)
+        pictures.append(picture)
+    return _beside(pictures)
+
+
+def _beside(pictures: list[Image.Image]) -> Image.Image:
+    width = sum(p.width + GAP for p in pictures) - GAP
+    out = Image.new("RGB", (width, max(p.height for p in pictures)), "white")
+    x = 0
+    for picture in pictures:
+        out.paste(picture, (x, 0))
+        x += picture.width + GAP
+    return out
 
 
 def main() -> None:
-    """Write one pair for each photograph of the archive."""
+    """Write one pair for each photograph of the archive, and the other two."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path, default=checkpoint.RELEASED)
     colorizer = Colorizer(checkpoint.load_weights(parser.parse_args().weights))
     PICTURES.mkdir(exist_ok=True)
     for path in sorted(ARCHIVE.glob("*.jpg")):
         target = PICTURES / f"archive-{path.name}"
-        before_and_after(path, colorizer).save(target, quality=90, subsampling="4:4:4")
-        print(f"{target.relative_to(ROOT)}: {target.stat().st_size / 1000:.0f} kB")
+        _save(before_and_after(path, colorizer), target)
+    _save(several(EXAMPLE, colorizer), PICTURES / "candidates.jpg")
+    _save(hinted(EXAMPLE, colorizer), PICTURES / "hints.jpg")
+
+
+def _save(picture: Image.Image, target: Path) -> None:
+    picture.save(target, quality=90, subsampling="4:4:4")
+    print(f"{target.relative_to(ROOT)}: {target.stat().st_size / 1000:.0f} kB")
 
 
 if __name__ == "__main__":

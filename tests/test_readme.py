@@ -37,6 +37,12 @@ RUN_BY = {
     ".venv/bin/colorized colorize photo.jpg -o out/second-try --seed 1 --steps 20": (
         "tests/test_readme.py"
     ),
+    ".venv/bin/colorized colorize photo.jpg -o out/several --candidates 5 --uncertainty": (
+        "tests/test_readme.py"
+    ),
+    ".venv/bin/colorized colorize photo.jpg -o out/known --hints hints.json": (
+        "tests/test_readme.py"
+    ),
     "source .venv/bin/activate": "tests/test_readme.py",
     "dvc repro": "tests/test_pipeline.py",
     "dvc dag": "tests/test_readme.py",
@@ -144,6 +150,8 @@ def test_command_runs(command: str, tmp_path: Path) -> None:
     with Image.open(photograph) as image:
         small = image.convert("L").resize((96, 64))
     small.save(tmp_path / "photo.jpg")
+    hints = re.findall(r"^```json\n(.*?)^```", README.read_text(encoding="utf-8"), re.M | re.S)[0]
+    (tmp_path / "hints.json").write_text(hints)
     small.save(tmp_path / "scans" / "old.png")
     shell(command, tmp_path)
     if " -o " in command:
@@ -154,6 +162,10 @@ def test_command_runs(command: str, tmp_path: Path) -> None:
             for p in out.iterdir()
             if p.suffix != ".json" and not p.name.startswith((".", "colorized-report"))
         }
+        if "--candidates" in command:
+            assert {"photo.jpg.candidates.png", "photo.jpg.uncertainty.png"} <= found
+            found = {name for name in found if not name.startswith("photo.jpg.")}
+            names = [*(f"photo.candidate-{k}.jpg" for k in range(2, 6)), *names]
         assert sorted(found) == names
         for name in names:
             with Image.open(out / name) as image:
@@ -193,6 +205,27 @@ def test_size_of_the_model_is_as_told() -> None:
 
 def test_metrics_in_readme_are_those_measured() -> None:
     shell("python docs/readme.py --check", ROOT)
+
+
+def test_tables_of_colors_are_those_measured() -> None:
+    shell("python docs/colors.py --check", ROOT)
+
+
+def test_check_finds_a_changed_figure_of_colors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    colors = script("colors")
+    changed = colors.TEXT.read_text(encoding="utf-8").replace(
+        "linear interpolation, CIELAB", "?", 1
+    )
+    monkeypatch.setattr(colors, "TEXT", tmp_path / "colors.md")
+    monkeypatch.setattr(sys, "argv", ["colors.py", "--check"])
+    colors.TEXT.write_text(changed)
+    assert colors.main() == 1
+    assert "disagrees" in capsys.readouterr().err
+    colors.TEXT.write_text("no markers")
+    assert colors.main() == 1
+    assert "must be there" in capsys.readouterr().err
 
 
 def measured() -> dict[str, Any]:
