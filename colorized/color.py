@@ -410,7 +410,11 @@ def _recombine(L: Tensor, ab: Tensor, axis: int, bits: int) -> Tensor:
     if outside:  # which are few in a block: together they keep the processor busy
         for found in torch.cat(outside).split(_BLOCK):
             _, linear = _fit(*(plane[found] for plane in planes))
-            out[found] = torch.stack([_levels(v, bits) for v in linear], dim=-1)
+            levels = torch.stack([_levels(v, bits) for v in linear], dim=-1)
+            if bits == 16:  # torch has few operations for this type
+                out.view(torch.int16)[found] = levels.view(torch.int16)
+            else:
+                out[found] = levels
     return out.view(*L.shape, 3).movedim(-1, axis).contiguous()
 
 
