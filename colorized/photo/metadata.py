@@ -30,6 +30,15 @@ _EXIF_KEPT = (
     ExifTags.Base.XPSubject,
 )
 EXIF_IFDS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
+# Of a TIFF's own tags, those that are read as EXIF.
+READ = (
+    *_EXIF_KEPT,
+    *EXIF_IFDS,
+    ExifTags.Base.Orientation,
+    ExifTags.Base.XResolution,
+    ExifTags.Base.YResolution,
+    ExifTags.Base.ResolutionUnit,
+)
 _EXIF_OF_THE_OLD_FILE = (
     ExifTags.Base.ColorSpace,
     ExifTags.Base.ExifImageWidth,

@@ -192,6 +192,7 @@ def _decode(
     # What Pillow would print about a doubtful file belongs in the notes.
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        warnings.simplefilter("ignore", ResourceWarning)  # of somebody else, collected now
         if head.startswith(_TIFF):
             pages = tiff.read(file, path, check)
         elif head.lstrip().startswith(b"%PDF-"):
@@ -292,10 +293,10 @@ def _iptc(image: Image.Image) -> bytes:
     blocks = [c for name, c in getattr(image, "applist", []) if name == "APP13"]
     data = b"".join(c.removeprefix(metadata.PHOTOSHOP) for c in blocks)
     if not data and (text := image.info.get("Raw profile type iptc")):
-        # As ImageMagick writes it: a name, a length, then hexadecimal digits.
+        # As ImageMagick writes it: lines of a name, a length, then hexadecimal digits.
         with contextlib.suppress(ValueError, AttributeError):
-            data = bytes.fromhex("".join(text.split()[2:]))
-    return data if data[:1] == b"\x1c" else metadata.iptc_of_resources(data)
+            data = bytes.fromhex("".join(text.strip().split("\n")[2:]))
+    return data if data.startswith(metadata.IPTC_START) else metadata.iptc_of_resources(data)
 
 
 def _xmp(image: Image.Image) -> bytes:

@@ -285,12 +285,13 @@ def _facts(page: Any, notes: list[str]) -> tuple[Facts, int]:
 def _tags(page: Any, offset: int, group: int | None = None) -> dict[int, Any]:
     """The tags of a directory of the file, as Pillow reads those of EXIF."""
     file = page.parent.filehandle
-    file.seek(0)
-    head = file.read(16 if page.parent.is_bigtiff else 8)
-    directory = TiffImagePlugin.ImageFileDirectory_v2(head, group=group)
+    head = b"II*\0" if page.parent.byteorder == "<" else b"MM\0*"
+    directory = TiffImagePlugin.ImageFileDirectory_v2(head + bytes(4), group=group)
+    # Which Pillow does not find out where the highest byte comes first.
+    directory._bigtiff = page.parent.is_bigtiff
     file.seek(offset)
     directory.load(file)
-    return dict(directory)
+    return {code: directory[code] for code in directory if group or code in metadata.READ}
 
 
 def write(file: BinaryIO, pages: Iterable[Sheet]) -> None:

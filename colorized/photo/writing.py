@@ -259,9 +259,11 @@ def _png(file: BinaryIO, pixels: NDArray[Any], one: Colored, path: Path) -> None
         text.add_itxt("XML:com.adobe.xmp", one.xmp.decode())
     if facts.iptc:
         # There is no chunk for it; this is what ImageMagick writes, and ExifTool reads.
-        digits = facts.iptc.hex()
+        profile = metadata.resources_of_iptc(facts.iptc)
+        digits = profile.hex()
         lines = "\n".join(digits[i : i + 72] for i in range(0, len(digits), 72))
-        text.add_text("Raw profile type iptc", f"\niptc\n{len(facts.iptc):8}\n{lines}\n", zip=True)
+        body = f"\nIPTC profile\n{len(profile):8}\n{lines}\n"
+        text.add_text("Raw profile type iptc", body, zip=True)
     options: dict[str, Any] = {"icc_profile": tones.srgb_profile(), "pnginfo": text}
     if facts.dpi:
         options["dpi"] = facts.dpi
@@ -303,7 +305,11 @@ def _jpeg2000(file: BinaryIO, pixels: NDArray[Any], one: Colored, path: Path) ->
         data = bytes(imagecodecs.jpeg2k_encode(pixels, reversible=True, codecformat=kind))
     if not bare:
         facts = one.picture.facts
-        uuids = {jp2.EXIF: facts.exif, jp2.IPTC: facts.iptc, jp2.XMP: one.xmp}
+        uuids = {
+            jp2.EXIF: facts.exif.removeprefix(b"Exif\0\0"),
+            jp2.IPTC: facts.iptc,
+            jp2.XMP: one.xmp,
+        }
         data = jp2.with_metadata(data, uuids, facts.dpi)
     file.write(data)
 
