@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -99,64 +99,83 @@ def fit(
     """
     main = state.processes.main
     best = resume(state, folder)
+
+    def save(name: str) -> None:
+        save_checkpoint(folder / name, {**state.state_dict(), "best": best})
+
     if main and not (folder / GOOD).exists():
-        save_checkpoint(folder / GOOD, {**state.state_dict(), "best": best})
-    meter = Meter(state.processes.device)
-    window: list[Step] = []
-    restores = since_good = 0
-    while not state.done():
-        try:
-            started = clock()
-            meter.restart()
-            for step in train(state, pictures, workers, clock):
-                number = step.number
-                stopping = state.processes.any(should_stop())
-                regular = number % checkpoint_every == 0
-                if regular:
-                    since_good = 0
-                if not main:
-                    if stopping and not state.done():
-                        raise Interrupted(f"stopped after step {number}")
-                    continue
+        save(GOOD)
+    window = _Window(state, clock)
+    restores = 0
+
+    def restored(line: str) -> None:
+        nonlocal restores
+        restores += 1
+        window.restart()
+        if main:
+            on_restore(line)
+
+    try:
+        for step in _guarded(state, pictures, folder, checkpoint_every, workers, restored, clock):
+            stopping = state.processes.any(should_stop()) and not state.done()
+            if main:
                 on_step(step)
-                window.append(step)
+                window.steps.append(step)
+                number = step.number
                 if number % validate_every == 0 or state.done():
-                    values = _averages(window, clock() - started, state) | meter.read()
+                    values = window.values() | {"restores": restores}
                     errors = validate(state.ema, val_pictures, state.settings.seed)
-                    values |= {"restores": restores, "val_loss": errors.pop("mean")}
+                    values |= {"val_loss": errors.pop("mean")}
                     values |= {f"val_{name}": value for name, value in errors.items()}
                     log(number, values)
                     on_validate(number)
                     if values["val_loss"] < best:
                         best = values["val_loss"]
-                        save_checkpoint(folder / BEST, {**state.state_dict(), "best": best})
-                    window, started = [], clock()
-                    meter.restart()
+                        save(BEST)
+                    window.restart()
+                regular = number % checkpoint_every == 0
                 if regular or stopping or state.done():
-                    save_checkpoint(folder / LAST, {**state.state_dict(), "best": best})
+                    save(LAST)
                 if regular:
-                    save_checkpoint(folder / GOOD, {**state.state_dict(), "best": best})
-                if stopping and not state.done():
-                    of = "" if state.settings.minutes else f" of {state.settings.steps}"
-                    raise Interrupted(
-                        f"stopped after step {number}{of}; the same command goes on from there"
-                    )
+                    save(GOOD)
+            if stopping:
+                of = "" if state.settings.minutes else f" of {state.settings.steps}"
+                raise Interrupted(
+                    f"stopped after step {step.number}{of}; the same command goes on from there"
+                )
+    except OutOfMemory:
+        if main:
+            save(LAST)
+        raise
+
+
+def _guarded(
+    state: TrainState,
+    pictures: Pictures,
+    folder: Path,
+    checkpoint_every: int,
+    workers: int,
+    on_restore: Callable[[str], None],
+    clock: Callable[[], float],
+) -> Iterator[Step]:
+    """The steps of `train`; after one that diverged, those from the last good state on."""
+    restores = 0  # since that state
+    while not state.done():
+        try:
+            for step in train(state, pictures, workers, clock):
+                yield step
+                if step.number % checkpoint_every == 0:
+                    restores = 0
         except Diverged as error:
-            if since_good == state.settings.restores:
-                again = f" again after {since_good} restores; lower train.lr" if since_good else ""
+            if restores == state.settings.restores:
+                again = f" again after {restores} restores; lower train.lr" if restores else ""
                 raise FloatingPointError(f"{error}{again}") from error
             restores += 1
-            since_good += 1
-            window = []
             _load(state, folder / GOOD)
             state.skipped = error.place + 1 - state.step
             on_restore(
                 f"{error}: back to step {state.step}, and on with the batches after that one"
             )
-        except OutOfMemory:
-            if main:
-                save_checkpoint(folder / LAST, {**state.state_dict(), "best": best})
-            raise
 
 
 def resume(state: TrainState, folder: Path) -> float:
@@ -189,12 +208,30 @@ def _load(state: TrainState, path: Path) -> float:
         raise CheckpointError(f"{path}: belongs to another configuration ({reason})") from error
 
 
-def _averages(window: list[Step], seconds: float, state: TrainState) -> dict[str, float]:
-    count = len(window)
-    return {
-        "loss": sum(s.loss for s in window) / count,
-        "gradient_norm": sum(s.gradient_norm for s in window) / count,
-        "learning_rate": window[-1].learning_rate,
-        "pictures_per_second": count * state.settings.batch_size / seconds,
-        "minutes": state.seconds / 60,
-    }
+class _Window:
+    """The steps since the last line of the log."""
+
+    def __init__(self, state: TrainState, clock: Callable[[], float]) -> None:
+        self.state = state
+        self.clock = clock
+        self.meter = Meter(state.processes.device)
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin the next line."""
+        self.steps: list[Step] = []
+        self.began = self.clock()
+        self.meter.restart()
+
+    def values(self) -> dict[str, float]:
+        """What is logged of them."""
+        count = len(self.steps)
+        crops = count * self.state.settings.batch_size
+        return {
+            "loss": sum(s.loss for s in self.steps) / count,
+            "gradient_norm": sum(s.gradient_norm for s in self.steps) / count,
+            "learning_rate": self.steps[-1].learning_rate,
+            "pictures_per_second": crops / (self.clock() - self.began),
+            "minutes": self.state.seconds / 60,
+            **self.meter.read(),
+        }

@@ -206,6 +206,33 @@ def test_interrupted_training_goes_on_to_the_same_weights(project: Path, tmp_pat
     assert resumed == (project / "models" / "colorized.safetensors").read_bytes()
 
 
+def test_two_processes_train_what_one_does(project: Path, tmp_path: Path) -> None:
+    for name in ("data", "scans", "colorized", "pipelines"):
+        (tmp_path / name).symlink_to(project / name)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "released").symlink_to(project / "models" / "released")
+    shutil.copy(project / "params.yaml", tmp_path)
+    output = run(
+        tmp_path, sys.executable, "-W", "ignore", "-m", "accelerate.commands.launch",
+        "--multi_gpu", "--num_processes", "2", "--main_process_port", "0", "-m", "pipelines.train",
+        HF_HOME=str(tmp_path / "no-settings-of-anybody"),
+    )  # fmt: skip
+    assert output.count("step 2: ") == 1  # the first process alone logs
+    curves = [
+        [
+            [float(value) for value in line.split(",")]
+            for line in (folder / "reports" / "training.csv").read_text().splitlines()[1:]
+        ]
+        for folder in (project, tmp_path)
+    ]
+    assert len(curves[0]) == 2
+    for one, two in zip(*curves, strict=True):
+        assert two == pytest.approx(one, rel=2e-3)
+    about = json.loads((tmp_path / "models" / "run.json").read_text())
+    weights = (tmp_path / "models" / "colorized.safetensors").read_bytes()
+    assert about["weights_sha256"] == hashlib.sha256(weights).hexdigest()
+
+
 # Put before all else on the path, it lets Python find none of these.
 BARE = """
 import sys
