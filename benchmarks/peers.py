@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import time
 import warnings
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ from torch import Tensor, nn
 
 from colorized import resample
 from colorized._torchvision_shim import import_torchvision
-from colorized.checkpoint import ModelConfig, Weights, load_tensors
+from colorized.checkpoint import RELEASED, ModelConfig, Weights, load_tensors, load_weights
 from colorized.colorizer import Colorizer, working_size
 from colorized.dataset import Batch, CropBatches, Pictures, batches
 from colorized.devices import use_bfloat16
@@ -55,9 +56,11 @@ class Peer(nn.Module):
         raise NotImplementedError
 
 
-def config(channels: tuple[int, int, int] = (64, 112, 128)) -> ModelConfig:
-    """Of our network, as it is released."""
-    return ModelConfig(channels, 128, "cosine", T, AB_STD, WORK_SIZE)
+@functools.cache
+def config() -> ModelConfig:
+    """Of our network, as it is released, for this chroma and this scale."""
+    released = load_weights(RELEASED).config
+    return dataclasses.replace(released, ab_std=AB_STD, work_size=WORK_SIZE)
 
 
 def parameters(module: nn.Module) -> int:
