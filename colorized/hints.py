@@ -27,7 +27,7 @@ from colorized import color, resample
 
 MAX_POINTS = 1000
 MAX_BYTES = 64 << 20
-MAX_PIXELS = 100_000_000
+MAX_PIXELS = 50_000_000
 
 _OPAQUE = 128
 # A color picker's colors are rarely exact: a loss of less goes without saying.
@@ -82,12 +82,6 @@ class Known:
     ab: NDArray[np.float32]
     said: NDArray[np.float32]
 
-    def lost(self) -> float:
-        """The share of the hints' chroma that is beyond the gamut, 0 … 1."""
-        had = float((self.share * np.linalg.norm(self.said, axis=-1)).sum())
-        has = float((self.share * np.linalg.norm(self.ab, axis=-1)).sum())
-        return 1 - has / had if had > 0 else 0.0
-
 
 @dataclass(frozen=True, eq=False)
 class Hints:
@@ -120,21 +114,27 @@ class Hints:
             share, ab = self._laid_mask(height, width)
         for point in self.points:
             _add(point, share, ab)
-        said = np.concatenate([lightness[..., None], ab], axis=-1)
-        return Known(share, color.fit_gamut(said)[..., 1:], ab)
+        known = share > 0
+        fitted = np.zeros_like(ab)
+        fitted[known] = _fitted(lightness[known], ab[known])
+        return Known(share, fitted, ab)
 
     def beyond(self, lightness: NDArray[np.float32]) -> list[str]:
         """One line for each hint whose chroma does not exist at the lightness it is given for."""
         lines = []
         for i, point in enumerate(self.points):
-            known = Hints((point,)).lay(lightness)
-            if known.lost() > _WORTH_SAYING:
+            window, cover = _disc(point, *lightness.shape)
+            share, L = cover[cover > 0], lightness[window][cover > 0]
+            said = np.broadcast_to(point.ab, (len(L), 2))
+            if _lost(share, said, _fitted(L, said)) > _WORTH_SAYING:
                 lines.append(
                     f"hint {i + 1}, {point.color}: no such chroma at this lightness; "
                     "reduced at the same hue"
                 )
         if self.mask is not None:
-            lost = Hints(mask=self.mask).lay(lightness).lost()
+            known = Hints(mask=self.mask).lay(lightness)
+            at = known.share > 0
+            lost = _lost(known.share[at], known.said[at], known.ab[at])
             if lost > _WORTH_SAYING:
                 lines.append(
                     f"hints: {lost:.0%} of their chroma does not exist at this lightness; "
@@ -156,8 +156,9 @@ class Hints:
                 f"photograph, {width} × {height}"
             )
         opaque = self.mask[..., 3] >= _OPAQUE
-        rgb = self.mask[..., :3].astype(np.float32) / 255
-        weighted = color.srgb_to_lab(rgb)[..., 1:] * opaque[..., None]
+        weighted = np.zeros((rows, columns, 2), np.float32)
+        rgb = self.mask[opaque, :3].astype(np.float32) / 255
+        weighted[opaque] = color.srgb_to_lab(rgb)[:, 1:]
         share = resample.resize(opaque.astype(np.float32), height, width).clip(0, 1)
         ab = resample.resize(weighted, height, width)
         return share, ab / np.maximum(share, 1e-3)[..., None]
@@ -225,9 +226,8 @@ def read_hints(path: Path) -> Hints:
     return parse_json(data, str(path))
 
 
-def _add(point: Point, share: NDArray[np.float32], ab: NDArray[np.float32]) -> None:
-    """Lay a disc over share (H, W) and ab (H, W, 2), in place, its rim blended."""
-    height, width = share.shape
+def _disc(point: Point, height: int, width: int) -> tuple[tuple[slice, slice], NDArray[np.float32]]:
+    """A window of (height, width), and how much of each pixel in it the disc covers."""
     y, x = point.y * height - 0.5, point.x * width - 0.5
     radius = point.radius * min(height, width)
     top, left = (max(0, math.floor(c - radius - 1)) for c in (y, x))
@@ -237,11 +237,29 @@ def _add(point: Point, share: NDArray[np.float32], ab: NDArray[np.float32]) -> N
     cover = (radius + 0.5 - distance).clip(0, 1).astype(np.float32)
     # A small disc may miss the center of every pixel: it is known where it lies nonetheless.
     cover[distance == distance.min()] = 1
-    window = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+    return (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)), cover
+
+
+def _add(point: Point, share: NDArray[np.float32], ab: NDArray[np.float32]) -> None:
+    """Lay a disc over share (H, W) and ab (H, W, 2), in place, its rim blended."""
+    window, cover = _disc(point, *share.shape)
     below = share[window] * (1 - cover)
     total = np.maximum(below + cover, 1e-6)
     ab[window] = (below[..., None] * ab[window] + cover[..., None] * point.ab) / total[..., None]
     share[window] = below + cover
+
+
+def _fitted(lightness: NDArray[np.float32], ab: NDArray[np.float32]) -> NDArray[np.float32]:
+    """ab (N, 2) in the gamut at L* (N,)."""
+    return color.fit_gamut(np.concatenate([lightness[:, None], ab], axis=-1))[:, 1:]
+
+
+def _lost(
+    share: NDArray[np.float32], said: NDArray[np.float32], kept: NDArray[np.float32]
+) -> float:
+    """The share of chroma `said` (N, 2) that `kept` (N, 2) has not, 0 … 1; each weighs (N,)."""
+    had, has = (float((share * np.linalg.norm(ab, axis=-1)).sum()) for ab in (said, kept))
+    return 1 - has / had if had > 0 else 0.0
 
 
 def _first(error: ValidationError) -> str:
