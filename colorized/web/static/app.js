@@ -419,7 +419,7 @@ $("saturation").addEventListener("input", () => { showStrength(); repaint(); });
 $("show-doubt").addEventListener("change", showDoubt);
 $("several").addEventListener("click", () => {
   run(state.seed, SEVERAL);
-  state.seed += SEVERAL;
+  state.seed += 2 * SEVERAL;  // twice as many are drawn as are shown
 });
 $("download").addEventListener("click", download);
 $("close").addEventListener("click", close);
