@@ -43,6 +43,10 @@ RUN_BY = {
     ".venv/bin/colorized colorize photo.jpg -o out/known --hints hints.json": (
         "tests/test_readme.py"
     ),
+    ".venv/bin/colorized web": "tests/web_server.py",
+    "curl -F file=@photo.jpg -F seed=1 http://127.0.0.1:8000/api/colorize -o color.png": (
+        "tests/test_web.py"
+    ),
     "source .venv/bin/activate": "tests/test_readme.py",
     "dvc repro": "tests/test_pipeline.py",
     "dvc dag": "tests/test_readme.py",
@@ -72,6 +76,10 @@ SPELLED = {
     "export PREFECT_API_URL=http://127.0.0.1:4200/api": '"PREFECT_API_URL": f"http://127.0.0.1:',
     '.venv/bin/colorized schedule --cron "0 3 * * 0"': '(["--cron", "0 3 * * 0"]',
     **{line: line.split()[0] for line in SERVING},
+    ".venv/bin/colorized web": '"-m", "colorized", "web"',
+    "curl -F file=@photo.jpg -F seed=1 http://127.0.0.1:8000/api/colorize -o color.png": (
+        "curl -F file=@photo.jpg -F seed=1 http://127.0.0.1:8000/api/colorize"
+    ),
     ".venv/bin/python -m pipelines.preset kaggle": 'preset.apply("kaggle", params)',
     ".venv/bin/dvc repro": 'dvc(project, "repro"',
     ".venv/bin/pip install -e '.[s3]'": "colorized[imagenet,postgres,s3]",

@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -491,6 +492,17 @@ def test_nothing_is_kept(client: httpx.Client, server: Server, picture: bytes) -
     assert color_it(client, large, steps=1).status_code == 200
     found = [path.name for path in server.folder.iterdir()]
     assert [name for name in found if not name.startswith("pymp-")] == []  # a socket, until the end
+
+
+CURL = "curl -F file=@photo.jpg -F seed=1 http://127.0.0.1:8000/api/colorize -o color.png"
+
+
+def test_the_command_of_the_readme(server: Server, tmp_path: Path) -> None:
+    scan(tmp_path / "photo.jpg")
+    command = CURL.replace("http://127.0.0.1:8000", server.address)
+    subprocess.run(command.split(), cwd=tmp_path, check=True, capture_output=True)
+    with Image.open(tmp_path / "color.png") as image:
+        assert (image.format, image.mode, image.size) == ("PNG", "RGB", (120, 90))
 
 
 def test_port_that_is_taken(server: Server) -> None:

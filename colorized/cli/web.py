@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 import typer
@@ -43,9 +42,6 @@ def web(
 
     Prints its address. Ends on Ctrl-C or SIGTERM, when what it holds is done.
     """
-    # The network and the desks share the processor, and a thread of OpenMP that spins while it
-    # waits takes it from who has work. Read when torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from colorized.web import serve
 
     serve.check(host, token)

@@ -12,6 +12,7 @@ import asyncio
 import base64
 import dataclasses
 import functools
+import hashlib
 import hmac
 import importlib.metadata
 import io
@@ -137,7 +138,8 @@ async def _order(
     ] = "",
 ) -> Order:
     known = hints.parse_json(hint_text) if hint_text.strip() else None
-    return Order(steps=steps, seed=seed, guidance=guidance, hints=known)
+    digest = hashlib.sha256(hint_text.encode()).hexdigest() if known else ""
+    return Order(steps=steps, seed=seed, guidance=guidance, hints=known, hints_sha256=digest)
 
 
 async def _read(file: UploadFile) -> bytes:

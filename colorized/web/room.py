@@ -14,6 +14,7 @@ longer depend on its own seed alone, for sums come out differently in a batch.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import math
 import threading
@@ -26,6 +27,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import prometheus_client
+import torch
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
@@ -77,6 +79,7 @@ class Order:
     guidance: float
     saturation: float = 1.0
     hints: Hints | None = None
+    hints_sha256: str = ""
 
 
 class Full(Exception):
@@ -144,7 +147,9 @@ class Room:
         self.metrics = Metrics(self)
         self._desks = asyncio.Semaphore(limits.desks)
         self._large = asyncio.Semaphore(1)
-        self._network = ThreadPoolExecutor(1, "network")
+        # One thread of computation, for the same bytes as on the command line; and threads that
+        # spin while they wait for each other would take the processor from the desks.
+        self._network = ThreadPoolExecutor(1, "network", torch.set_num_threads, (1,))
         self._askers = ThreadPoolExecutor(limits.desks, "desk")
         self._pace = 1.0  # seconds from one finished photograph to the next, when there is a queue
 
@@ -200,11 +205,13 @@ class Room:
                 "steps": order.steps,
                 "guidance": order.guidance,
                 "saturation": order.saturation,
+                "hints_sha256": order.hints_sha256,
             }
             ab = drawn.ab[0] * np.float32(order.saturation)
             with self.metrics.stage("write"):
                 finished: Finished = await seat.ask("finish", ab, format, facts)
-            return finished
+            beyond = await asyncio.to_thread(_beyond, order, opened)
+            return dataclasses.replace(finished, notes=[*finished.notes, *beyond])
 
     async def preview(self, read: Read, order: Order, count: int, tell: OnEvent) -> None:
         """Color a photograph for a page, and tell what there is to see.
@@ -244,6 +251,7 @@ class Room:
             tell(
                 {
                     "event": "done",
+                    "notes": await asyncio.to_thread(_beyond, order, opened),
                     "candidates": [
                         {"seed": str(seed), "ab": plane}
                         for seed, plane in zip(drawn.seeds, planes, strict=True)
@@ -301,6 +309,11 @@ class Room:
                 return await _finish(self._network, draw, left.set)
             except ValueError as error:  # an order that the network cannot carry out
                 raise Refused(str(error)) from error
+
+
+def _beyond(order: Order, opened: Opened) -> list[str]:
+    """Hints whose colors do not exist at the photograph's lightness, one line each."""
+    return list(order.hints.beyond(opened.guide)) if order.hints else []
 
 
 class _Left(Exception):

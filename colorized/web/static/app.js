@@ -187,6 +187,7 @@ function run(seed, count) {
           { seed, plane: (await decode(ab.png)).data, unit: ab.unit }
         )));
         state.chosen = 0;
+        addNotes(event.notes);
         state.doubt = event.uncertainty && {
           picture: await decode(event.uncertainty.png), unit: event.uncertainty.unit,
         };
@@ -209,13 +210,18 @@ async function opened({ gray, width, height, notes }) {
   show($("then"), picture.data, picture.width, picture.height);
   if (!same) show($("now"), picture.data, picture.width, picture.height);
   $("size").textContent = `${width} × ${height} pixels`;
-  $("notes").replaceChildren(...notes.map((note) => {
-    const item = document.createElement("li");
-    item.textContent = note;
-    return item;
-  }));
+  $("notes").replaceChildren();
+  addNotes(notes);
   $("welcome").hidden = true;
   $("work").hidden = false;
+}
+
+function addNotes(notes) {
+  for (const note of notes) {
+    const item = document.createElement("li");
+    item.textContent = note;
+    $("notes").append(item);
+  }
 }
 
 function begin(file) {
