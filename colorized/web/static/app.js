@@ -358,20 +358,23 @@ function showStrength() {
 function wireStage() {
   $("slider").addEventListener("input", () => setShare($("slider").value));
   const stage = $("stage");
+  const hinting = () => document.body.classList.contains("hinting");
   const follow = (event) => {
-    if (document.body.classList.contains("hinting")) return;
     const box = stage.getBoundingClientRect();
     const x = Math.min(Math.max((event.clientX - box.left) / box.width, 0), 1);
     setShare(Math.round(100 * (1 - x)));
   };
-  stage.addEventListener("pointerdown", (event) => { stage.setPointerCapture(event.pointerId); follow(event); });
-  stage.addEventListener("pointermove", (event) => { if (event.buttons) follow(event); });
+  stage.addEventListener("pointerdown", (event) => {
+    if (hinting()) return;  // captured, its click would not reach what takes hints
+    stage.setPointerCapture(event.pointerId);
+    follow(event);
+  });
+  stage.addEventListener("pointermove", (event) => { if (event.buttons && !hinting()) follow(event); });
   for (const radio of document.querySelectorAll("[name=mode]")) {
     radio.addEventListener("change", () => {
-      const hinting = document.querySelector("[name=mode]:checked").value === "hint";
-      document.body.classList.toggle("hinting", hinting);
-      $("pointer").hidden = !hinting;
-      setShare(hinting ? 100 : 50);
+      document.body.classList.toggle("hinting", document.querySelector("[name=mode]:checked").value === "hint");
+      $("pointer").hidden = !hinting();
+      setShare(hinting() ? 100 : 50);
       showMarks();
     });
   }
