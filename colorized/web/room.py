@@ -5,10 +5,9 @@ the memory it takes. Then it waits for a *desk*, in the order of coming, has its
 there, waits for the *network*, which draws one request at a time, and has the result written at its
 desk, while the network is with the next one.
 
-Requests are not drawn together. On a processor a batch of four takes a sixth less time than four
-draws, of which the whole of a photograph shows little, and the colors of a photograph would no
-longer depend on its own seed alone, for sums come out differently in a batch.
-`benchmarks/web.py` measures both.
+Requests are not drawn together. The network is only a part of what a photograph costs, on a CPU
+a batch saves little of it, and since sums come out differently in a batch, a seed would not always
+give the same bytes. `benchmarks/web.py` measures both.
 """
 
 from __future__ import annotations
