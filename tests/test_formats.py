@@ -266,9 +266,11 @@ def test_what_the_colors_raise_is_passed_on_and_leaves_nothing(
         raise ZeroDivisionError("theirs")
 
     for name in ("b.tif", "b.png"):
-        with photo.open_scan(tmp_path / "a.tif") as scan:
-            with pytest.raises(ZeroDivisionError, match="theirs"):
-                photo.write_scan([photo.Colored(scan.pages[0], stopped)], tmp_path / name)
+        with (
+            photo.open_scan(tmp_path / "a.tif") as scan,
+            pytest.raises(ZeroDivisionError, match="theirs"),
+        ):
+            photo.write_scan([photo.Colored(scan.pages[0], stopped)], tmp_path / name)
     assert [p.name for p in tmp_path.iterdir()] == ["a.tif"]
 
 

@@ -82,6 +82,8 @@ def read(file: BinaryIO, path: Path, check: Check) -> list[Page]:
     kept = Kept()
     pages: Iterable[Any] = tif.pages
     found = [page for page in pages if not (page.is_reduced or page.is_mask)]
+    if not len(tif.pages):
+        raise PhotoError(f"{printable(path)}: cannot be read: the file ends early")
     if not found:
         raise PhotoError(f"{printable(path)}: holds no photograph, only thumbnails or masks")
     for page in found:
