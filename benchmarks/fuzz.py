@@ -285,7 +285,7 @@ class Worker:
             if self.pipe.poll():
                 became, said, seconds, peer = self.pipe.recv()
                 return ("hang" if seconds > SECONDS else became), said, seconds, peer
-        except EOFError:
+        except (EOFError, ConnectionResetError):
             pass
         alive = self.process.is_alive()
         self.process.kill()

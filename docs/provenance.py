@@ -15,7 +15,13 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "archive.md"
 BEGIN = "<!-- exiftool: begin (docs/provenance.py) -->\n"
 END = "<!-- exiftool: end -->\n"
-GROUPS = ("-XMP-iptcExt:all", "-XMP-colorized:all", "-IPTC:all", "-IFD0:Artist", "-ICC_Profile:ProfileDescription")  # fmt: skip
+GROUPS = (
+    "-XMP-iptcExt:all",
+    "-XMP-colorized:all",
+    "-IPTC:all",
+    "-IFD0:Artist",
+    "-ICC_Profile:ProfileDescription",
+)
 
 
 def view() -> str:
