@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,7 +64,7 @@ def plan(inputs: Sequence[Path], out: Path) -> list[Job]:
     """
     jobs: dict[str, Job] = {}
     for given in inputs:
-        for job in _jobs(given, out):
+        for job in jobs_of(given, out):
             target = os.path.realpath(job.target)
             known = jobs.setdefault(target, job)
             if os.path.realpath(known.source) != os.path.realpath(job.source):
@@ -82,7 +83,8 @@ def plan(inputs: Sequence[Path], out: Path) -> list[Job]:
     return list(jobs.values())
 
 
-def _jobs(given: Path, out: Path) -> Iterator[Job]:
+def jobs_of(given: Path, out: Path) -> Iterator[Job]:
+    """The photographs of one file or folder; errors as in `plan`, of these alone."""
     if not given.is_dir():
         if not given.exists():
             raise BatchError(given, "no such file or folder")
@@ -224,6 +226,7 @@ def _publish(
         size=outcome.size,
         seconds=round(outcome.seconds, 3),
         notes=outcome.notes,
+        at=time.time(),
     )
     journal.publish(entry, moves)
     return entry

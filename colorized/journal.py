@@ -32,6 +32,9 @@ from colorized.text import printable
 FOLDER = ".colorized"
 """Of a folder with results, the folder that is the program's own."""
 
+SHARDS = "shards"
+"""In it, the folder of what a cluster has done: more files of such lines."""
+
 _FILE = "journal.jsonl"
 _LOCK = "lock"
 _STAGING = "making-"
@@ -64,6 +67,8 @@ class Entry:
         How long it took.
     notes
         What a user should know of it, one line each.
+    at
+        When, in seconds since 1970.
     """
 
     target: str
@@ -74,6 +79,7 @@ class Entry:
     size: tuple[int, int]
     seconds: float
     notes: tuple[str, ...]
+    at: float
 
     def line(self) -> bytes:
         return json.dumps(asdict(self), separators=(",", ":")).encode("ascii") + b"\n"
@@ -160,15 +166,22 @@ class Journal:
         end = data.rfind(b"\n") + 1
         if end < len(data):  # the machine stopped while the line was written
             self._file.truncate(end)
-        for number, line in enumerate(data[:end].splitlines(), 1):
+        self._learn_all(self.folder / _FILE, data[:end])
+        for path in sorted((self.folder / SHARDS).glob("*.jsonl")):
+            self._learn_all(path, path.read_bytes())
+
+    def _learn_all(self, path: Path, lines: bytes) -> None:
+        for number, line in enumerate(lines.splitlines(), 1):
             try:
                 self._learn(Entry.parse(line))
             except (ValueError, KeyError, TypeError, AttributeError):
-                name = printable(self.folder / _FILE)
-                self.warnings.append(f"{name}: line {number} cannot be read and is passed over")
+                self.warnings.append(
+                    f"{printable(path)}: line {number} cannot be read and is passed over"
+                )
 
     def _learn(self, entry: Entry) -> None:
-        self.known[entry.target] = entry
+        if entry.target not in self.known or self.known[entry.target].at <= entry.at:
+            self.known[entry.target] = entry
         for name, stamp in entry.files.items():
             self._owned.setdefault(name, []).append((entry.target, stamp))
 

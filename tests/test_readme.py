@@ -82,7 +82,7 @@ SPELLED = {
     ),
     ".venv/bin/python -m pipelines.preset kaggle": 'preset.apply("kaggle", params)',
     ".venv/bin/dvc repro": 'dvc(project, "repro"',
-    ".venv/bin/pip install -e '.[s3]'": "colorized[imagenet,postgres,s3]",
+    ".venv/bin/pip install -e '.[s3]'": "colorized[imagenet,postgres,ray,s3]",
     ".venv/bin/dvc remote add --default store s3://bucket/folder": (
         '"remote", "add", "--default", "store"'
     ),

@@ -16,10 +16,19 @@ import typer
 from colorized.cli.messages import Failure, complain, finite
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from colorized.batch import Result
     from colorized.job import Settings
     from colorized.report import Report
     from colorized.workers import Alone, Crew
+
+
+class Engine(StrEnum):
+    """Who does the work: processes of this machine, or a cluster."""
+
+    LOCAL = "local"
+    RAY = "ray"
 
 
 class Mark(StrEnum):
@@ -30,8 +39,8 @@ class Mark(StrEnum):
 
 
 def colorize(
-    inputs: Annotated[list[Path], typer.Argument(help="Photographs, or folders of them.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the colored photographs.")],
+    inputs: Annotated[list[str], typer.Argument(help="Photographs, or folders of them.")],
+    out: Annotated[str, typer.Option("-o", "--out", help="Folder for the colored photographs.")],
     steps: Annotated[int, typer.Option(min=1, help="Sampling steps: more are slower.")] = 10,
     seed: Annotated[
         int, typer.Option(min=0, max=2**63 - 1, help="Another gives other plausible colors.")
@@ -94,6 +103,13 @@ def colorize(
         int, typer.Option(min=1, help="Larger photographs are refused.")
     ] = 300_000_000,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
+    engine: Annotated[
+        Engine, typer.Option(help="ray works on a cluster, with folders or s3://bucket/folder.")
+    ] = Engine.LOCAL,
+    address: Annotated[
+        str | None,
+        typer.Option(help="Of the Ray cluster.", show_default="one that is made here"),
+    ] = None,
     report: Annotated[
         bool | None,
         typer.Option(
@@ -114,18 +130,27 @@ def colorize(
     from colorized.journal import Journal
     from colorized.report import Report
 
-    if report is None:
-        report = any(given.is_dir() for given in inputs)
-    jobs = batch.plan(inputs, out)
     if uncertainty and candidates == 1:
         raise typer.BadParameter("needs --candidates 2 or more", param_hint="--uncertainty")
     settings = Settings(
         steps, seed, guidance, saturation, max_pixels, candidates,
         uncertainty=uncertainty, layer=layer, mark=mark.value if mark else None,
     )  # fmt: skip
+    if engine is Engine.RAY:
+        if hints is not None:
+            raise Failure("--hints is for one photograph, --engine ray for many")
+        _on_cluster(inputs, out, settings, weights, device, address, timeout, overwrite)
+        return
+    for url in (*inputs, out):
+        if url.startswith("s3://"):
+            raise Failure(f"{url}: only --engine ray reads and writes stores")
+    paths, folder = [Path(given) for given in inputs], Path(out)
+    if report is None:
+        report = any(path.is_dir() for path in paths)
+    jobs = batch.plan(paths, folder)
     if hints is not None:
         settings = _with_hints(settings, hints, len(jobs))
-    with weights_file(weights) as (path, name), Journal(out) as journal:
+    with weights_file(weights) as (path, name), Journal(folder) as journal:
         for warning in journal.warnings:
             complain("warning", warning)
         facts = settings.facts(Stamp.of(path).sha256)
@@ -146,6 +171,43 @@ def colorize(
     if failed:
         if len(jobs) > 1:
             complain("error", f"{failed} of {len(jobs)} photographs could not be colored")
+        raise typer.Exit(1)
+
+
+def _on_cluster(
+    inputs: list[str], out: str, settings: Settings, weights: str | None, device: str,
+    address: str | None, timeout: float, overwrite: bool,
+) -> None:  # fmt: skip
+    from colorized import cluster
+    from colorized.job import Stamp
+    from colorized.text import printable
+
+    tasks = cluster.find(inputs, out)
+    failed = 0
+    with weights_file(weights) as (path, name), cluster.known_results(out) as known:
+        facts = settings.facts(Stamp.of(path).sha256)
+        store = cluster.Store(out)
+        todo, done = cluster.remaining(tasks, store, known, facts, overwrite)
+        if done:
+            complain("note", f"{done} of {len(tasks)} photographs are done already")
+        if not todo:
+            return
+        asked = cluster.Batch(
+            out, settings, facts, path.read_bytes(), name, device, timeout or math.inf
+        )
+        with _progress() as progress:
+            bar = progress.add_task("", total=len(tasks), completed=done)
+            for told in cluster.color(todo, asked, address):
+                progress.advance(bar)
+                for note in told.notes:
+                    complain("warning", note)
+                if told.error:
+                    failed += 1
+                    complain("error", told.error)
+                else:
+                    print(printable(store.path(told.target)), flush=True)
+    if failed:
+        complain("error", f"{failed} of {len(tasks)} photographs could not be colored")
         raise typer.Exit(1)
 
 
@@ -174,8 +236,7 @@ def _check_steps(steps: int, largest: int) -> None:
         raise typer.BadParameter(f"must not exceed {largest}, got {steps}", param_hint="--steps")
 
 
-def _follow(work: Iterator[Result], results: Report, total: int, done: int) -> int:
-    """Say of each photograph what became of it; how many could not be colored."""
+def _progress() -> Progress:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -186,24 +247,26 @@ def _follow(work: Iterator[Result], results: Report, total: int, done: int) -> i
         TimeRemainingColumn,
     )
 
-    from colorized.text import printable
-
-    failed = 0
-    columns = (
+    return Progress(
         TextColumn("coloring"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("to go:"),
         TimeRemainingColumn(),
-    )
-    with Progress(
-        *columns,
         console=Console(stderr=True),
         # A stream that was closed is None.
         disable=not (sys.stderr and sys.stderr.isatty()),
         redirect_stdout=bool(sys.stdout and sys.stdout.isatty()),
-    ) as progress:
+    )
+
+
+def _follow(work: Iterator[Result], results: Report, total: int, done: int) -> int:
+    """Say of each photograph what became of it; how many could not be colored."""
+    from colorized.text import printable
+
+    failed = 0
+    with _progress() as progress:
         task = progress.add_task("", total=total, completed=done)
         for result in work:
             results.add(result)
