@@ -132,6 +132,19 @@ class Store:
             beside.unlink(missing_ok=True)
 
     @contextlib.contextmanager
+    def lending(self, name: str, content: bytes) -> Iterator[None]:
+        """A file that is there for a while."""
+        self.put(name, content)
+        try:
+            yield
+        finally:
+            if self._fs is None:
+                Path(self._root, name).unlink(missing_ok=True)
+            else:
+                with self._told(name):
+                    self._fs.rm_file(f"{self._root}/{name}")
+
+    @contextlib.contextmanager
     def _told(self, name: str) -> Iterator[None]:
         import botocore.exceptions
 
@@ -154,12 +167,16 @@ class Task:
 
 @dataclass(frozen=True)
 class Batch:
-    """What a cluster is asked to do; values that go to its machines."""
+    """What a cluster is asked to do; values that go to its machines.
+
+    `out` is the store's `url`, and `weights` a file in it: given to an actor as a value they would
+    be lost with the machine that keeps them, and the actor could not be started again elsewhere.
+    """
 
     out: str
     settings: Settings
     facts: Mapping[str, Any]
-    weights: bytes
+    weights: str
     weights_name: str
     device: str
     timeout: float
@@ -345,6 +362,9 @@ def color(tasks: Sequence[Task], batch: Batch, address: str | None) -> Iterator[
         for row in told.iter_rows():
             for values in json.loads(row["told"]):
                 yield Told(values["target"], values["error"], tuple(values["notes"]))
+    except ray.exceptions.RayError as error:
+        cause = getattr(error, "cause", None) or error
+        raise ClusterError(f"the cluster gave up: {line(cause)}") from error
     finally:
         ray.shutdown()
 
@@ -357,7 +377,10 @@ class Painter:
         self.out = Store(batch.out)
         self._folder = tempfile.TemporaryDirectory()
         weights = Path(self._folder.name, RELEASED.name)
-        weights.write_bytes(batch.weights)
+        content = self.out.read(batch.weights)
+        if not content:
+            raise ClusterError(f"{self.out.path(batch.weights)}: not seen by this machine")
+        weights.write_bytes(content)
         equipment = Equipment(weights, batch.weights_name, batch.device, 1)
         self._crew = Crew([equipment], batch.timeout)
         self._crew.__enter__()

@@ -444,8 +444,9 @@ class TestMidway:
     @pytest.mark.parametrize(
         ("number", "owner", "name", "error", "line"),
         [
-            # Each photograph is moved twice: when it is whole, and when the journal has it.
-            (3, os, "replace", OSError(errno.EIO, "Input/output error"),
+            # Of each photograph three files are moved: the picture, when it is whole, and when the
+            # journal has it, it again, and its sidecar.
+            (4, os, "replace", OSError(errno.EIO, "Input/output error"),
              "out/b.png: cannot be written: Input/output error"),
             (2, Colorizer, "candidates", MemoryError(),
              "s/b.png: too little memory on cpu; a smaller copy needs less"),
@@ -472,8 +473,8 @@ class TestMidway:
         ("number", "owner", "name"),
         [
             (2, Colorizer, "candidates"),
-            (3, os, "replace"),
             (4, os, "replace"),
+            (5, os, "replace"),
             (2, photo, "open_scan"),
         ],
     )

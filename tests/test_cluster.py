@@ -37,12 +37,18 @@ def command(*arguments: object) -> list[str]:
     ]  # fmt: skip
 
 
+def ours(err: str) -> list[str]:
+    """What this program says; Ray may say what it thinks of a machine or its death."""
+    said = ("error:", "warning:", "note:")
+    return [line for line in err.splitlines() if line.startswith(said)]
+
+
 def colorize(folder: Path, *arguments: object) -> tuple[int, list[str], list[str]]:
     done = subprocess.run(
         command(*arguments), cwd=folder, env={**os.environ, **QUIET},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    return done.returncode, sorted(done.stdout.splitlines()), done.stderr.splitlines()
+    return done.returncode, sorted(done.stdout.splitlines()), ours(done.stderr)
 
 
 @pytest.fixture
@@ -78,9 +84,10 @@ def test_node_that_dies_midway(cluster: Any, tmp_path: Path) -> None:
     told = sorted((first + rest).splitlines())
     out = tmp_path / "out"
     made = sorted(p for p in out.rglob("*.png") if ".colorized" not in p.parts)
-    assert (process.returncode, err) == (0, "")
+    assert (process.returncode, ours(err)) == (0, [])
     assert len(made) == len(told) == len(set(told)) == 48
     assert not list(out.rglob("*.part"))
+    assert not list((out / ".colorized").glob("weights-*"))
     # Every photograph has one line in one manifest.
     lines = [
         json.loads(line)["target"]

@@ -180,6 +180,7 @@ def _on_cluster(
 ) -> None:  # fmt: skip
     from colorized import cluster
     from colorized.job import Stamp
+    from colorized.journal import FOLDER
     from colorized.text import printable
 
     tasks = cluster.find(inputs, out)
@@ -192,10 +193,9 @@ def _on_cluster(
             complain("note", f"{done} of {len(tasks)} photographs are done already")
         if not todo:
             return
-        asked = cluster.Batch(
-            out, settings, facts, path.read_bytes(), name, device, timeout or math.inf
-        )
-        with _progress() as progress:
+        lent = f"{FOLDER}/weights-{Stamp.of(path).sha256}"
+        asked = cluster.Batch(store.url, settings, facts, lent, name, device, timeout or math.inf)
+        with _progress() as progress, store.lending(lent, path.read_bytes()):
             bar = progress.add_task("", total=len(tasks), completed=done)
             for told in cluster.color(todo, asked, address):
                 progress.advance(bar)
