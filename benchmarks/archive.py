@@ -181,13 +181,14 @@ def _processor_seconds(process: psutil.Process) -> float:
 def memory() -> dict[str, Any]:
     """What a worker has at most, for 1 and for 48 megapixels: what each megapixel costs."""
     code = (
-        "import resource, sys, torch; from pathlib import Path; from colorized import one; "
+        "import sys, torch; from pathlib import Path; from colorized import one; "
         "from colorized.job import *; from colorized.released import RELEASED; "
         "torch.set_num_threads(1); m = one.load_model(RELEASED, 'released', 'cpu'); "
         "s = Settings(10, 0, 1.5, 1, 300_000_000); "
         "o = one.colorize_file(Job(Path(sys.argv[1]), Path(sys.argv[2])), m, s); "
         "assert not o.error, o.error; "
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        # Not ru_maxrss, which a process has from the one that started it.
+        "print(next(l.split()[1] for l in open('/proc/self/status') if l.startswith('VmHWM')))"
     )
     peaks = {}
     with tempfile.TemporaryDirectory() as folder:
