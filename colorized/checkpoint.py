@@ -92,17 +92,7 @@ def load_weights(path: Path, device: torch.device | str = "cpu") -> Weights:
         The file is missing, is no safetensors file (a pickle is never opened as one), carries no
         or another format's configuration, or lacks a tensor or holds one too many; names it.
     """
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such weights file")
-    try:
-        with safetensors.safe_open(path, framework="pt", device="cpu") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{path}: not a safetensors file or a damaged one ({error}); other formats, "
-            "pickles among them, are not opened"
-        ) from error
+    tensors, metadata = _read(path)
     if METADATA_KEY not in metadata:
         raise CheckpointError(f"{path}: holds no weights of this program")
     try:
@@ -119,6 +109,26 @@ def load_weights(path: Path, device: torch.device | str = "cpu") -> Weights:
         raise CheckpointError(f"{path}: its configuration cannot be used ({error})") from error
     load_tensors(denoiser.network, tensors, str(path))
     return Weights(denoiser.eval().requires_grad_(False).to(device), config, about)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a `.safetensors` file, in float32; errors as in `load_weights`."""
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a `.safetensors` file."""
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such weights file")
+    try:
+        with safetensors.safe_open(path, framework="pt", device="cpu") as file:
+            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+            return tensors, file.metadata() or {}
+    except (safetensors.SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path}: not a safetensors file or a damaged one ({error}); other formats, "
+            "pickles among them, are not opened"
+        ) from error
 
 
 def load_tensors(network: torch.nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:

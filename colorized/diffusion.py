@@ -110,8 +110,9 @@ def stratified_times(T: int, count: int, generator: torch.Generator, shift: floa
 
 def drop_condition(cond: Features, keep: Tensor) -> Features:
     """The condition set to 0 where keep (B,) is False: the unconditional model of guidance."""
-    mask = keep.view(-1, 1, 1, 1)
-    return tuple(torch.where(mask, c, torch.zeros_like(c)) for c in cond)
+    return tuple(
+        torch.where(keep.view(-1, *[1] * (c.ndim - 1)), c, torch.zeros_like(c)) for c in cond
+    )
 
 
 def vlb_bits_per_dim(

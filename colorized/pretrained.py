@@ -42,6 +42,7 @@ def load_imagenet_encoder(encoder: LightnessEncoder) -> None:
             _load(block.expand, state, f"_blocks.{i}._expand_conv", f"_blocks.{i}._bn0")
         _load(block.depthwise, state, f"_blocks.{i}._depthwise_conv", f"_blocks.{i}._bn1")
         _load(block.project, state, f"_blocks.{i}._project_conv", f"_blocks.{i}._bn2")
+    _load(encoder.head, state, "_conv_head", "_bn1")
 
 
 def _blocks(stage: nn.Module) -> list[InvertedResidual]:

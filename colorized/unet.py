@@ -3,13 +3,15 @@
 `ChromaUNet` predicts two chroma planes at half the size of the lightness they belong to. It has
 two parts, because the lightness is the same at every sampling step:
 
-* `LightnessEncoder` looks at L once per photograph: the trunk of EfficientNet-Lite0 (Tan, Le,
-  2019; the *Lite* variant has no squeeze-excitation and uses ReLU6) up to stride 16, with its
-  batch normalisation folded into the convolutions. What is left has no statistics to keep, so
-  training and use are the same function, at any batch size.
+* `LightnessEncoder` looks at L once per photograph: all of EfficientNet-Lite0 (Tan, Le, 2019; the
+  *Lite* variant has no squeeze-excitation and uses ReLU6) but its classifier, with its batch
+  normalisation folded into the convolutions. What is left has no statistics to keep, so training
+  and use are the same function, at any batch size. Besides maps of features it gives their mean
+  over the whole picture, from which the classifier told what is in it.
 * the denoising U-Net (Ronneberger et al., 2015; Ho et al., 2020) runs once per step. It sees the
   noisy chroma through a 2×2 space-to-depth, so that its levels lie at strides 4, 8 and 16 of L,
-  where the encoder's features are, and comes back to stride 2 only in its last layers.
+  where the encoder's features are, and comes back to stride 2 only in its last layers. What is in
+  the picture scales and shifts its normalizations, as the noise level does.
 
 Everything is convolutional, save self-attention at stride 16 that knows no positions: any height
 and width that are multiples of 16 will do.
@@ -33,16 +35,20 @@ Features = tuple[Tensor, ...]
 class SameConv(nn.Conv2d):
     """Convolution padded as TensorFlow's SAME, which EfficientNet's weights were trained with.
 
-    With stride 2 on even sizes the odd pixel of padding goes to the right and the bottom.
+    n pixels become ceil(n / stride); an odd pixel of padding goes to the right and the bottom.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        total = self.kernel_size[0] - self.stride[0]
-        before, after = total // 2, total - total // 2
-        if before != after:
-            x = F.pad(x, (before, after, before, after))
-            before = 0
-        return F.conv2d(x, self.weight, self.bias, self.stride, before, self.dilation, self.groups)
+        (top, bottom), (left, right) = (self._padding(n) for n in x.shape[-2:])
+        padding = (top, left)
+        if (top, left) != (bottom, right):
+            x, padding = F.pad(x, (left, right, top, bottom)), (0, 0)
+        return F.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+
+    def _padding(self, size: int) -> tuple[int, int]:
+        stride = self.stride[0]
+        total = max((-(-size // stride) - 1) * stride + self.kernel_size[0] - size, 0)
+        return total // 2, total - total // 2
 
 
 class InvertedResidual(nn.Module):
@@ -69,9 +75,10 @@ class InvertedResidual(nn.Module):
 
 
 class LightnessEncoder(nn.Module):
-    """L* (B, 1, H, W) in 0 … 100 → `channels` features at strides 2, 4, 8 and 16."""
+    """L* (B, 1, H, W) in 0 … 100 → `channels` features at strides 2 … 32, and `pooled` of all."""
 
-    channels = (16, 24, 40, 112)
+    channels = (16, 24, 40, 112, 320)
+    pooled = 1280
     # kernel, stride of the first block, expansion, channels, blocks: EfficientNet-Lite0, table 1.
     stages = (
         (3, 1, 1, 16, 1),
@@ -79,8 +86,10 @@ class LightnessEncoder(nn.Module):
         (5, 2, 6, 40, 2),
         (3, 2, 6, 80, 3),
         (5, 1, 6, 112, 3),
+        (5, 2, 6, 192, 4),
+        (3, 1, 6, 320, 1),
     )
-    taps = (0, 1, 2, 4)
+    taps = (0, 1, 2, 4, 6)
 
     def __init__(self) -> None:
         super().__init__()
@@ -94,6 +103,7 @@ class LightnessEncoder(nn.Module):
                 c = c_out
             stages.append(nn.Sequential(*stage))
         self.trunk = nn.ModuleList(stages)
+        self.head = nn.Conv2d(c, self.pooled, 1)
 
     def forward(self, lightness: Tensor) -> Features:
         # The classifier was trained on (v - 127) / 128 of 8-bit grey levels; L* · 2.55 is one.
@@ -103,7 +113,7 @@ class LightnessEncoder(nn.Module):
             h = stage(h)
             if i in self.taps:
                 features.append(h)
-        return tuple(features)
+        return *features, F.relu6(self.head(h)).mean((2, 3))
 
 
 class ResidualBlock(nn.Module):
@@ -164,13 +174,15 @@ class ChromaUNet(nn.Module):
         self.time_channels = time_channels
         self.encoder = LightnessEncoder()
 
-        # Features enter every level twice, on the way down and on the way up.
+        # Features enter every level twice, on the way down and on the way up; those of stride 32
+        # enter the one at stride 16.
         c2 = 24
-        widths = (c2, 2 * c4, 2 * c8, c16)
+        widths = (c2, 2 * c4, 2 * c8, c16, c16)
         self.condition = nn.ModuleList(
             nn.Conv2d(c_in, c_out, 1)
             for c_in, c_out in zip(LightnessEncoder.channels, widths, strict=True)
         )
+        self.content = nn.Linear(LightnessEncoder.pooled, time_channels)
         self.time = nn.Sequential(
             nn.Linear(64, time_channels), nn.SiLU(), nn.Linear(time_channels, time_channels)
         )
@@ -182,6 +194,8 @@ class ChromaUNet(nn.Module):
         self.middle1 = ResidualBlock(c16, time_channels)
         self.attention = SelfAttention(c16)
         self.middle2 = ResidualBlock(c16, time_channels)
+        self.attention2 = SelfAttention(c16)
+        self.middle3 = ResidualBlock(c16, time_channels)
         self.from16 = nn.Conv2d(c16, c8, 1)
         self.up8 = ResidualBlock(c8, time_channels)
         self.from8 = nn.Conv2d(c8, c4, 1)
@@ -202,8 +216,10 @@ class ChromaUNet(nn.Module):
         if lightness.shape[-2] % STRIDE or lightness.shape[-1] % STRIDE:
             size = tuple(lightness.shape[-2:])
             raise ValueError(f"height and width must be multiples of {STRIDE}, got {size}")
-        features = self.encoder(lightness)
-        return tuple(proj(f) for proj, f in zip(self.condition, features, strict=True))
+        *features, pooled = self.encoder(lightness)
+        cond = [proj(f) for proj, f in zip(self.condition, features, strict=True)]
+        cond[3] = cond[3] + F.interpolate(cond.pop(), cond[3].shape[-2:])
+        return *cond, self.content(pooled)
 
     def forward(self, x: Tensor, noise_level: Tensor, cond: Features) -> Tensor:
         """One evaluation.
@@ -222,15 +238,16 @@ class ChromaUNet(nn.Module):
         Tensor
             (B, 2, H/2, W/2).
         """
-        cond2, cond4, cond8, cond16 = cond
+        cond2, cond4, cond8, cond16, content = cond
         down4, up4 = cond4.chunk(2, dim=1)
         down8, up8 = cond8.chunk(2, dim=1)
-        time = F.silu(self.time(_fourier(noise_level).to(x.dtype)))
+        time = F.silu(self.time(_fourier(noise_level).to(x.dtype)) + content)
 
         h4 = self.down4(self.stem(F.pixel_unshuffle(x, 2)) + down4, time)
         h8 = self.down8(self.to8(h4) + down8, time)
         h = self.middle1(self.to16(h8) + cond16, time)
         h = self.middle2(self.attention(h), time)
+        h = self.middle3(self.attention2(h), time)
         h = self.up8(F.interpolate(self.from16(h), scale_factor=2.0) + h8 + up8, time)
         h = self.up4(F.interpolate(self.from8(h), scale_factor=2.0) + h4 + up4, time)
         h = F.pixel_shuffle(self.head4(h), 2) + self.head_x(x) + cond2

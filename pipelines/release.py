@@ -4,6 +4,10 @@ PICTURES holds the folders `scenes`, `objects` and `photos` of color photographs
 WORK/lab, checkpoints to WORK/checkpoints, and the weights to WORK/colorized.safetensors. The
 embedded photographs are not trained on: they measure the result. Run it again to go on after a
 stop.
+
+Training grows with the pictures: most steps see small ones, which cost little, and the last see
+them at the scale at which the network is used. `--grow FILE` starts from weights of a smaller
+network of the same widths: what they lack is added so that it changes nothing at first.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,15 +27,18 @@ from colorized import checkpoint, fit, shards, sources
 from colorized.checkpoint import ModelConfig
 from colorized.dataset import open_shard
 from colorized.devices import open_device, use_bfloat16
+from colorized.diffusion import Denoiser
 from colorized.pretrained import load_imagenet_encoder
 from colorized.training import TrainSettings, TrainState
 
 
-def _crops(train: int, val_share: float, test_share: float) -> sources.CropSettings:
+def _crops(
+    train: int, min_scale: float, val_share: float, test_share: float
+) -> sources.CropSettings:
     return sources.CropSettings(
         image_size=128,
         crops={"train": train, "val": 1, "test": 1},
-        min_scale=0.5,
+        min_scale=min_scale,
         val_share=val_share,
         test_share=test_share,
         seed=0,
@@ -39,11 +47,12 @@ def _crops(train: int, val_share: float, test_share: float) -> sources.CropSetti
     )
 
 
-# Crops of each photograph and shares of the photographs held back, for each kind of picture.
+# Crops of each photograph, the smallest, and shares of the photographs held back, for each kind of
+# picture. Small pictures are kept whole; training cuts its own crops.
 SETS = {
-    "photos": _crops(8, 0.03, 0.22),
-    "scenes": _crops(1, 0.02, 0.06),
-    "objects": _crops(1, 0.01, 0.002),
+    "photos": _crops(10, 0.6, 0.03, 0.22),
+    "scenes": _crops(1, 1.0, 0.02, 0.06),
+    "objects": _crops(1, 1.0, 0.01, 0.002),
 }
 
 # The objects come with a validation set of their own, by name.
@@ -53,24 +62,34 @@ AB_STD = (12.0, 18.0)
 """About the root mean square of a* and b* over the training crops, CIELAB units."""
 
 
-def settings(steps: int, device: torch.device) -> TrainSettings:
-    """96-pixel crops of 70 to 100 % of a picture show things at the size of `WORK_SIZE`."""
+class Phase(NamedTuple):
+    """A stretch of training at one scale; `cools`: the learning rate falls to 0 in it."""
+
+    crop_size: int
+    batch_size: int
+    steps: int
+    cools: bool = False
+
+
+def settings(phase: Phase, device: torch.device) -> TrainSettings:
+    """What a phase trains with."""
     return TrainSettings(
-        steps=steps,
-        batch_size=32,
-        crop_size=96,
+        steps=phase.steps,
+        batch_size=phase.batch_size,
+        crop_size=phase.crop_size,
         min_crop=0.7,
         learning_rate=1e-3,
         warmup_steps=300,
-        cooldown_steps=3_000,
+        cooldown_steps=phase.steps if phase.cools else 0,
         weight_decay=0.01,
         clip_norm=1.0,
         ema_decay=0.998,
         condition_dropout=0.05,
-        noise_shift=10.0,
+        # An object of one color covers more pixels of a larger crop.
+        noise_shift=10.0 * phase.crop_size / 96,
         encoder_lr_scale=0.2,
         bfloat16=use_bfloat16("auto", device),
-        seed=1,
+        seed=phase.crop_size,
     )
 
 
@@ -96,12 +115,29 @@ def build_shards(pictures: Path, lab: Path) -> None:
             joined.flush()
 
 
+def grow(denoiser: Denoiser, path: Path) -> None:
+    """Load weights of a smaller network; what is new gets weights under which it does nothing.
+
+    Raises
+    ------
+    CheckpointError
+        When the file cannot be read or holds a tensor that this network lacks; names it.
+    """
+    network = denoiser.network
+    for layer in (network.condition[-1], network.content):
+        for parameter in layer.parameters():
+            torch.nn.init.zeros_(parameter)
+    known = checkpoint.read_tensors(path)
+    checkpoint.load_tensors(network, {**network.state_dict(), **known}, str(path))
+
+
 def main() -> None:
     """Build the shards, train, write the weights."""
     parser = argparse.ArgumentParser(description="Train the released weights.")
     parser.add_argument("pictures", type=Path, help="holds scenes/, objects/ and photos/")
     parser.add_argument("work", type=Path, help="for shards, checkpoints and the weights")
-    parser.add_argument("--steps", type=int, default=10_000)
+    parser.add_argument("--steps", type=int, nargs=3, default=(5_000, 5_600, 3_500))
+    parser.add_argument("--grow", type=Path, help="weights of a smaller network to start from")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     device = open_device(options.device)
@@ -121,8 +157,9 @@ def main() -> None:
     torch.manual_seed(0)  # of fresh layers
     denoiser = config.build()
     load_imagenet_encoder(denoiser.network.encoder)
-    state = TrainState(denoiser.to(device), settings(options.steps, device))
-    values = dataclasses.asdict(state.settings)
+    if options.grow:
+        grow(denoiser, options.grow)
+    denoiser.to(device)
 
     def log(step: int, numbers: Mapping[str, float]) -> None:
         line = json.dumps({"step": step} | {k: round(v, 5) for k, v in numbers.items()})
@@ -130,17 +167,27 @@ def main() -> None:
         with open(options.work / "log.jsonl", "a", encoding="utf-8") as file:
             file.write(line + "\n")
 
-    fit.fit(
-        state,
-        open_shard(lab, "train"),
-        open_shard(lab, "val"),
-        options.work / "checkpoints" / fit.fingerprint(values, []),
-        validate_every=500,
-        checkpoint_every=500,
-        log=log,
-    )
+    steps = options.steps
+    phases = Phase(64, 64, steps[0]), Phase(96, 32, steps[1]), Phase(128, 32, steps[2], cools=True)
+    before: dict[str, Any] | None = None
+    for number, phase in enumerate(phases, 1):
+        state = TrainState(denoiser, settings(phase, device))
+        if before is not None:
+            state.load_state_dict({**before, "step": 0})
+        values = dataclasses.asdict(state.settings)
+        print(f"phase {number}: {json.dumps(values)}", flush=True)
+        fit.fit(
+            state,
+            open_shard(lab, "train"),
+            open_shard(lab, "val"),
+            options.work / "checkpoints" / f"{number}-{fit.fingerprint(values, [])}",
+            validate_every=500,
+            checkpoint_every=500,
+            log=log,
+        )
+        before = state.state_dict()
     path = options.work / "colorized.safetensors"
-    about = {"data": sorted(SETS), "train": values}
+    about = {"data": sorted(SETS), "train": [dataclasses.asdict(settings(p, device)) for p in phases]}
     checkpoint.save_weights(path, state.ema.network.state_dict(), config, about)
     print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
 
