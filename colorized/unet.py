@@ -241,7 +241,7 @@ class ChromaUNet(nn.Module):
         cond2, cond4, cond8, cond16, content = cond
         down4, up4 = cond4.chunk(2, dim=1)
         down8, up8 = cond8.chunk(2, dim=1)
-        time = F.silu(self.time(_fourier(noise_level).to(x.dtype)) + content)
+        time = F.silu(self.time(fourier(noise_level).to(x.dtype)) + content)
 
         h4 = self.down4(self.stem(F.pixel_unshuffle(x, 2)) + down4, time)
         h8 = self.down8(self.to8(h4) + down8, time)
@@ -255,7 +255,7 @@ class ChromaUNet(nn.Module):
         return self.out(h)
 
 
-def _fourier(noise_level: Tensor, channels: int = 64) -> Tensor:
+def fourier(noise_level: Tensor, channels: int = 64) -> Tensor:
     """cos and sin of the noise level at frequencies from 1/4 to 8: (B,) → (B, channels)."""
     exponents = torch.linspace(-2, 3, channels // 2, device=noise_level.device)
     angle = noise_level.float()[:, None] * (2.0**exponents)[None, :] * (math.pi / 2)

@@ -63,12 +63,16 @@ AB_STD = (12.0, 18.0)
 
 
 class Phase(NamedTuple):
-    """A stretch of training at one scale; `cools`: the learning rate falls to 0 in it."""
+    """A stretch of training at one scale; `cools`: the learning rate falls to 0 in it.
+
+    `minutes`, if any, take the place of `steps`.
+    """
 
     crop_size: int
     batch_size: int
     steps: int
     cools: bool = False
+    minutes: float = 0.0
 
 
 def settings(phase: Phase, device: torch.device) -> TrainSettings:
@@ -90,6 +94,7 @@ def settings(phase: Phase, device: torch.device) -> TrainSettings:
         encoder_lr_scale=0.2,
         bfloat16=use_bfloat16("auto", device),
         seed=phase.crop_size,
+        minutes=phase.minutes,
     )
 
 

@@ -1,0 +1,169 @@
+"""Which network learns most in the same time: the comparison behind docs/model.md.
+
+    python benchmarks/architectures.py PICTURES WORK [--minutes 4] [--n 250]
+
+Three networks are trained from the same seed on the same crops of 64 pixels, each for the same
+minutes of processor time on one thread:
+
+* concat: a U-Net that sees L beside the noisy chroma, at every step, as Palette does. It has no
+  encoder, and wider levels in its place.
+* scratch: `ChromaUNet` from fresh weights.
+* imagenet: `ChromaUNet` whose encoder starts from EfficientNet-Lite0 as trained on ImageNet.
+
+For each: pictures seen, parameters, validation error of v (predicting 0 scores 1), also at
+t = 0.95 T, where the colors are chosen, and FID on held-back objects. PICTURES is as for
+`pipelines.release`, which makes the shards in WORK/lab. Writes benchmarks/results/architectures.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmarks.quality import FEATURES, SIZES, held_back, square
+from colorized import color, metrics, resample, training, unet
+from colorized.checkpoint import ModelConfig, Weights
+from colorized.colorizer import Colorizer
+from colorized.dataset import open_shard
+from colorized.diffusion import Denoiser
+from colorized.pretrained import load_imagenet_encoder
+from colorized.schedule import Schedule
+from pipelines import release
+
+ROOT = Path(__file__).resolve().parent.parent
+SIDE = 64
+
+
+class ConcatUNet(nn.Module):
+    """The peer: L and noisy chroma side by side at the input, everything at every step."""
+
+    def __init__(self, channels: tuple[int, int, int] = (80, 144, 192), time: int = 128) -> None:
+        super().__init__()
+        c4, c8, c16 = channels
+        self.encoder = nn.Module()  # none: nothing learns at a rate of its own
+        self.time = nn.Sequential(nn.Linear(64, time), nn.SiLU(), nn.Linear(time, time))
+        self.stem = nn.Conv2d(4 * 2 + 16, c4, 3, padding=1)
+        self.down4 = unet.ResidualBlock(c4, time)
+        self.to8 = nn.Conv2d(c4, c8, 3, stride=2, padding=1)
+        self.down8 = unet.ResidualBlock(c8, time)
+        self.to16 = nn.Conv2d(c8, c16, 3, stride=2, padding=1)
+        self.middle1 = unet.ResidualBlock(c16, time)
+        self.attention = unet.SelfAttention(c16)
+        self.middle2 = unet.ResidualBlock(c16, time)
+        self.from16 = nn.Conv2d(c16, c8, 1)
+        self.up8 = unet.ResidualBlock(c8, time)
+        self.from8 = nn.Conv2d(c8, c4, 1)
+        self.up4 = unet.ResidualBlock(c4, time)
+        self.out = nn.Conv2d(c4, 8, 3, padding=1)
+        nn.init.zeros_(self.out.weight)
+
+    def encode(self, lightness: Tensor) -> tuple[Tensor]:
+        """L in about -1 … 1, four by four pixels as channels: no network."""
+        return (F.pixel_unshuffle(lightness / 50 - 1, 4),)
+
+    def forward(self, x: Tensor, noise_level: Tensor, cond: tuple[Tensor]) -> Tensor:
+        """As `ChromaUNet.forward`."""
+        time = F.silu(self.time(unet.fourier(noise_level).to(x.dtype)))
+        h4 = self.down4(self.stem(torch.cat([F.pixel_unshuffle(x, 2), cond[0]], 1)), time)
+        h8 = self.down8(self.to8(h4), time)
+        h = self.middle2(self.attention(self.middle1(self.to16(h8), time)), time)
+        h = self.up8(F.interpolate(self.from16(h), scale_factor=2.0) + h8, time)
+        h = self.up4(F.interpolate(self.from8(h), scale_factor=2.0) + h4, time)
+        return F.pixel_shuffle(self.out(h), 2)
+
+
+def network(name: str) -> nn.Module:
+    """A fresh network of one of the three kinds."""
+    torch.manual_seed(0)
+    if name == "concat":
+        return ConcatUNet()
+    made = unet.ChromaUNet((64, 112, 128), 128)
+    if name == "imagenet":
+        load_imagenet_encoder(made.encoder)
+    return made
+
+
+def fid(denoiser: Denoiser, config: ModelConfig, count: int, pictures: Path) -> tuple[float, float]:
+    """FID on held-back objects, colored and monochrome."""
+    size = SIZES["objects"]
+    labs = [square(path, size) for path in held_back(pictures, "objects", count)]
+    L = np.stack([lab[..., 0] for lab in labs])
+    colorizer = Colorizer(Weights(denoiser, config))
+    small = [
+        drawn
+        for i in range(0, len(L), 50)
+        for drawn in colorizer.draw(L[i : i + 50], steps=10, seed=i)
+    ]
+    ours = [
+        color.recombine(light, resample.resize(ab, size, size))
+        for light, ab in zip(L, small, strict=True)
+    ]
+    extractor = metrics.InceptionExtractor()
+    true = [color.recombine(lab[..., 0], lab[..., 1:]) for lab in labs]
+    gray = [color.recombine(light, np.zeros((size, size, 2), np.float32)) for light in L]
+    real = metrics.cached_features(extractor, true, FEATURES)
+    mono = metrics.cached_features(extractor, gray, FEATURES)
+    return (
+        metrics.frechet_distance(extractor.features(ours), real),
+        metrics.frechet_distance(mono, real),
+    )
+
+
+def main() -> None:
+    """Train the three, measure, write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("pictures", type=Path)
+    parser.add_argument("work", type=Path, help="holds, or gets, the shards of pipelines.release")
+    parser.add_argument("--minutes", type=float, default=4.0, help="of processor time, each")
+    parser.add_argument("--n", type=int, default=250)
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    lab = options.work / "lab"
+    if not (lab / "done").exists():
+        release.build_shards(options.pictures, lab)
+        (lab / "done").touch()
+    shards = open_shard(lab, "train"), open_shard(lab, "val")
+
+    results = {}
+    for name in ("concat", "scratch", "imagenet"):
+        made = network(name)
+        config = ModelConfig((64, 112, 128), 128, "cosine", 1000, release.AB_STD, SIDE)
+        denoiser = Denoiser(made, Schedule("cosine", 1000), release.AB_STD)  # type: ignore[arg-type]
+        settings = release.settings(
+            release.Phase(SIDE, 64, steps=1, minutes=options.minutes, cools=True),
+            torch.device("cpu"),
+        )
+        state = training.TrainState(denoiser, settings)
+        for _ in training.train(state, shards[0], clock=time.process_time):
+            pass
+        errors = training.validate(state.ema, shards[1], seed=0)
+        measured, mono = fid(state.ema, config, options.n, options.pictures)
+        results[name] = {
+            "parameters": sum(p.numel() for p in made.parameters()),
+            "processor_minutes": options.minutes,
+            "pictures_seen": state.step * settings.batch_size,
+            "val_error": errors["mean"],
+            "val_error_t0.95": errors["t0.95"],
+            "fid": measured,
+            "fid_monochrome": mono,
+            "n": options.n,
+        }
+        print(name, json.dumps({k: round(v, 4) for k, v in results[name].items()}), flush=True)
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "architectures.json").write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
