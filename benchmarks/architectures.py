@@ -26,9 +26,9 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from held_back import RESULTS, RGB, SIZES, Pictures
 from torch import Tensor, nn
 
-from benchmarks.quality import FEATURES, SIZES, held_back, square
 from colorized import color, metrics, resample, training, unet
 from colorized.checkpoint import ModelConfig, Weights
 from colorized.colorizer import Colorizer
@@ -38,8 +38,7 @@ from colorized.pretrained import load_imagenet_encoder
 from colorized.schedule import Schedule
 from pipelines import release
 
-ROOT = Path(__file__).resolve().parent.parent
-SIDE = 64
+SIDE = SIZES["objects"]
 
 
 class ConcatUNet(nn.Module):
@@ -91,30 +90,15 @@ def network(name: str) -> nn.Module:
     return made
 
 
-def fid(denoiser: Denoiser, config: ModelConfig, count: int, pictures: Path) -> tuple[float, float]:
-    """FID on held-back objects, colored and monochrome."""
-    size = SIZES["objects"]
-    labs = [square(path, size) for path in held_back(pictures, "objects", count)]
-    L = np.stack([lab[..., 0] for lab in labs])
+def colored(denoiser: Denoiser, config: ModelConfig, some: Pictures) -> list[RGB]:
+    """The pictures in the network's colors, 10 steps, without guidance."""
+    L = np.stack([lab[..., 0] for lab in some.labs])
     colorizer = Colorizer(Weights(denoiser, config))
-    small = [
-        drawn
-        for i in range(0, len(L), 50)
-        for drawn in colorizer.draw(L[i : i + 50], steps=10, seed=i)
+    parts = [colorizer.draw(L[i : i + 50], steps=10, seed=i) for i in range(0, len(L), 50)]
+    return [
+        color.recombine(light, resample.resize(ab, *light.shape))
+        for light, ab in zip(L, np.concatenate(parts), strict=True)
     ]
-    ours = [
-        color.recombine(light, resample.resize(ab, size, size))
-        for light, ab in zip(L, small, strict=True)
-    ]
-    extractor = metrics.InceptionExtractor()
-    true = [color.recombine(lab[..., 0], lab[..., 1:]) for lab in labs]
-    gray = [color.recombine(light, np.zeros((size, size, 2), np.float32)) for light in L]
-    real = metrics.cached_features(extractor, true, FEATURES)
-    mono = metrics.cached_features(extractor, gray, FEATURES)
-    return (
-        metrics.frechet_distance(extractor.features(ours), real),
-        metrics.frechet_distance(mono, real),
-    )
 
 
 def main() -> None:
@@ -124,13 +108,14 @@ def main() -> None:
     parser.add_argument("work", type=Path, help="holds, or gets, the shards of pipelines.release")
     parser.add_argument("--minutes", type=float, default=4.0, help="of processor time, each")
     parser.add_argument("--n", type=int, default=250)
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(1)
     lab = options.work / "lab"
     if not (lab / "done").exists():
         release.build_shards(options.pictures, lab)
         (lab / "done").touch()
+    some = Pictures.load(options.pictures, "objects", options.n, metrics.InceptionExtractor())
     shards = open_shard(lab, "train"), open_shard(lab, "val")
 
     results = {}
@@ -146,16 +131,15 @@ def main() -> None:
         for _ in training.train(state, shards[0], clock=time.process_time):
             pass
         errors = training.validate(state.ema, shards[1], seed=0)
-        measured, mono = fid(state.ema, config, options.n, options.pictures)
         results[name] = {
             "parameters": sum(p.numel() for p in made.parameters()),
             "processor_minutes": options.minutes,
             "pictures_seen": state.step * settings.batch_size,
             "val_error": errors["mean"],
             "val_error_t0.95": errors["t0.95"],
-            "fid": measured,
-            "fid_monochrome": mono,
-            "n": options.n,
+            "fid": some.fid(colored(state.ema, config, some)),
+            "fid_monochrome": some.fid(some.mono),
+            "n": len(some.labs),
         }
         print(name, json.dumps({k: round(v, 4) for k, v in results[name].items()}), flush=True)
     options.out.mkdir(parents=True, exist_ok=True)

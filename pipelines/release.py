@@ -192,7 +192,10 @@ def main() -> None:
         )
         before = state.state_dict()
     path = options.work / "colorized.safetensors"
-    about = {"data": sorted(SETS), "train": [dataclasses.asdict(settings(p, device)) for p in phases]}
+    about = {
+        "data": sorted(SETS),
+        "train": [dataclasses.asdict(settings(p, device)) for p in phases],
+    }
     checkpoint.save_weights(path, state.ema.network.state_dict(), config, about)
     print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
 
