@@ -12,7 +12,8 @@ minutes of processor time on one thread:
 
 For each: pictures seen, parameters, validation error of v (predicting 0 scores 1), also at
 t = 0.95 T, where the colors are chosen, and FID on held-back objects. PICTURES is as for
-`pipelines.release`, which makes the shards in WORK/lab. Writes benchmarks/results/architectures.json.
+`pipelines.release`, which makes the shards in WORK/lab. Writes
+benchmarks/results/architectures.json.
 """
 
 from __future__ import annotations
