@@ -84,7 +84,7 @@ class Pictures:
     def measure(self, images: list[RGB]) -> dict[str, float]:
         """All that is measured of the pictures in other colors, against their true ones."""
         features = self.features(images)
-        size = len(images) // 2
+        size = max(2, len(images) // 2)
         kid = metrics.kid(features, self.of_true, 50, size, np.random.default_rng(0))[0]
         colorful, real = (
             float(np.mean([metrics.colorfulness(x) for x in some])) for some in (images, self.true)
