@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -213,6 +214,34 @@ def test_16_bits_of_strong_colors_keep_lightness(deep: np.ndarray) -> None:
     rgb16 = color.recombine(L, ab, bits=16)
     assert np.abs(lightness_of(rgb16) - L).max() < 0.02
     assert np.hypot(*np.moveaxis(skimage.color.rgb2lab(rgb16 / 65535)[..., 1:], -1, 0)).max() > 20
+
+
+def test_gray_profile_of_dot_gain(tmp_path: Path, deep: np.ndarray) -> None:
+    """A sampled curve, as the profiles of printing have: 20 % more ink in the middle."""
+    paper = np.linspace(0, 1, 1024)
+    ink = 1 - paper
+    reflected = 1 - (ink + 0.8 * ink * (1 - ink))
+    samples = np.rint(reflected * 65535).astype(">u2").tobytes()
+    white = struct.pack(">3i", round(0.9642 * 65536), 65536, round(0.8249 * 65536))
+    tags = [
+        (b"desc", b"desc" + bytes(4) + struct.pack(">I", 9) + b"Dot gain\0" + bytes(79)),
+        (b"wtpt", b"XYZ " + bytes(4) + white),
+        (b"kTRC", b"curv" + bytes(4) + struct.pack(">I", 1024) + samples),
+        (b"cprt", b"text" + bytes(4) + b"CC0\0"),
+    ]
+    offset, table, data = 128 + 4 + 12 * len(tags), struct.pack(">I", len(tags)), b""
+    for name, content in tags:
+        table += name + struct.pack(">II", offset + len(data), len(content))
+        data += content + bytes(-len(content) % 4)
+    head = struct.pack(">I", offset + len(data)) + bytes(4) + b"\2\x10\0\0mntrGRAYXYZ "
+    head += bytes(12) + b"acsp" + bytes(24) + struct.pack(">I", 1) + white
+    profile = head.ljust(128, b"\0") + table + data
+    tifffile.imwrite(tmp_path / "a.tif", deep, photometric="minisblack", iccprofile=profile)
+    read = photo.read_photo(tmp_path / "a.tif")
+    assert read.notes == []
+    expected = color.luminance_to_lightness(np.interp(deep / 65535, paper, reflected))
+    np.testing.assert_allclose(read.lightness, expected, atol=0.03)
+    assert np.abs(expected - lightness_of(deep)).max() > 5
 
 
 @pytest.mark.parametrize("suffix", [".tif", ".png"])
