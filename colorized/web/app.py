@@ -184,7 +184,6 @@ def create(room: Room, token: str | None = None) -> ASGIApp:
         lifespan=lifespan,
     )
     _errors(app)
-    _pages(app, room, token)
 
     @app.post(
         "/api/colorize",
@@ -259,6 +258,7 @@ def create(room: Room, token: str | None = None) -> ASGIApp:
         work = functools.partial(room.preview, functools.partial(_read, file), order, candidates)
         return StreamingResponse(_events(room, work), media_type="application/x-ndjson")
 
+    _pages(app, room, token)
     return guard.Guard(app, room, token)
 
 
