@@ -82,7 +82,12 @@ def _steps(found: dict[str, Any]) -> str:
     ) + _rows(
         ("steps", "evaluations", "FID", "over that of ancestral sampling"),
         *(
-            (row["steps"], row["evaluations"], f"{row['fid']:.1f}", f"{row['fid_over_reference']:.2f}")
+            (
+                row["steps"],
+                row["evaluations"],
+                f"{row['fid']:.1f}",
+                f"{row['fid_over_reference']:.2f}",
+            )
             for row in found["steps"]
         ),
     )
