@@ -3,16 +3,18 @@
     python benchmarks/large_scan.py [--megapixels 200] [--quick]
 
 The scan, a 16-bit gray TIFF, is made of the embedded photographs. The command line colors it in a
-process of its own, whose peak of resident memory the system reports (ru_maxrss): PyTorch, the
-network and everything else are in it. The peer is a process that only decodes the same scan with
-tifffile and encodes its levels three times over as a TIFF in color, the plainest way to a
-colored copy. An ordinary photograph, a JPEG of 12 megapixels, is measured in the same way, and of
+process of its own, whose peak of resident memory the system keeps (VmHWM): PyTorch, the network
+and everything else are in it. The processes that it starts are watched, too, and of all of them the
+largest is named, and the sum, in which what they share is counted twice. The peer is a process
+that only decodes the same scan with tifffile and encodes its levels three times over as a TIFF in
+color, the plainest way to a colored copy. An ordinary photograph, a JPEG of 12 megapixels, is measured in the same way, and of
 both what each megapixel takes beyond a small one. Writes benchmarks/results/large_scan.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -23,6 +25,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import psutil
 import tifffile
 from PIL import Image
 
@@ -62,17 +65,32 @@ def make_scan(path: Path, megapixels: float) -> tuple[int, int]:
 
 
 def measured(command: list[str]) -> dict[str, float]:
-    """Peak memory and time of a process, which must succeed."""
+    """Peak memory and time of a process and those it starts, which must succeed.
+
+    The system's own ru_maxrss will not do: a child begins with that of its parent.
+    """
     began = time.monotonic()
     child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
+    watched = psutil.Process(child.pid)
+    peaks: dict[int, int] = {}
+    together = 0
+    while child.poll() is None:
+        resident = 0
+        with contextlib.suppress(psutil.NoSuchProcess, OSError):
+            for process in (watched, *watched.children(recursive=True)):
+                status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
+                fields = dict(line.split(":", 1) for line in status.splitlines())
+                if "VmHWM" in fields:
+                    peaks[process.pid] = int(fields["VmHWM"].split()[0]) << 10
+                    resident += int(fields["VmRSS"].split()[0]) << 10
+        together = max(together, resident)
+        time.sleep(0.02)
     if child.returncode:
         sys.exit(f"error: {command[0]} … ended with {child.returncode}")
     return {
-        "peak_rss_gib": usage.ru_maxrss * 1024 / 2**30,
+        "peak_rss_gib": max(peaks.values()) / 2**30,
+        "peak_rss_of_all_processes_gib": together / 2**30,
         "seconds": time.monotonic() - began,
-        "cpu_seconds": usage.ru_utime + usage.ru_stime,
     }
 
 
@@ -140,7 +158,7 @@ def main() -> None:
     print(json.dumps(result, indent=2))
     if not arguments.quick:
         RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-        if run["peak_rss_gib"] > LIMIT_GIB:
+        if run["peak_rss_of_all_processes_gib"] > LIMIT_GIB:
             sys.exit(f"error: more than {LIMIT_GIB} GiB")
 
 
