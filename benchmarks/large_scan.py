@@ -7,8 +7,9 @@ process of its own, whose peak of resident memory the system keeps (VmHWM): PyTo
 and everything else are in it. The processes that it starts are watched, too, and of all of them the
 largest is named, and the sum, in which what they share is counted twice. The peer is a process
 that only decodes the same scan with tifffile and encodes its levels three times over as a TIFF in
-color, the plainest way to a colored copy. An ordinary photograph, a JPEG of 12 megapixels, is measured in the same way, and of
-both what each megapixel takes beyond a small one. Writes benchmarks/results/large_scan.json.
+color, the plainest way to a colored copy. An ordinary photograph, a JPEG of 12 megapixels, is
+measured in the same way, and of both what each megapixel takes beyond a small one. Writes
+benchmarks/results/large_scan.json.
 """
 
 from __future__ import annotations
