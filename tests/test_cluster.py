@@ -72,16 +72,19 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 def test_node_that_dies_midway(cluster: Any, tmp_path: Path) -> None:
     scans(tmp_path / "s", 48)
-    process = subprocess.Popen(
-        command("s", "-o", "out", "--address", cluster.address),
-        cwd=tmp_path, env={**os.environ, **QUIET}, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stdout is not None
-    first = process.stdout.readline()
-    cluster.remove_node(cluster.second, allow_graceful=False)
-    rest, err = process.communicate()
-    told = sorted((first + rest).splitlines())
+    with (
+        open(tmp_path / "err", "w", encoding="utf-8") as errors,
+        subprocess.Popen(
+            command("s", "-o", "out", "--address", cluster.address),
+            cwd=tmp_path, env={**os.environ, **QUIET}, stdout=subprocess.PIPE,
+            stderr=errors, text=True,
+        ) as process,
+    ):  # fmt: skip
+        assert process.stdout is not None
+        told = [process.stdout.readline().strip()]
+        cluster.remove_node(cluster.second, allow_graceful=False)
+        told += process.stdout.read().splitlines()
+    err = (tmp_path / "err").read_text(encoding="utf-8")
     out = tmp_path / "out"
     made = sorted(p for p in out.rglob("*.png") if ".colorized" not in p.parts)
     assert (process.returncode, ours(err)) == (0, [])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -195,7 +195,13 @@ def _on_cluster(
             return
         lent = f"{FOLDER}/weights-{Stamp.of(path).sha256}"
         asked = cluster.Batch(store.url, settings, facts, lent, name, device, timeout or math.inf)
-        with _progress() as progress, store.lending(lent, path.read_bytes()):
+        # Ray says on stdout what it thinks of its machines; results alone belong there.
+        results = sys.stdout
+        with (
+            redirect_stdout(sys.stderr),
+            _progress() as progress,
+            store.lending(lent, path.read_bytes()),
+        ):
             bar = progress.add_task("", total=len(tasks), completed=done)
             for told in cluster.color(todo, asked, address):
                 progress.advance(bar)
@@ -205,7 +211,7 @@ def _on_cluster(
                     failed += 1
                     complain("error", told.error)
                 else:
-                    print(printable(store.path(told.target)), flush=True)
+                    print(printable(store.path(told.target)), file=results, flush=True)
     if failed:
         complain("error", f"{failed} of {len(tasks)} photographs could not be colored")
         raise typer.Exit(1)
