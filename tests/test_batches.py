@@ -304,7 +304,8 @@ class TestJournal:
         path = here / "out" / ".colorized" / "journal.jsonl"
         os.truncate(path, path.stat().st_size - cut)
         self.refused(here, "b.png: exists already")
-        (here / "out" / "b.png").unlink()
+        for name in ("b.png", "b.png.json"):
+            (here / "out" / name).unlink()
         assert self.again(here)[:2] == (0, ["out/b.png"])
         assert [entry["target"] for entry in journal(here / "out")] == ["a.png", "b.png"]
 

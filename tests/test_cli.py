@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import inspect
+import json
 import os
 import pickle
 import pty
@@ -281,6 +282,38 @@ class TestResults:
         assert sorted(out) == sorted(expected)
         assert files("out") == sorted(names)
 
+    def test_all_that_can_be_asked_for_lies_beside_it(self, colorize: Run) -> None:
+        scan("a.png", size=(160, 120))
+        asked = ("--candidates", 2, "--uncertainty", "--layer", "--mark", "margin")
+        assert colorize("a.png", "-o", "out", *asked) == (0, ["out/a.png"], [])
+        assert files("out") == [
+            "a.candidate-2.png",
+            "a.png",
+            "a.png.candidates.png",
+            "a.png.layer.png",
+            "a.png.uncertainty.png",
+        ]
+        assert pixels("out/a.png").shape[0] > 120
+        assert pixels("out/a.png.layer.png").shape == (120, 160, 3)
+        for name, candidate in (("a.png", 1), ("a.candidate-2.png", 2)):
+            facts = json.loads(Path("out", f"{name}.json").read_text(encoding="utf-8"))
+            assert (facts["file"], facts["candidate"], facts["candidates"]) == (name, candidate, 2)
+            digest = hashlib.sha256(Path("out", name).read_bytes()).hexdigest()
+            assert facts["sha256"] == digest
+        assert colorize("a.png", "-o", "out", *asked)[:2] == (0, [])
+
+    def test_known_colors_change_the_picture(self, colorize: Run) -> None:
+        scan("a.png")
+        hint = {"x": 0.5, "y": 0.5, "radius": 0.3, "color": "#c02020"}
+        Path("hints.json").write_text(json.dumps({"points": [hint]}))
+        assert colorize("a.png", "-o", "one").code == 0
+        assert colorize("a.png", "-o", "two", "--hints", "hints.json").code == 0
+        assert not np.array_equal(pixels("one/a.png"), pixels("two/a.png"))
+        scan("b.png", 1)
+        assert colorize("a.png", "b.png", "-o", "three", "--hints", "hints.json") == (
+            1, [], ["error: --hints is for one photograph, not for 2"],
+        )  # fmt: skip
+
     def test_what_is_left_out_is_a_warning(self, colorize: Run) -> None:
         Image.fromarray(pixels(PHOTOS[0])[:40, :30]).convert("CMYK").save("b.jpg")
         code, out, err = colorize("b.jpg", "-o", "out")
@@ -314,6 +347,11 @@ class TestUsage:
             (("colorize", "a.png", "-o", "out", "--saturation", "nan"), "--saturation"),
             (("colorize", "a.png", "-o", "out", "--guidance", "inf"), "--guidance"),
             (("colorize", "a.png", "-o", "out", "--max-pixels", 0), "--max-pixels"),
+            (("colorize", "a.png", "-o", "out", "--candidates", 0), "--candidates"),
+            (("colorize", "a.png", "-o", "out", "--uncertainty"), "--uncertainty"),
+            (("colorize", "a.png", "-o", "out", "--mark", "middle"), "--mark"),
+            (("colorize", "a.png", "-o", "out", "--engine", "sun"), "--engine"),
+            (("colorize", "a.png", "-o", "out", "--timeout", -1), "--timeout"),
         ],
     )
     def test_wrong_usage_exits_with_2(
