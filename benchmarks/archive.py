@@ -30,10 +30,9 @@ from typing import Any
 import cv2
 import numpy as np
 import psutil
-import torch
 from PIL import Image
 
-from colorized import one
+from colorized import one, photo
 from colorized.job import Job, Settings
 from colorized.released import RELEASED
 
@@ -88,7 +87,7 @@ def seconds(work: Callable[[], Any]) -> float:
 def one_photograph(folder: Path, repeats: int) -> dict[str, Any]:
     """Medians, in seconds, of one photograph, and the ratio."""
     threads = len(os.sched_getaffinity(0))
-    torch.set_num_threads(threads)
+    photo.use_threads(threads)
     cv2.setNumThreads(threads)
     source = photograph(folder / "one.jpg", 0)
     model = one.load_model(RELEASED, "released", "cpu")
@@ -181,9 +180,9 @@ def _processor_seconds(process: psutil.Process) -> float:
 def memory() -> dict[str, Any]:
     """What a worker has at most, for 1 and for 48 megapixels: what each megapixel costs."""
     code = (
-        "import sys, torch; from pathlib import Path; from colorized import one; "
+        "import sys; from pathlib import Path; from colorized import one; "
         "from colorized.job import *; from colorized.released import RELEASED; "
-        "torch.set_num_threads(1); m = one.load_model(RELEASED, 'released', 'cpu'); "
+        "m = one.load_model(RELEASED, 'released', 'cpu'); "
         "s = Settings(10, 0, 1.5, 1, 300_000_000); "
         "o = one.colorize_file(Job(Path(sys.argv[1]), Path(sys.argv[2])), m, s); "
         "assert not o.error, o.error; "

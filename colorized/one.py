@@ -72,7 +72,7 @@ def colorize_file(job: Job, model: Model, settings: Settings) -> Outcome:
     size = (0, 0)
     try:
         original = Stamp.of(job.source)
-        with photo.open_scan(job.source, settings.max_pixels) as scan:
+        with _one_thread(), photo.open_scan(job.source, settings.max_pixels) as scan:
             first = scan.pages[0]
             size = (first.width, first.height)
             drawn = [_draw(page, model, settings) for page in scan.pages]
@@ -180,24 +180,26 @@ class _Drawn:
 
 def _draw(page: photo.Page, model: Model, settings: Settings) -> _Drawn:
     guide = page.small(*model.colorizer.guide_size(page.height, page.width))
-    with _one_thread():
-        drawn = model.colorizer.candidates(
-            guide,
-            settings.candidates,
-            steps=settings.steps,
-            seed=settings.seed,
-            sampler=SAMPLER,
-            guidance=settings.guidance,
-            hints=settings.hints,
-        )
+    drawn = model.colorizer.candidates(
+        guide,
+        settings.candidates,
+        steps=settings.steps,
+        seed=settings.seed,
+        sampler=SAMPLER,
+        guidance=settings.guidance,
+        hints=settings.hints,
+    )
     return _Drawn(page, guide, replace(drawn, ab=drawn.ab * np.float32(settings.saturation)))
 
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """Convolutions add in another order with another number of threads.
+    """What torch computes here, it computes with one thread.
 
-    The same seed shall give the same bytes, whether a photograph is colored alone or among many.
+    Convolutions add in another order with another number of threads, and the same seed shall give
+    the same bytes whether a photograph is colored alone or among many. And it is no slower: a scan
+    is worked on in strips by several threads already (see `photo.use_threads`), and where torch's
+    own wait for each other beside them, it takes several times as long.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

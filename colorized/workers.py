@@ -226,8 +226,9 @@ class Alone:
     """A crew without workers: this process does it, without protection and without time limit."""
 
     def __init__(self, equipment: Equipment) -> None:
-        from colorized import one
+        from colorized import one, photo
 
+        photo.use_threads(equipment.threads)
         self._model = one.load_model(equipment.weights, equipment.name, equipment.device)
 
     def __enter__(self) -> Alone:
@@ -249,12 +250,10 @@ class Alone:
 def _work(connection: Connection, equipment: Equipment) -> None:
     """What a worker does, until its connection is closed."""
     threading.Thread(target=_follow_parent, daemon=True).start()
-    import torch
-
-    from colorized import one
+    from colorized import one, photo
 
     try:
-        torch.set_num_threads(equipment.threads)
+        photo.use_threads(equipment.threads)
         model = one.load_model(equipment.weights, equipment.name, equipment.device)
     except (OSError, ValueError, RuntimeError, MemoryError) as error:
         connection.send(("failed", line(error)))

@@ -20,7 +20,7 @@ from colorized.photo.names import (
     printable,
     xmp_room,
 )
-from colorized.photo.page import Facts, Page, Photo
+from colorized.photo.page import Facts, Page, Photo, use_threads
 from colorized.photo.reading import MAX_PIXELS, Scan, open_scan, read_photo, read_rgb, read_xmp
 from colorized.photo.variants import Place, layer, marked
 from colorized.photo.writing import Colored, Rows, encode_photo, write_photo, write_scan
@@ -46,6 +46,7 @@ __all__ = [
     "read_photo",
     "read_rgb",
     "read_xmp",
+    "use_threads",
     "write_photo",
     "write_scan",
     "xmp_room",

@@ -317,9 +317,18 @@ def gather(page: Page, part: Callable[[int, int], Any], dtype: Any) -> NDArray[A
     return whole
 
 
+_threads: int | None = None
+
+
+def use_threads(count: int) -> None:
+    """How many strips are worked on at once in this process from now on."""
+    global _threads
+    _threads = count
+
+
 def threads() -> int:
-    """How many strips are worked on at once: what torch was told, which a worker sets to 1."""
-    return torch.get_num_threads()
+    """How many strips are worked on at once: as many as torch has threads, unless told."""
+    return torch.get_num_threads() if _threads is None else _threads
 
 
 def in_order(f: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
