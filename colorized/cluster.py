@@ -336,6 +336,8 @@ def color(tasks: Sequence[Task], batch: Batch, address: str | None) -> Iterator[
         ray.init(
             address=address or "local",
             include_dashboard=False if address is None else None,
+            # A cluster of this machine alone is heard by this machine alone.
+            _node_ip_address="127.0.0.1" if address is None else None,
             log_to_driver=False,
             logging_level=logging.ERROR,
         )

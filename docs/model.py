@@ -24,27 +24,6 @@ def _rows(*rows: tuple[object, ...]) -> str:
     return "\n".join("| " + " | ".join(str(cell) for cell in row) + " |" for row in lines)
 
 
-def _architectures(found: dict[str, Any]) -> str:
-    some = next(iter(found.values()))
-    return (
-        f"{some['processor_minutes']:g} minutes each; FID on {some['n']} objects, on which gray "
-        f"scores {some['fid_monochrome']:.1f}.\n\n"
-    ) + _rows(
-        ("network", "parameters", "crops seen", "error of v", "at t = 0.95 T", "FID"),
-        *(
-            (
-                name,
-                f"{row['parameters'] / 1e6:.2f} M",
-                f"{row['pictures_seen']:,}",
-                f"{row['val_error']:.3f}",
-                f"{row['val_error_t0.95']:.3f}",
-                f"{row['fid']:.1f}",
-            )
-            for name, row in found.items()
-        ),
-    )
-
-
 def _quality(found: dict[str, Any]) -> str:
     rows: list[tuple[object, ...]] = [
         ("pictures", "N", "FID", "gray", "ratio", "KID", "ΔCF", "PSNR", "ΔE", "diversity")
@@ -66,31 +45,6 @@ def _quality(found: dict[str, Any]) -> str:
             )
         )
     return _rows(*rows)
-
-
-def _steps(found: dict[str, Any]) -> str:
-    reference = found["reference"]
-    fewest = found["fewest_steps_within_5_percent"]
-    ends = (
-        f"{fewest} steps are the fewest within 5 % of it."
-        if fewest
-        else "None of them comes within 5 % of it."
-    )
-    return (
-        f"N {found['n']}, guidance {found['guidance']:g}. Ancestral sampling in "
-        f"{reference['steps']} steps: FID {reference['fid']:.1f}. {ends}\n\n"
-    ) + _rows(
-        ("steps", "evaluations", "FID", "over that of ancestral sampling"),
-        *(
-            (
-                row["steps"],
-                row["evaluations"],
-                f"{row['fid']:.1f}",
-                f"{row['fid_over_reference']:.2f}",
-            )
-            for row in found["steps"]
-        ),
-    )
 
 
 def _invariance(found: dict[str, Any]) -> str:
@@ -121,9 +75,7 @@ def _train_speed(found: dict[str, Any]) -> str:
 
 
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
-    "architectures": _architectures,
     "quality": _quality,
-    "steps": _steps,
     "invariance": _invariance,
     "train_speed": _train_speed,
 }

@@ -58,13 +58,10 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         monkeypatch.setenv(name, value)
     from ray.cluster_utils import Cluster
 
-    size = 100 << 20
-    cluster = Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": 1, "object_store_memory": size, "include_dashboard": False},
-    )
+    node = {"num_cpus": 1, "object_store_memory": 100 << 20, "node_ip_address": "127.0.0.1"}
+    cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
     try:
-        cluster.second = cluster.add_node(num_cpus=1, object_store_memory=size)
+        cluster.second = cluster.add_node(**node)
         yield cluster
     finally:
         cluster.shutdown()
