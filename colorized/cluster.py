@@ -325,6 +325,10 @@ def color(tasks: Sequence[Task], batch: Batch, address: str | None) -> Iterator[
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    if address is None or address.startswith("127."):
+        # A cluster of this machine alone listens on 127.0.0.1. Ray calls that a machine without
+        # clusters, and names it after the systems where it is usual.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     try:
         import ray
         import ray.data
@@ -336,8 +340,6 @@ def color(tasks: Sequence[Task], batch: Batch, address: str | None) -> Iterator[
         ray.init(
             address=address or "local",
             include_dashboard=False if address is None else None,
-            # A cluster of this machine alone is heard by this machine alone.
-            _node_ip_address="127.0.0.1" if address is None else None,
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
