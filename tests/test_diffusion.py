@@ -177,7 +177,7 @@ def loss_of(denoiser: Denoiser, t: Tensor, generator: torch.Generator, independe
     lightness, x_0 = pictures()
     repeats = len(t) // len(x_0)
     x_0 = x_0.repeat(repeats, 1, 1, 1)
-    cond = tuple(c.repeat(repeats, 1, 1, 1) for c in denoiser.encode(lightness))
+    cond = tuple(c.repeat(repeats, *[1] * (c.ndim - 1)) for c in denoiser.encode(lightness))
     noise = torch.randn(x_0.shape, generator=generator)
     if not independent:
         return simple_loss(denoiser, x_0, cond, t, noise)
@@ -189,8 +189,8 @@ def loss_of(denoiser: Denoiser, t: Tensor, generator: torch.Generator, independe
 
 def train(independent: bool) -> Denoiser:
     denoiser, generator = tiny_denoiser(), seeded(6)
-    optimizer = torch.optim.AdamW(denoiser.parameters(), lr=5e-3, weight_decay=0)
-    for _ in range(100):
+    optimizer = torch.optim.AdamW(denoiser.parameters(), lr=2e-3, weight_decay=0)
+    for _ in range(250):
         t = stratified_times(denoiser.schedule.T, 8, generator)
         optimizer.zero_grad()
         loss_of(denoiser, t, generator, independent).mean().backward()
