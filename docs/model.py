@@ -26,7 +26,7 @@ def _rows(*rows: tuple[object, ...]) -> str:
 
 def _quality(found: dict[str, Any]) -> str:
     rows: list[tuple[object, ...]] = [
-        ("pictures", "N", "FID", "gray", "ratio", "KID", "ΔCF", "PSNR", "ΔE", "diversity")
+        ("pictures", "N", "FID", "gray", "ratio", "KID", "gray", "ΔCF", "PSNR", "ΔE", "diversity")
     ]
     for name, side in SIDES.items():
         ours, gray = found[name]["released"], found[name]["monochrome"]
@@ -38,6 +38,7 @@ def _quality(found: dict[str, Any]) -> str:
                 f"{gray['fid']:.1f}",
                 f"{ours['fid_over_monochrome']:.2f}",
                 f"{ours['kid']:.4f}",
+                f"{gray['kid']:.4f}",
                 f"{ours['delta_colorfulness_share']:.0%}",
                 f"{ours['psnr']:.1f}",
                 f"{ours['delta_e']:.1f}",
