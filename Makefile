@@ -14,10 +14,10 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 repro: install
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pipelines.repro
 
-# Threads that wait asleep: the tests start servers and workers beside each other, and threads that
-# spin while they wait would take the cores from those they wait for.
+# One thread a process: the tests start servers and workers beside each other, and threads that spin
+# while they wait would take the cores from those they wait for.
 test: install-dev
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 lint: install-dev
 	$(BIN)/ruff check .
