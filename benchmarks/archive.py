@@ -33,14 +33,14 @@ import psutil
 from PIL import Image
 
 from colorized import one, photo
-from colorized.job import Job, Settings
+from colorized.job import GUIDANCE, STEPS, TEMPERATURE, Job, Settings
 from colorized.released import RELEASED
 
 ROOT = Path(__file__).resolve().parent.parent
 PHOTOS = sorted((ROOT / "data" / "sample" / "photos").glob("*.jpg"))
 RESULTS = ROOT / "benchmarks" / "results" / "archive.json"
 SIZE = (4000, 3000)
-SETTINGS = Settings(steps=10, seed=0, guidance=1.5, saturation=1, max_pixels=300_000_000)
+SETTINGS = Settings(STEPS, 0, GUIDANCE, TEMPERATURE, saturation=1, max_pixels=300_000_000)
 
 
 def photograph(path: Path, number: int) -> Path:
@@ -183,7 +183,7 @@ def memory() -> dict[str, Any]:
         "import sys; from pathlib import Path; from colorized import one; "
         "from colorized.job import *; from colorized.released import RELEASED; "
         "m = one.load_model(RELEASED, 'released', 'cpu'); "
-        "s = Settings(10, 0, 1.5, 1, 300_000_000); "
+        f"s = Settings({STEPS}, 0, {GUIDANCE}, {TEMPERATURE}, 1, 300_000_000); "
         "o = one.colorize_file(Job(Path(sys.argv[1]), Path(sys.argv[2])), m, s); "
         "assert not o.error, o.error; "
         # Not ru_maxrss, which a process has from the one that started it.

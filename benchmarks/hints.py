@@ -33,10 +33,12 @@ from colorized import checkpoint, color, photo, resample, sources
 from colorized.candidates import pick
 from colorized.colorizer import Colorizer
 from colorized.hints import Hints, Point
+from colorized.job import GUIDANCE, TEMPERATURE
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "data" / "sample"
-GUIDANCE, RADIUS, POINTS, DRAWN, PICKED = 1.5, 0.02, 5, 16, 8
+RADIUS, POINTS, DRAWN, PICKED = 0.02, 5, 16, 8
+HOW = {"guidance": GUIDANCE, "temperature": TEMPERATURE}
 # Where a surface is, as shares of width and height.
 SURFACES = {
     "photos/macaw": (0.55, 0.45),
@@ -82,7 +84,7 @@ def of_hints(
         L, true_ab = np.ascontiguousarray(lab[..., 0]), np.ascontiguousarray(lab[..., 1:])
         true, odd = points(rgb, rng)
         for name, given in (("none", None), ("true", true), ("odd", odd)):
-            ab = colorizer.colorize(L, steps=steps, seed=i, guidance=GUIDANCE, hints=given)
+            ab = colorizer.colorize(L, steps=steps, seed=i, **HOW, hints=given)
             rest = (given or true).lay(L).share == 0
             found.setdefault(f"elsewhere_{name}", []).append(
                 float(ciede2000(L, ab, true_ab)[rest].mean())
@@ -109,9 +111,9 @@ def of_surfaces(colorizer: Colorizer, steps: int, count: int) -> dict[str, dict[
         )
         hints = Hints((Point(x=x, y=y, radius=0.03, color=ODD),))
         near = hints.lay(L).share > 0
-        shift = colorizer.colorize(
-            L, steps=steps, seed=0, guidance=GUIDANCE, hints=hints
-        ) - colorizer.colorize(L, steps=steps, seed=0, guidance=GUIDANCE)
+        shift = colorizer.colorize(L, steps=steps, seed=0, **HOW, hints=hints) - colorizer.colorize(
+            L, steps=steps, seed=0, **HOW
+        )
         along = shift[near].mean(axis=0)
         towards = shift @ (along / np.square(along).sum())
         results[Path(name).name] = {
@@ -128,7 +130,7 @@ def of_candidates(
     for rgb in pictures:
         lab = color.srgb_to_lab(rgb.astype(np.float32) / 255)
         small = colorizer.shrink(np.ascontiguousarray(lab[..., 0]))
-        ab = colorizer.draw(small[None].repeat(DRAWN, 0), steps=steps, seed=0, guidance=GUIDANCE)
+        ab = colorizer.draw(small[None].repeat(DRAWN, 0), steps=steps, seed=0, **HOW)
         picked = pick(ab, range(DRAWN), PICKED)
         true = resample.resize(np.ascontiguousarray(lab[..., 1:]), *ab.shape[1:3])
         errors = np.linalg.norm(ab - true, axis=-1)

@@ -1,6 +1,6 @@
 """Whether colors depend on the size or the shape of a picture.
 
-    python benchmarks/invariance.py PICTURES [--weights FILE] [--n 50] [--guidance 1.5]
+    python benchmarks/invariance.py PICTURES [--weights FILE] [--n 50] [--guidance W]
 
 PICTURES holds the folder `photos`; N of those that no training sees, their middle at 256 pixels,
 are colored whole, cropped to a wide and to a tall half and to the square middle of half the side,
@@ -25,6 +25,7 @@ from held_back import RESULTS, Lab, held_back, square
 from colorized import checkpoint, resample
 from colorized.colorizer import Colorizer
 from colorized.devices import open_device
+from colorized.job import GUIDANCE, STEPS, TEMPERATURE
 
 SIZE, QUARTER = 256, 64
 TARGET = 1.2
@@ -61,8 +62,9 @@ def main() -> None:
     parser.add_argument("pictures", type=Path)
     parser.add_argument("--weights", type=Path, default=checkpoint.RELEASED)
     parser.add_argument("--n", type=int, default=50)
-    parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--guidance", type=float, default=1.5)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--guidance", type=float, default=GUIDANCE)
+    parser.add_argument("--temperature", type=float, default=TEMPERATURE)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
@@ -70,7 +72,13 @@ def main() -> None:
     colorizer = Colorizer(weights)
 
     def colors(L: Lab, seed: int) -> Lab:
-        return colorizer.colorize(L, steps=options.steps, seed=seed, guidance=options.guidance)
+        return colorizer.colorize(
+            L,
+            steps=options.steps,
+            seed=seed,
+            guidance=options.guidance,
+            temperature=options.temperature,
+        )
 
     paths = held_back(options.pictures, "photos", options.n)
     rows = []
@@ -83,6 +91,7 @@ def main() -> None:
         "size": SIZE,
         "steps": options.steps,
         "guidance": options.guidance,
+        "temperature": options.temperature,
         "median_difference": medians,
         "ratio_to_seeds": ratios,
         "target_ratio": TARGET,

@@ -17,7 +17,7 @@ import dataclasses
 import functools
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -61,6 +61,16 @@ def config() -> ModelConfig:
     """Of our network, as it is released, for this chroma and this scale."""
     released = load_weights(RELEASED).config
     return dataclasses.replace(released, ab_std=AB_STD, work_size=WORK_SIZE)
+
+
+def clock(device: torch.device) -> Callable[[], float]:
+    """Seconds of work: of the processor, for each thread, so that what else runs does not count.
+
+    A GPU's are those on the wall.
+    """
+    if device.type != "cpu":
+        return time.perf_counter
+    return lambda: time.process_time() / torch.get_num_threads()
 
 
 def parameters(module: nn.Module) -> int:
@@ -182,9 +192,10 @@ def train_peer(
     optimizer = torch.optim.AdamW(peer.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
     generator = torch.Generator().manual_seed(0)
     crops = CropBatches(pictures, BATCH, CROP, MIN_CROP, seed=1)
-    began = time.perf_counter()
+    now = clock(device)
+    began = now()
     for step, batch in enumerate(batches(crops, range(10**9), 0, device)):
-        done = (time.perf_counter() - began) / (60 * minutes) if minutes else step / steps
+        done = (now() - began) / (60 * minutes) if minutes else step / steps
         if done >= 1:
             break
         optimizer.param_groups[0]["lr"] = rate * min(1, (step + 1) / warmup, 3 * (1 - done))
@@ -240,11 +251,16 @@ class Ours:
     colorizer: Colorizer
     steps: int
     guidance: float
+    temperature: float
 
     def colorize(self, lightness: Lab, seed: int) -> Lab:
         """See `Method`."""
         return self.colorizer.colorize(
-            lightness, steps=self.steps, seed=seed, guidance=self.guidance
+            lightness,
+            steps=self.steps,
+            seed=seed,
+            guidance=self.guidance,
+            temperature=self.temperature,
         )
 
 
@@ -299,15 +315,15 @@ def trained(
         for step in train_peer(peer, pictures, device, minutes=minutes):
             steps = step
     else:
-        for made in train(state, pictures):
+        for made in train(state, pictures, clock=clock(device)):
             steps = made.number
     folder.mkdir(parents=True, exist_ok=True)
     torch.save({"weights": peer.state_dict(), "steps": steps}, kept)
     return peer, steps
 
 
-def method(name: str, network: Any, steps: int, guidance: float) -> Method:
+def method(name: str, network: Any, steps: int, guidance: float, temperature: float) -> Method:
     """A trained network as a way to color."""
     if name.startswith("ours"):
-        return Ours(Colorizer(Weights(network, config())), steps, guidance)
+        return Ours(Colorizer(Weights(network, config())), steps, guidance, temperature)
     return Drawn(network, steps)

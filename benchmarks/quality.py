@@ -8,16 +8,18 @@ no training here sees, at 96, 64 and 256 pixels (see `held_back.py`). Methods:
 * `monochrome`: no colors, what any must beat;
 * `regression`: our network trained by L2, asked once;
 * `diffusers`: UNet2DModel on noisy ab with L concatenated, DDPMScheduler, DPM-Solver++ in 20 steps;
+* `diffusers_half`: the same with all at half the resolution, which is faster and sees less of L;
 * `ours_scratch`, `ours_imagenet`: this project's training, its encoder of L fresh or trained on
   ImageNet, and sampling with the defaults;
 * `released`: the weights in models/released, or of --weights, trained for as long as their model
   card says.
 
-Those that are trained here get M minutes each on the same shards (--lab FOLDER with train_L.npy and
-train_ab.npy, which `pipelines.release` writes, else they are made) and the same machine. Trained
-networks are kept in the folder of --work, so that a stopped run goes on. At last the number of
-evaluations is varied, on objects, for `ours_imagenet` and `diffusers`: the rates at which both draw
-pictures of equal FID. Writes benchmarks/results/quality.json.
+Those that are trained here get M minutes each (of the processor, unless on a GPU) on the same
+shards and the same machine; --lab FOLDER holds train_L.npy and train_ab.npy, which
+`pipelines.release` writes, else they are made. Trained networks are kept in the folder of --work,
+so that a stopped run goes on. At last the number of evaluations is varied, on objects, for
+`ours_imagenet` and `diffusers`: the rates at which both draw pictures of equal FID. Writes
+benchmarks/results/quality.json.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,24 +39,27 @@ from colorized import checkpoint, color, metrics, picture
 from colorized.colorizer import Colorizer
 from colorized.dataset import open_shard
 from colorized.devices import open_device
+from colorized.job import GUIDANCE, STEPS, TEMPERATURE
 from pipelines import release
 
-TRAINED = ("regression", "diffusers", "ours_scratch", "ours_imagenet")
+TRAINED = ("regression", "diffusers", "diffusers_half", "ours_scratch", "ours_imagenet")
 METHODS = ("monochrome", *TRAINED, "released")
 PEER_STEPS = 20
 DRAWS, DRAWN_PICTURES = 4, 16
-STEPS = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50)
+CURVE = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50)
 EQUAL = 1.02
 """FIDs no further apart than this factor count as equal."""
 
 
-def measure(method: peers.Method, some: Pictures, out: Path, label: str) -> dict[str, float]:
+def measure(
+    method: peers.Method, some: Pictures, out: Path, label: str, clock: Callable[[], float]
+) -> dict[str, float]:
     """Color all pictures; what they measure, how much draws differ, and seconds per picture."""
     images, seconds = [], []
     for i, lab in enumerate(some.labs):
-        began = time.perf_counter()
+        began = clock()
         ab = method.colorize(lab[..., 0], seed=i)
-        seconds.append(time.perf_counter() - began)
+        seconds.append(clock() - began)
         images.append(color.recombine(lab[..., 0], ab))
     found = some.measure(images)
     found["diversity"] = float(
@@ -74,17 +79,24 @@ def measure(method: peers.Method, some: Pictures, out: Path, label: str) -> dict
     return found
 
 
-def curve(method: str, network: Any, some: Pictures, guidance: float) -> list[dict[str, float]]:
+def curve(
+    method: str,
+    network: Any,
+    some: Pictures,
+    guidance: float,
+    temperature: float,
+    clock: Callable[[], float],
+) -> list[dict[str, float]]:
     """FID and pictures a second for each number of steps."""
     rows = []
-    for steps in STEPS:
-        colors = peers.method(method, network, steps, guidance)
+    for steps in CURVE:
+        colors = peers.method(method, network, steps, guidance, temperature)
         seconds = []
         images = []
         for i, lab in enumerate(some.labs):
-            began = time.perf_counter()
+            began = clock()
             ab = colors.colorize(lab[..., 0], seed=i)
-            seconds.append(time.perf_counter() - began)
+            seconds.append(clock() - began)
             images.append(color.recombine(lab[..., 0], ab))
         asked = 2 if method.startswith("ours") and guidance != 1 else 1
         rows.append(
@@ -128,8 +140,9 @@ def main() -> None:
     parser.add_argument("--methods", default=",".join(METHODS), help="names, with commas between")
     parser.add_argument("--n", type=int, default=250, help="pictures of each folder, at most")
     parser.add_argument("--curve-n", type=int, default=250, help="objects for each number of steps")
-    parser.add_argument("--steps", type=int, default=10, help="of our sampler")
-    parser.add_argument("--guidance", type=float, default=1.5, help="of our sampler")
+    parser.add_argument("--steps", type=int, default=STEPS, help="of our sampler")
+    parser.add_argument("--guidance", type=float, default=GUIDANCE, help="of our sampler")
+    parser.add_argument("--temperature", type=float, default=TEMPERATURE, help="of our sampler")
     parser.add_argument("--lab", type=Path, help="folder of the shards to train on")
     parser.add_argument("--work", type=Path, default=ROOT / "data" / "benchmark")
     parser.add_argument("--device", default="cpu")
@@ -140,8 +153,10 @@ def main() -> None:
         if name not in METHODS:
             raise ValueError(f"--methods: {name!r} is none of {', '.join(METHODS)}")
     device = open_device(options.device)
+    clock = peers.clock(device)
     options.out.mkdir(parents=True, exist_ok=True)
 
+    how = options.guidance, options.temperature
     ways: dict[str, peers.Method] = {}
     networks: dict[str, Any] = {}
     about: dict[str, Any] = {}
@@ -150,7 +165,7 @@ def main() -> None:
             ways[name] = peers.Monochrome()
         elif name == "released":
             weights = checkpoint.load_weights(options.weights, device)
-            ways[name] = peers.Ours(Colorizer(weights), options.steps, options.guidance)
+            ways[name] = peers.Ours(Colorizer(weights), options.steps, *how)
             about[name] = {"parameters": peers.parameters(weights.denoiser.network)}
         else:
             lab = options.lab or options.work / "lab"
@@ -161,7 +176,7 @@ def main() -> None:
             network, steps = peers.trained(name, shard, options.minutes, device, options.work)
             networks[name] = network
             asked = options.steps if name.startswith("ours") else PEER_STEPS
-            ways[name] = peers.method(name, network, asked, options.guidance)
+            ways[name] = peers.method(name, network, asked, *how)
             about[name] = {
                 "parameters": peers.parameters(network),
                 "minutes": options.minutes,
@@ -174,7 +189,7 @@ def main() -> None:
         some = Pictures.load(options.pictures, name, options.n, extractor)
         table: dict[str, dict[str, float]] = {}
         for label, way in ways.items():
-            table[label] = measure(way, some, options.out, label)
+            table[label] = measure(way, some, options.out, label, clock)
             print(name, label, json.dumps({k: round(v, 4) for k, v in table[label].items()}))
         mono = some.fid(some.mono)
         for row in table.values():
@@ -183,7 +198,7 @@ def main() -> None:
     if {"ours_imagenet", "diffusers"} <= networks.keys():
         some = Pictures.load(options.pictures, "objects", options.curve_n, extractor)
         curves = {
-            name: curve(name, networks[name], some, options.guidance)
+            name: curve(name, networks[name], some, *how, clock)
             for name in ("ours_imagenet", "diffusers")
         }
         results["steps"] = {"n": len(some.labs), "size": SIZES["objects"], **curves}

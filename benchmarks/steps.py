@@ -1,6 +1,6 @@
 """FID against the number of evaluations: few, against 250 of ancestral sampling.
 
-    python benchmarks/steps.py PICTURES [--weights FILE] [--n 500] [--guidance 1.5]
+    python benchmarks/steps.py PICTURES [--weights FILE] [--n 500] [--guidance W]
 
 PICTURES holds the folder `objects`; N of those that no training sees, at 64 pixels, are colored by
 the default sampler in 1 to 20 steps, and by DDPM's ancestral sampling in 250, with the same seeds.
@@ -22,6 +22,7 @@ from held_back import RESULTS, ROOT, SIZES, Pictures
 from colorized import checkpoint, color, metrics
 from colorized.colorizer import Colorizer
 from colorized.devices import open_device
+from colorized.job import GUIDANCE, TEMPERATURE
 
 SAMPLER, STEPS = "dpm_solver_pp_2m", (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20)
 REFERENCE, REFERENCE_STEPS = "ddpm", 250
@@ -58,7 +59,8 @@ def main() -> None:
     parser.add_argument("pictures", type=Path)
     parser.add_argument("--weights", type=Path, default=checkpoint.RELEASED)
     parser.add_argument("--n", type=int, default=500)
-    parser.add_argument("--guidance", type=float, default=1.5)
+    parser.add_argument("--guidance", type=float, default=GUIDANCE)
+    parser.add_argument("--temperature", type=float, default=TEMPERATURE)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--plot", type=Path, default=ROOT / "docs" / "pictures" / "steps.png")
@@ -70,7 +72,12 @@ def main() -> None:
     def fid(sampler: str, steps: int) -> float:
         drawn = [
             colorizer.colorize(
-                lab[..., 0], steps=steps, seed=i, sampler=sampler, guidance=options.guidance
+                lab[..., 0],
+                steps=steps,
+                seed=i,
+                sampler=sampler,
+                guidance=options.guidance,
+                temperature=options.temperature,
             )
             for i, lab in enumerate(some.labs)
         ]
@@ -93,6 +100,7 @@ def main() -> None:
         "size": SIZES[NAME],
         "n": len(some.labs),
         "guidance": options.guidance,
+        "temperature": options.temperature,
         "parameters": sum(p.numel() for p in weights.denoiser.network.parameters()),
         "threads": torch.get_num_threads(),
         "reference": {"sampler": REFERENCE, "steps": REFERENCE_STEPS, "fid": reference},

@@ -33,10 +33,12 @@ import httpx
 import numpy as np
 import psutil
 
+from colorized.job import GUIDANCE, STEPS, TEMPERATURE
+
 ROOT = Path(__file__).resolve().parents[1]
 PHOTOGRAPHS = sorted((ROOT / "data" / "sample" / "archive").glob("*.jpg"))
 RESULTS = ROOT / "benchmarks" / "results" / "web.json"
-STEPS, GUIDANCE = 10, 1.5
+HOW = {"steps": STEPS, "guidance": GUIDANCE, "temperature": TEMPERATURE}
 MAX_CLIENTS, MAX_SECONDS = 200, 600
 WARM_SECONDS = 3.0
 BATCH = 4
@@ -62,9 +64,7 @@ def library(seconds: float) -> dict[str, float]:
 
     def color_one(data: bytes) -> bytes:
         picture = photo.read_photo(data)
-        ab = model.colorizer.colorize(
-            picture.lightness, steps=STEPS, seed=0, sampler=job.SAMPLER, guidance=GUIDANCE
-        )
+        ab = model.colorizer.colorize(picture.lightness, seed=0, sampler=job.SAMPLER, **HOW)
         made = marks.Marks(
             model=model.name,
             weights_sha256=model.weights_sha256,
@@ -72,8 +72,7 @@ def library(seconds: float) -> dict[str, float]:
             data_sha256=model.data_sha256,
             sampler=job.SAMPLER,
             seed=0,
-            steps=STEPS,
-            guidance=GUIDANCE,
+            **HOW,
             saturation=1.0,
         )
         return photo.encode_photo(picture, ab, "a.png", marks.for_copy(made, picture, "a.png"))
@@ -102,7 +101,7 @@ def batching() -> dict[str, float]:
 
     def draw(count: int) -> np.ndarray:
         stack = np.repeat(small[None], count, axis=0)
-        return colorizer.draw(stack, steps=STEPS, seed=0, guidance=GUIDANCE)
+        return colorizer.draw(stack, seed=0, **HOW)
 
     def seconds(count: int) -> float:
         times = []
@@ -132,7 +131,7 @@ async def client(address: str, number: int, end: float, load: Load) -> None:
                 answer = await http.post(
                     "/api/colorize",
                     files={"file": path.read_bytes()},
-                    data={"steps": STEPS, "guidance": GUIDANCE},
+                    data=HOW,
                 )
             except httpx.HTTPError as error:
                 load.outcomes[type(error).__name__] += 1

@@ -32,6 +32,7 @@ class Protocol:
     sampler: str
     steps: int
     guidance: float
+    temperature: float
     extractor_sha256: str
 
     @property

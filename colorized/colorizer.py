@@ -63,6 +63,7 @@ class Colorizer:
         seed: int,
         sampler: str = "dpm_solver_pp_2m",
         guidance: float = 1.0,
+        temperature: float = 1.0,
         saturation: float = 1.0,
         hints: Hints | None = None,
         on_step: OnStep | None = None,
@@ -91,7 +92,7 @@ class Colorizer:
         """
         guide = self.guide(lightness)
         first = None if on_step is None else lambda i, n, ab: on_step(i, n, ab[0])
-        ab = self._draw(guide, [seed], steps, sampler, guidance, hints, first)[0]
+        ab = self._draw(guide, [seed], steps, sampler, guidance, temperature, hints, first)[0]
         return self.enlarge(ab * np.float32(saturation), lightness, guide)
 
     def candidates(
@@ -103,6 +104,7 @@ class Colorizer:
         seed: int,
         sampler: str = "dpm_solver_pp_2m",
         guidance: float = 1.0,
+        temperature: float = 1.0,
         hints: Hints | None = None,
         on_step: OnStep | None = None,
     ) -> Candidates:
@@ -125,7 +127,9 @@ class Colorizer:
             raise ValueError(f"count must be at least 1, got {count}")
         pool = 1 if count == 1 else 2 * count
         seeds = [(seed + k) % 2**63 for k in range(pool)]
-        ab = self._draw(self.guide(lightness), seeds, steps, sampler, guidance, hints, on_step)
+        ab = self._draw(
+            self.guide(lightness), seeds, steps, sampler, guidance, temperature, hints, on_step
+        )
         return pick(ab, seeds, count)
 
     def guide_size(self, height: int, width: int) -> tuple[int, int]:
@@ -168,6 +172,7 @@ class Colorizer:
         steps: int,
         sampler: str,
         guidance: float,
+        temperature: float,
         hints: Hints | None,
         on_step: OnStep | None,
     ) -> Image:
@@ -191,7 +196,7 @@ class Colorizer:
         for start in range(0, len(seeds), batch):
             # A generator for each, so that a seed gives the same colors alone and among others.
             generators = [torch.Generator().manual_seed(s) for s in seeds[start : start + batch]]
-            x_T = torch.cat([torch.randn(shape, generator=g) for g in generators])
+            x_T = temperature * torch.cat([torch.randn(shape, generator=g) for g in generators])
             run = sampling.SAMPLERS[sampler](
                 denoiser,
                 tuple(c.expand(len(generators), *c.shape[1:]) for c in cond),
@@ -222,6 +227,7 @@ class Colorizer:
         seed: int,
         sampler: str = "dpm_solver_pp_2m",
         guidance: float = 1.0,
+        temperature: float = 1.0,
     ) -> Image:
         """Draw the chroma of pictures at the network's own scale.
 
@@ -238,6 +244,9 @@ class Colorizer:
         guidance
             Weight w of x̂_0 = x̂_0(x_t) + w (x̂_0(x_t, L) - x̂_0(x_t)). 1 is the model of P(ab | L);
             any other asks the network twice at each time.
+        temperature
+            Deviation of the noise that sampling begins with. Below 1, draws keep nearer to what is
+            most likely, and so to one another.
 
         Returns
         -------
@@ -253,11 +262,11 @@ class Colorizer:
         cond = self.denoiser.encode(L.to(self.device))
         generator = torch.Generator().manual_seed(seed)
         B, _, H, W = L.shape
-        x_T = torch.randn((B, 2, H // 2, W // 2), generator=generator).to(self.device)
+        x_T = temperature * torch.randn((B, 2, H // 2, W // 2), generator=generator)
         x_0 = sampling.sample(
             self.denoiser if guidance == 1 else _guided(self.denoiser, guidance),
             cond,
-            x_T,
+            x_T.to(self.device),
             self.denoiser.schedule,
             steps,
             generator,

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from colorized.hints import Hints
 
-SAMPLER = "dpm_solver_pp_2m"
+SAMPLER, STEPS, GUIDANCE, TEMPERATURE = "dpm_solver_pp_2m", 10, 1.5, 0.8
+"""How photographs are colored unless told otherwise; why, says docs/model.md."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Settings:
 
     Attributes
     ----------
-    steps, seed, guidance, saturation
+    steps, seed, guidance, temperature, saturation
         As in `Colorizer.colorize`.
     max_pixels
         Larger photographs are refused before they are decoded.
@@ -50,6 +51,7 @@ class Settings:
     steps: int
     seed: int
     guidance: float
+    temperature: float
     saturation: float
     max_pixels: int
     candidates: int = 1
@@ -67,6 +69,7 @@ class Settings:
             "steps": self.steps,
             "seed": self.seed,
             "guidance": self.guidance,
+            "temperature": self.temperature,
             "saturation": self.saturation,
             "candidates": self.candidates,
             "hints": self.hints_sha256,

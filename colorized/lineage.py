@@ -83,7 +83,8 @@ def trace(path: Path, root: Path) -> list[Fact]:
         Fact(
             "parameters",
             f"seed {made.seed}, steps {made.steps}, guidance {made.guidance:g}, "
-            f"saturation {made.saturation:g}, sampler {photo.printable(made.sampler)}",
+            f"temperature {made.temperature:g}, saturation {made.saturation:g}, "
+            f"sampler {photo.printable(made.sampler)}",
             None,
         ),
         Fact("original", f"sha256 {made.original_sha256}", None),

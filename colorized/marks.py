@@ -67,6 +67,7 @@ class Marks:
     steps: int
     guidance: float
     saturation: float
+    temperature: float = 1.0
     candidate: int = 1
     candidates: int = 1
     hints_sha256: str = ""

@@ -119,6 +119,7 @@ def _facts(k: int, drawn: _Drawn, original: Stamp, model: Model, settings: Setti
         seed=drawn.candidates.seeds[k],
         steps=settings.steps,
         guidance=settings.guidance,
+        temperature=settings.temperature,
         saturation=settings.saturation,
         candidate=k + 1,
         candidates=settings.candidates,
@@ -187,6 +188,7 @@ def _draw(page: photo.Page, model: Model, settings: Settings) -> _Drawn:
         seed=settings.seed,
         sampler=SAMPLER,
         guidance=settings.guidance,
+        temperature=settings.temperature,
         hints=settings.hints,
     )
     return _Drawn(page, guide, replace(drawn, ab=drawn.ab * np.float32(settings.saturation)))

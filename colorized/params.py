@@ -119,6 +119,7 @@ class Sample(Section):
     sampler: Literal["dpm_solver_pp_2m", "ddim", "ddpm"]
     steps: Count
     guidance: Annotated[float, Field(ge=0, le=10)]
+    temperature: Annotated[float, Field(ge=0, le=2)]
     seed: Seed
     diversity_draws: Annotated[int, Field(ge=2)]
     diversity_pictures: Count

@@ -34,14 +34,21 @@ from PIL import Image
 from colorized import color, marks, photo
 from colorized.checkpoint import load_weights
 from colorized.colorizer import Colorizer
+from colorized.job import GUIDANCE, SAMPLER, STEPS, TEMPERATURE
 
 MAX_PICTURES = 16
 MAX_PIXELS = 25_000_000
 """Of one request: pictures, and pixels of all of them together."""
 
-SAMPLER = "dpm_solver_pp_2m"
-DEFAULTS = {"seed": 0, "steps": 10, "guidance": 1.5, "saturation": 1.0, "output": "png"}
-LIMITS = {"seed": (0, 2**63 - 1), "guidance": (0, 10), "saturation": (0, 4)}
+DEFAULTS = {
+    "seed": 0,
+    "steps": STEPS,
+    "guidance": GUIDANCE,
+    "temperature": TEMPERATURE,
+    "saturation": 1.0,
+    "output": "png",
+}
+LIMITS = {"seed": (0, 2**63 - 1), "guidance": (0, 10), "temperature": (0, 2), "saturation": (0, 4)}
 
 
 class Served(PythonModel):
@@ -102,6 +109,7 @@ class Served(PythonModel):
             seed=params["seed"],
             sampler=SAMPLER,
             guidance=params["guidance"],
+            temperature=params["temperature"],
             saturation=params["saturation"],
         )
         if params["output"] == "array":
@@ -114,6 +122,7 @@ class Served(PythonModel):
             seed=params["seed"],
             steps=params["steps"],
             guidance=params["guidance"],
+            temperature=params["temperature"],
             saturation=params["saturation"],
             sampler=SAMPLER,
         )

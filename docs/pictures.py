@@ -16,6 +16,7 @@ from PIL import Image
 from colorized import checkpoint, color, photo, sheets
 from colorized.colorizer import Colorizer
 from colorized.hints import Hints, Point
+from colorized.job import GUIDANCE, STEPS, TEMPERATURE
 
 ROOT = Path(__file__).resolve().parent.parent
 ARCHIVE = ROOT / "data" / "sample" / "archive"
@@ -25,14 +26,14 @@ HINT = (0.55, 0.45)  # on the bird, as shares of width and height
 HINT_COLORS = ("#a02030", "#2050a0", "#307030")
 SIDE = 480
 GAP = 6
-# What `colorized colorize` does when it is told nothing else.
-STEPS, SEED, GUIDANCE = 10, 0, 1.5
+SEED = 0
+HOW = {"steps": STEPS, "guidance": GUIDANCE, "temperature": TEMPERATURE}
 
 
 def before_and_after(path: Path, colorizer: Colorizer) -> Image.Image:
     """The print in its own tone and the same photograph colorized, side by side."""
     lightness = photo.read_photo(path).lightness
-    ab = colorizer.colorize(lightness, steps=STEPS, seed=SEED, guidance=GUIDANCE)
+    ab = colorizer.colorize(lightness, seed=SEED, **HOW)
     halves = [
         Image.fromarray(rgb) for rgb in (photo.read_rgb(path), color.recombine(lightness, ab))
     ]
@@ -44,7 +45,7 @@ def before_and_after(path: Path, colorizer: Colorizer) -> Image.Image:
 def several(path: Path, colorizer: Colorizer) -> Image.Image:
     """A contact sheet of five candidates, and the map of where they disagree."""
     guide = colorizer.guide(photo.read_photo(path).lightness)
-    drawn = colorizer.candidates(guide, 5, steps=STEPS, seed=SEED, guidance=GUIDANCE)
+    drawn = colorizer.candidates(guide, 5, seed=SEED, **HOW)
     sheet = Image.fromarray(sheets.contact_sheet(drawn, guide)).reduce(2)
     map_ = Image.fromarray(sheets.uncertainty_map(drawn.uncertainty, *guide.shape))
     map_.thumbnail((SIDE, sheet.height), Image.Resampling.LANCZOS)
@@ -57,7 +58,7 @@ def hinted(path: Path, colorizer: Colorizer) -> Image.Image:
     pictures = []
     for color_ in HINT_COLORS:
         hints = Hints((Point(x=HINT[0], y=HINT[1], radius=0.03, color=color_),))
-        ab = colorizer.colorize(lightness, steps=STEPS, seed=SEED, guidance=GUIDANCE, hints=hints)
+        ab = colorizer.colorize(lightness, seed=SEED, **HOW, hints=hints)
         rgb = color.recombine(lightness, ab)
         share = hints.lay(lightness).share
         rgb[(share > 0) & (share < 1)] = 255

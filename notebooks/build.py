@@ -37,9 +37,12 @@ from PIL import Image
 from colorized import checkpoint, color, photo, resample, sampling, sheets
 from colorized.colorizer import Colorizer
 from colorized.hints import Hints, Point
+from colorized.job import GUIDANCE, TEMPERATURE
 
 ROOT = next(p for p in (Path.cwd(), *Path.cwd().parents) if (p / "params.yaml").is_file())
 SAMPLE = ROOT / "data" / "sample"
+
+HOW = {"guidance": GUIDANCE, "temperature": TEMPERATURE}
 
 colorizer = Colorizer(checkpoint.load_weights(checkpoint.RELEASED))
 denoiser, schedule = colorizer.denoiser, colorizer.denoiser.schedule
@@ -152,7 +155,7 @@ The scan's own $L$ is put back. Where a color does not exist in sRGB at that lig
 is reduced at the same hue. What is left is the rounding to 8 bits.
 -----
 #%
-ab = colorizer.colorize(L, steps=STEPS, seed=SEED, guidance=1.5)
+ab = colorizer.colorize(L, steps=STEPS, seed=SEED, **HOW)
 result = color.recombine(L, ab)
 error = np.abs(color.lightness(result.astype(np.float32) / 255) - L).max()
 assert error < 0.6
@@ -166,7 +169,7 @@ others are as different from each other as they come.
 -----
 #%
 guide = colorizer.guide(L)
-candidates = colorizer.candidates(guide, 5, steps=STEPS, seed=0, guidance=1.5)
+candidates = colorizer.candidates(guide, 5, steps=STEPS, seed=0, **HOW)
 print("mean distance from all draws:", [round(d, 1) for d in candidates.distances])
 Image.fromarray(sheets.contact_sheet(candidates, guide)).reduce(2).quantize(128)
 -----
@@ -188,7 +191,7 @@ goes with it. Three colors for the bird, at the one point that is circled:
 #%
 def with_hint(hexadecimal):
     hints = Hints((Point(x=0.55, y=0.45, radius=0.03, color=hexadecimal),))
-    out = color.recombine(L, colorizer.colorize(L, steps=STEPS, seed=0, guidance=1.5, hints=hints))
+    out = color.recombine(L, colorizer.colorize(L, steps=STEPS, seed=0, **HOW, hints=hints))
     known = hints.lay(L).share
     out[(known > 0) & (known < 1)] = 255
     return out
@@ -202,7 +205,7 @@ Dorothea Lange, *Abandoned Dust Bowl Home*, about 1935–1940.
 -----
 #%
 print_ = photo.read_photo(SAMPLE / "archive" / "dust-bowl-home.jpg")
-ab = colorizer.colorize(print_.lightness, steps=STEPS, seed=0, guidance=1.5)
+ab = colorizer.colorize(print_.lightness, steps=STEPS, seed=0, **HOW)
 row(photo.read_rgb(SAMPLE / "archive" / "dust-bowl-home.jpg"),
     color.recombine(print_.lightness, ab), height=240)
 -----

@@ -161,6 +161,7 @@ def _grid(params: Params, weights: Weights) -> picture.Picture:
             seed=params.sample.seed,
             sampler=params.sample.sampler,
             guidance=params.sample.guidance,
+            temperature=params.sample.temperature,
         )
         cells.append([color.recombine(L, c) for c in (np.zeros_like(ab), drawn, ab)])
     return picture.grid(cells, ["monochrome", "colors by the model", "true colors"])

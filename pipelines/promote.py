@@ -149,6 +149,7 @@ class Holdout:
             sampler=params.sample.sampler,
             steps=params.sample.steps,
             guidance=params.sample.guidance,
+            temperature=params.sample.temperature,
             extractor_sha256=metrics.EXTRACTOR_SHA256,
         )
 

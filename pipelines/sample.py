@@ -48,7 +48,12 @@ def main(params: Params) -> None:
         repeated = np.repeat(picture(shard, row)[0][None], p.diversity_draws, axis=0)
         draws.append(
             colorizer.draw(
-                repeated, steps=p.steps, seed=p.seed, sampler=p.sampler, guidance=p.guidance
+                repeated,
+                steps=p.steps,
+                seed=p.seed,
+                sampler=p.sampler,
+                guidance=p.guidance,
+                temperature=p.temperature,
             )
         )
     np.save(stage.SAMPLES / "draws.npy", np.stack(draws))
@@ -65,7 +70,14 @@ def drawn(
 
     Every crop should have a seed of its own: they are draws of a distribution, which FID compares.
     """
-    return colorizer.colorize(L, steps=p.steps, seed=seed, sampler=p.sampler, guidance=p.guidance)
+    return colorizer.colorize(
+        L,
+        steps=p.steps,
+        seed=seed,
+        sampler=p.sampler,
+        guidance=p.guidance,
+        temperature=p.temperature,
+    )
 
 
 def picture(shard: Shard, row: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

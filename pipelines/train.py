@@ -297,6 +297,7 @@ def _grid(weights: Weights, shard: Shard, params: Params) -> picture.Picture:
         seed=params.sample.seed,
         sampler=params.sample.sampler,
         guidance=params.sample.guidance,
+        temperature=params.sample.temperature,
     )
     size = L.shape[-1]
     cells = []

@@ -23,7 +23,9 @@ from colorized.workers import Crew, Equipment, WorkerError
 
 PHOTOS = sorted((Path(__file__).parents[1] / "data" / "sample" / "photos").glob("*.jpg"))
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
-SETTINGS = Settings(steps=1, seed=0, guidance=1, saturation=1, max_pixels=300_000_000)
+SETTINGS = Settings(
+    steps=1, seed=0, guidance=1, temperature=1, saturation=1, max_pixels=300_000_000
+)
 
 
 def scan(path: Path, index: int = 0, size: tuple[int, int] = (61, 43)) -> Path:

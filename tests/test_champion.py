@@ -7,7 +7,7 @@ import pytest
 
 from colorized.champion import Measured, Protocol, verdict
 
-PROTOCOL = Protocol("0" * 64, 100, 128, (0, 100), "ddim", 10, 1.5, "1" * 64)
+PROTOCOL = Protocol("0" * 64, 100, 128, (0, 100), "ddim", 10, 1.5, 0.8, "1" * 64)
 CHAMPION = Measured(
     fid=(79.0, 81.0), fid_monochrome=95.0, colorfulness=40.0, colorfulness_real=50.0, finite=True
 )
@@ -35,7 +35,8 @@ def test_measured_goes_through_a_tag() -> None:
     ("key", "value"),
     [
         ("data_sha256", "2" * 64), ("pictures", 99), ("image_size", 64), ("seeds", (0, 100, 200)),
-        ("sampler", "ddpm"), ("steps", 11), ("guidance", 1.0), ("extractor_sha256", "3" * 64),
+        ("sampler", "ddpm"), ("steps", 11), ("guidance", 1.0), ("temperature", 1.0),
+        ("extractor_sha256", "3" * 64),
     ],
 )  # fmt: skip
 def test_hash_names_the_protocol(key: str, value: object) -> None:

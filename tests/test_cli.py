@@ -240,7 +240,9 @@ class TestResults:
         grey, colored = pixels(source), pixels("out/a.png")
         np.testing.assert_array_equal(colored, grey)
 
-    @pytest.mark.parametrize("option", [("--steps", 3), ("--guidance", 3), ("--saturation", 0.5)])
+    @pytest.mark.parametrize(
+        "option", [("--steps", 3), ("--guidance", 3), ("--temperature", 1), ("--saturation", 0.5)]
+    )
     def test_options_change_the_colors(self, colorize: Run, option: tuple[object, ...]) -> None:
         scan("a.png")
         assert colorize("a.png", "-o", "one").code == 0
@@ -346,6 +348,7 @@ class TestUsage:
             (("colorize", "a.png", "-o", "out", "--saturation", -1), "--saturation"),
             (("colorize", "a.png", "-o", "out", "--saturation", "nan"), "--saturation"),
             (("colorize", "a.png", "-o", "out", "--guidance", "inf"), "--guidance"),
+            (("colorize", "a.png", "-o", "out", "--temperature", 3), "--temperature"),
             (("colorize", "a.png", "-o", "out", "--max-pixels", 0), "--max-pixels"),
             (("colorize", "a.png", "-o", "out", "--candidates", 0), "--candidates"),
             (("colorize", "a.png", "-o", "out", "--uncertainty"), "--uncertainty"),

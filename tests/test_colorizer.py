@@ -155,6 +155,26 @@ class TestDraw:
         ab = colorizer.draw(L, steps=1, seed=0, guidance=weight)[0]
         np.testing.assert_allclose(ab / np.array(denoiser.ab_std), expected, atol=1e-4)
 
+    def test_temperature_scales_the_noise_at_the_start(
+        self, colorizer: Colorizer, lightness: np.ndarray
+    ) -> None:
+        L = lightness[:64, :64]
+        far, near, nearest = (
+            [colorizer.colorize(L, steps=4, seed=s, temperature=t) for s in (0, 1)]
+            for t in (1.0, 0.5, 0.0)
+        )
+        apart = [float(np.abs(a - b).mean()) for a, b in (far, near, nearest)]
+        assert apart[0] > 1.2 * apart[1] > 0
+        assert apart[2] == 0
+        drawn = colorizer.draw(L[None], steps=1, seed=0, temperature=0.5)
+        x_T = 0.5 * torch.randn((1, 2, 32, 32), generator=torch.Generator().manual_seed(0))
+        denoiser = colorizer.denoiser
+        cond = denoiser.encode(torch.from_numpy(L[None, None]))
+        expected = denoiser(x_T, torch.tensor([denoiser.schedule.T]), cond)[0].permute(1, 2, 0)
+        np.testing.assert_allclose(
+            drawn[0] / np.array(denoiser.ab_std), expected.detach().numpy(), atol=1e-4
+        )
+
     @pytest.mark.parametrize(
         ("shape", "given", "message"),
         [

@@ -149,6 +149,7 @@ def test_parameters_and_arrays(address: str) -> None:
         ([text(scan(0, (6000, 6000), "PNG"))], {}, "6000 × 6000 pixels are more than"),
         ([text(scan(0, (4, 4)))], {"steps": 0}, "steps must be in 1 … 1000, got 0"),
         ([text(scan(0, (4, 4)))], {"guidance": 11.0}, "guidance must be in 0 … 10, got 11.0"),
+        ([text(scan(0, (4, 4)))], {"temperature": -1.0}, "temperature must be in 0 … 2, got -1.0"),
         ([text(scan(0, (4, 4)))], {"output": "gif"}, "output must be png or array, got 'gif'"),
         ([text(scan(0, (4, 4)))], {"seed": "one"}, "seed"),
     ],

@@ -104,12 +104,13 @@ def measured(client: httpx.Client) -> dict[str, float]:
 
 class TestColorize:
     def test_what_the_library_does(self, client: httpx.Client, picture: bytes) -> None:
-        answer = color_it(client, picture, seed=3, steps=4, saturation=1.3, guidance=2)
+        asked = {"seed": 3, "steps": 4, "saturation": 1.3, "guidance": 2, "temperature": 0.9}
+        answer = color_it(client, picture, **asked)
         assert answer.status_code == 200, answer.text
         assert answer.headers["content-type"] == "image/png"
         model = one.load_model(checkpoint.RELEASED, "colorized.safetensors", "cpu")
         lightness = photo.read_photo(picture).lightness
-        ab = model.colorizer.colorize(lightness, steps=4, seed=3, guidance=2, saturation=1.3)
+        ab = model.colorizer.colorize(lightness, **asked)
         expected = color.recombine(lightness, ab).astype(int)
         given = np.asarray(Image.open(io.BytesIO(answer.content))).astype(int)
         assert np.ptp(given, axis=-1).max() > 20
@@ -231,6 +232,7 @@ class TestRefused:
             ({"seed": 2**63}, "seed: "),
             ({"saturation": "nan"}, "saturation: "),
             ({"guidance": "inf"}, "guidance: "),
+            ({"temperature": "3"}, "temperature: "),
             ({"format": "exe"}, "format: "),
             ({"hints": "{"}, "hints: not JSON"),
             ({"hints": '{"points": [{"x": 2}]}'}, "hints: points[0].x"),

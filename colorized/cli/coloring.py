@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from colorized.cli.messages import Failure, complain, finite
+from colorized.job import GUIDANCE, STEPS, TEMPERATURE
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -41,7 +42,7 @@ class Mark(StrEnum):
 def colorize(
     inputs: Annotated[list[str], typer.Argument(help="Photographs, or folders of them.")],
     out: Annotated[str, typer.Option("-o", "--out", help="Folder for the colored photographs.")],
-    steps: Annotated[int, typer.Option(min=1, help="Sampling steps: more are slower.")] = 10,
+    steps: Annotated[int, typer.Option(min=1, help="Sampling steps: more are slower.")] = STEPS,
     seed: Annotated[
         int, typer.Option(min=0, max=2**63 - 1, help="Another gives other plausible colors.")
     ] = 0,
@@ -56,7 +57,16 @@ def colorize(
             callback=finite,
             help="Above 1, colors go more clearly with the picture; 1 takes half the time.",
         ),
-    ] = 1.5,
+    ] = GUIDANCE,
+    temperature: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=2,
+            callback=finite,
+            help="Below 1, colors are likelier and vary less from seed to seed.",
+        ),
+    ] = TEMPERATURE,
     weights: Annotated[
         str | None,
         typer.Option(
@@ -133,7 +143,7 @@ def colorize(
     if uncertainty and candidates == 1:
         raise typer.BadParameter("needs --candidates 2 or more", param_hint="--uncertainty")
     settings = Settings(
-        steps, seed, guidance, saturation, max_pixels, candidates,
+        steps, seed, guidance, temperature, saturation, max_pixels, candidates,
         uncertainty=uncertainty, layer=layer, mark=mark.value if mark else None,
     )  # fmt: skip
     if engine is Engine.RAY:

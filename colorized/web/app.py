@@ -43,6 +43,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp
 
 from colorized import hints
+from colorized.job import GUIDANCE, STEPS, TEMPERATURE
 from colorized.web import guard
 from colorized.web.desk import MEDIA_TYPES, Plane, Refused, plane
 from colorized.web.room import OnEvent, Order, Room
@@ -55,7 +56,7 @@ ARCHIVE = Path(__file__).resolve().parents[2] / "data" / "sample" / "archive"
 
 MAX_STEPS = 100
 MAX_CANDIDATES = 8
-DEFAULTS = Order(steps=10, seed=0, guidance=1.5)
+DEFAULTS = Order(steps=STEPS, seed=0, guidance=GUIDANCE, temperature=TEMPERATURE)
 NO_MEMORY = "the service has too little memory for this photograph now"
 
 
@@ -89,6 +90,7 @@ class About(BaseModel):
     max_candidates: int
     steps: int
     guidance: float
+    temperature: float
     samples: list[Sample]
 
 
@@ -127,6 +129,15 @@ async def _order(
             description="Above 1, colors go more clearly with the picture.",
         ),
     ] = DEFAULTS.guidance,
+    temperature: Annotated[
+        float,
+        Form(
+            ge=0,
+            le=2,
+            allow_inf_nan=False,
+            description="Below 1, colors are likelier and vary less from seed to seed.",
+        ),
+    ] = DEFAULTS.temperature,
     hint_text: Annotated[
         str,
         Form(
@@ -139,7 +150,7 @@ async def _order(
 ) -> Order:
     known = hints.parse_json(hint_text) if hint_text.strip() else None
     digest = hashlib.sha256(hint_text.encode()).hexdigest() if known else ""
-    return Order(steps=steps, seed=seed, guidance=guidance, hints=known, hints_sha256=digest)
+    return Order(steps, seed, guidance, temperature, hints=known, hints_sha256=digest)
 
 
 async def _read(file: UploadFile) -> bytes:
@@ -306,6 +317,7 @@ def _pages(app: FastAPI, room: Room, token: str | None) -> None:
             max_candidates=MAX_CANDIDATES,
             steps=DEFAULTS.steps,
             guidance=DEFAULTS.guidance,
+            temperature=DEFAULTS.temperature,
             samples=[Sample(url=f"/samples/{name}", title=t) for name, t in to_try.items()],
         )
 
@@ -351,7 +363,7 @@ def _errors(app: FastAPI) -> None:
 
 async def _known_fields(request: Request, own: str) -> None:
     """That a misspelled option is not passed over in silence."""
-    known = {"steps", "seed", "guidance", "hints", *own.split()}
+    known = {"steps", "seed", "guidance", "temperature", "hints", *own.split()}
     for name in await request.form():
         if name not in known:
             raise HTTPException(422, f"{name[:40]!r}: no such field")

@@ -76,6 +76,7 @@ class Order:
     steps: int
     seed: int
     guidance: float
+    temperature: float
     saturation: float = 1.0
     hints: Hints | None = None
     hints_sha256: str = ""
@@ -203,6 +204,7 @@ class Room:
                 "seed": order.seed,
                 "steps": order.steps,
                 "guidance": order.guidance,
+                "temperature": order.temperature,
                 "saturation": order.saturation,
                 "hints_sha256": order.hints_sha256,
             }
@@ -300,6 +302,7 @@ class Room:
             seed=order.seed,
             sampler=SAMPLER,
             guidance=order.guidance,
+            temperature=order.temperature,
             hints=order.hints,
             on_step=step,
         )
