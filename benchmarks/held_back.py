@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colorized import color, metrics, photo, resample, sources
-from pipelines.release import HELD_BACK_PREFIX, SETS
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # the stages are not installed
+
+from pipelines.release import HELD_BACK_PREFIX, SETS  # noqa: E402
+
 RESULTS = ROOT / "benchmarks" / "results"
 FEATURES = ROOT / "data" / "features"
 SIZES = {"scenes": 96, "objects": 64, "photos": 256}
@@ -81,14 +85,16 @@ class Pictures:
         """FID of the pictures in other colors against their true ones."""
         return metrics.frechet_distance(self.features(images), self.of_true)
 
+    def colorfulness(self, images: list[RGB]) -> float:
+        """Mean colorfulness."""
+        return float(np.mean([metrics.colorfulness(image) for image in images]))
+
     def measure(self, images: list[RGB]) -> dict[str, float]:
         """All that is measured of the pictures in other colors, against their true ones."""
         features = self.features(images)
         size = max(2, len(images) // 2)
         kid = metrics.kid(features, self.of_true, 50, size, np.random.default_rng(0))[0]
-        colorful, real = (
-            float(np.mean([metrics.colorfulness(x) for x in some])) for some in (images, self.true)
-        )
+        colorful, real = self.colorfulness(images), self.colorfulness(self.true)
         pairs = list(zip(images, self.true, strict=True))
         return {
             "fid": metrics.frechet_distance(features, self.of_true),

@@ -19,10 +19,10 @@ from torch import Tensor
 from colorized import color, resample, sampling, upsampling
 from colorized.candidates import Candidates, pick
 from colorized.checkpoint import Weights
-from colorized.diffusion import Denoiser, drop_condition
+from colorized.guidance import guided
 from colorized.hints import Hints, Known
 from colorized.steering import Steering
-from colorized.unet import STRIDE, Features
+from colorized.unet import STRIDE
 
 MAX_ASPECT = 8
 """Photographs longer than this many times their breadth are squeezed to it for the network."""
@@ -183,7 +183,7 @@ class Colorizer:
         small = self.shrink(guide)
         known = hints.lay(guide) if hints else None
         cond = self.denoiser.encode(torch.from_numpy(small)[None, None].to(self.device))
-        denoiser = self.denoiser if guidance == 1 else _guided(self.denoiser, guidance)
+        denoiser = guided(self.denoiser, guidance)
         if known is not None:
             size = (small.shape[0] // 2, small.shape[1] // 2)
             steering = _steering(known, guide, size, self.denoiser.ab_std)
@@ -242,8 +242,8 @@ class Colorizer:
         sampler
             A key of `sampling.SAMPLERS`.
         guidance
-            Weight w of x̂_0 = x̂_0(x_t) + w (x̂_0(x_t, L) - x̂_0(x_t)). 1 is the model of P(ab | L);
-            any other asks the network twice at each time.
+            Weight of the condition, see `guidance.guided`. 1 is the model of P(ab | L); any other
+            asks the network twice at some of the times.
         temperature
             Deviation of the noise that sampling begins with. Below 1, draws keep nearer to what is
             most likely, and so to one another.
@@ -264,7 +264,7 @@ class Colorizer:
         B, _, H, W = L.shape
         x_T = temperature * torch.randn((B, 2, H // 2, W // 2), generator=generator)
         x_0 = sampling.sample(
-            self.denoiser if guidance == 1 else _guided(self.denoiser, guidance),
+            guided(self.denoiser, guidance),
             cond,
             x_T.to(self.device),
             self.denoiser.schedule,
@@ -273,16 +273,6 @@ class Colorizer:
             sampler,
         )
         return self._chroma(x_0)
-
-
-def _guided(denoiser: Denoiser, weight: float) -> sampling.Denoiser:
-    """Classifier-free guidance: Ho, Salimans, 2022, eq. 6, for x̂_0."""
-
-    def guided(x_t: Tensor, t: Tensor, cond: Features, /) -> Tensor:
-        dropped = drop_condition(cond, torch.zeros_like(t, dtype=torch.bool))
-        return torch.lerp(denoiser(x_t, t, dropped), denoiser(x_t, t, cond), weight)
-
-    return guided
 
 
 def _steering(

@@ -15,6 +15,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
+FILES = {"speed": "peers"}
+"""Results of tables that are not of the file of their own name."""
 SIDES = {"scenes": 96, "objects": 64, "photos": 256}
 
 
@@ -75,8 +77,110 @@ def _train_speed(found: dict[str, Any]) -> str:
     )
 
 
+def _architectures(found: dict[str, Any]) -> str:
+    minutes = {row["processor_minutes"] for row in found.values()}
+    ns = {row["n"] for row in found.values()}
+    gray = next(iter(found.values()))["fid_monochrome"]
+    return f"{minutes.pop():g} minutes each; FID of N {ns.pop()}, gray {gray:.1f}.\n\n" + _rows(
+        ("network", "parameters", "crops seen", "error of v", "at t = 0.95 T", "FID"),
+        *(
+            (
+                name,
+                f"{row['parameters'] / 1e6:.2f} M",
+                f"{row['pictures_seen']:,}",
+                f"{row['val_error']:.3f}",
+                f"{row['val_error_t0.95']:.3f}",
+                f"{row['fid']:.1f}",
+            )
+            for name, row in found.items()
+        ),
+    )
+
+
+def _steps(found: dict[str, Any]) -> str:
+    def line(name: str, row: dict[str, float]) -> tuple[object, ...]:
+        return (
+            name,
+            row["steps"],
+            row["evaluations"],
+            f"{row['fid']:.1f}",
+            f"{row['fid'] / found['reference']['fid']:.2f}",
+            f"{row['kid']:.4f}",
+            f"{row['colorfulness_share']:.0%}",
+        )
+
+    return f"N {found['n']}; gray has FID {found['fid_monochrome']:.1f}.\n\n" + _rows(
+        ("sampler", "steps", "evaluations", "FID", "of ancestral", "KID", "colorfulness"),
+        line("ancestral", found["reference"]),
+        *(line("DPM-Solver++(2M)", row) for row in found["rows"]),
+    )
+
+
+def _peers(found: dict[str, Any]) -> str:
+    rows: list[tuple[object, ...]] = [
+        (
+            "method",
+            "parameters",
+            "crops seen",
+            "s / picture",
+            *(f"{n}: FID, KID, ΔCF" for n in SIDES),
+        )
+    ]
+    for name in found["scenes"]:
+        if name in ("n", "size"):
+            continue
+        about = found["methods"].get(name)
+        cells = [found[side][name] for side in SIDES]
+        rows.append(
+            (
+                name,
+                f"{about['parameters'] / 1e6:.2f} M" if about else "",
+                f"{about['pictures_seen']:,}" if about else "",
+                f"{cells[-1]['seconds_per_picture']:.2f}" if about else "",
+                *(
+                    f"{c['fid']:.1f}, {c['kid']:.4f}, {c['delta_colorfulness_share']:.0%}"
+                    for c in cells
+                ),
+            )
+        )
+    minutes = {about["minutes"] for about in found["methods"].values()}
+    ns = ", ".join(f"{name} N {found[name]['n']}" for name in SIDES)
+    return f"{minutes.pop():g} minutes of training each; {ns}.\n\n" + _rows(*rows)
+
+
+def _speed(found: dict[str, Any]) -> str:
+    rows: list[tuple[object, ...]] = [
+        ("peer", "its FID", "steps", "pictures / s", "our FID", "steps", "pictures / s", "ratio")
+    ]
+    for name, row in found["speed_at_equal_fid"].items():
+        ours = row["ours"]
+        cells = ("not reached", "", "", "")
+        if ours:
+            cells = (
+                f"{ours['fid']:.1f}",
+                ours["steps"],
+                f"{ours['pictures_per_second']:.1f}",
+                f"{row['ratio']:.0f}",
+            )
+        peer = row["peer"]
+        rows.append(
+            (
+                name,
+                f"{peer['fid']:.1f}",
+                peer["steps"],
+                f"{peer['pictures_per_second']:.1f}",
+                *cells,
+            )
+        )
+    return f"Objects, N {found['steps']['n']}.\n\n" + _rows(*rows)
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "architectures": _architectures,
     "quality": _quality,
+    "peers": _peers,
+    "speed": _speed,
+    "steps": _steps,
     "invariance": _invariance,
     "train_speed": _train_speed,
 }
@@ -100,7 +204,7 @@ def renew(text: str, names: tuple[str, ...]) -> str:
         _, second, tail = rest.partition(end)
         if not (first and second):
             raise ValueError(f"the markers {begin} and {end} must be there, in this order")
-        found = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+        found = json.loads((RESULTS / f"{FILES.get(name, name)}.json").read_text(encoding="utf-8"))
         text = f"{head}{begin}\n{TABLES[name](found)}\n{end}{tail}"
     return text
 

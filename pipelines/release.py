@@ -36,7 +36,7 @@ def _crops(
     train: int, min_scale: float, val_share: float, test_share: float
 ) -> sources.CropSettings:
     return sources.CropSettings(
-        image_size=128,
+        image_size=192,
         crops={"train": train, "val": 1, "test": 1},
         min_scale=min_scale,
         val_share=val_share,
@@ -57,7 +57,7 @@ SETS = {
 
 # The objects come with a validation set of their own, by name.
 HELD_BACK_PREFIX = "val-"
-WORK_SIZE = 128
+WORK_SIZE = 160
 AB_STD = (12.0, 18.0)
 """About the root mean square of a* and b* over the training crops, CIELAB units."""
 
@@ -173,7 +173,7 @@ def main() -> None:
             file.write(line + "\n")
 
     steps = options.steps
-    phases = Phase(64, 64, steps[0]), Phase(96, 32, steps[1]), Phase(128, 32, steps[2], cools=True)
+    phases = Phase(64, 64, steps[0]), Phase(96, 32, steps[1]), Phase(160, 24, steps[2], cools=True)
     before: dict[str, Any] | None = None
     for number, phase in enumerate(phases, 1):
         state = TrainState(denoiser, settings(phase, device))

@@ -15,7 +15,9 @@ from colorized import color, devices, index
 from colorized.checkpoint import load_weights
 from colorized.colorizer import Colorizer
 from colorized.dataset import Shard, open_shard
+from colorized.guidance import evaluations
 from colorized.params import Params, Sample
+from colorized.sampling import timesteps
 from pipelines import stage
 
 
@@ -57,7 +59,8 @@ def main(params: Params) -> None:
             )
         )
     np.save(stage.SAMPLES / "draws.npy", np.stack(draws))
-    nfe = p.steps * (1 if p.guidance == 1 else 2)
+    schedule = colorizer.denoiser.schedule
+    nfe = evaluations(schedule, timesteps(schedule, p.steps), p.guidance)
     timing = {"nfe": nfe, "seconds_per_image": round(statistics.median(seconds), 4)}
     (stage.SAMPLES / "timing.json").write_text(json.dumps(timing) + "\n", encoding="utf-8")
     print(f"{len(rows)} crops colored, {timing['seconds_per_image']} s each")

@@ -179,6 +179,15 @@ class TestGaussian:
         assert x_0.mean().item() == pytest.approx(self.m, abs=self.s * (4 / n**0.5 + 0.01))
         assert x_0.std().item() == pytest.approx(self.s, abs=self.s * (4 / (2 * n) ** 0.5 + 0.01))
 
+    @pytest.mark.parametrize("name", ["ddim", "dpm_solver_pp_2m"])
+    def test_noise_at_another_temperature_is_data_at_it(self, name: str) -> None:
+        n, temperature = 20_000, 0.6
+        x_T = temperature * sampling.normal((n, 1), seeded(5), torch.empty(0, dtype=torch.float64))
+        x_0 = sample(gaussian(self.m, self.s), None, x_T, SCHEDULE, 500, seeded(6), name, "uniform")
+        expected = temperature * self.s
+        assert x_0.mean().item() == pytest.approx(self.m, abs=self.s * (4 / n**0.5 + 0.01))
+        assert x_0.std().item() == pytest.approx(expected, abs=self.s * (4 / (2 * n) ** 0.5 + 0.01))
+
     def error(self, sampler: Any, steps: int) -> float:
         """From t = 900 to t = 100, against the exact solution of the probability-flow equation."""
         times = torch.linspace(900, 100, steps + 1).round().long().tolist()

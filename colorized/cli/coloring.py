@@ -55,7 +55,7 @@ def colorize(
             min=0,
             max=10,
             callback=finite,
-            help="Above 1, colors go more clearly with the picture; 1 takes half the time.",
+            help="Above 1, colors go more clearly with the picture.",
         ),
     ] = GUIDANCE,
     temperature: Annotated[

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from colorized import checkpoint
+from colorized.diffusion import Denoiser, drop_condition
+from colorized.guidance import SIGMAS, evaluations, guided
+
+
+@pytest.fixture(scope="module")
+def denoiser() -> Denoiser:
+    return checkpoint.load_weights(checkpoint.RELEASED).denoiser
+
+
+def time_at(denoiser: Denoiser, sigma: float) -> int:
+    log_snr = denoiser.schedule.log_snr(torch.arange(1, denoiser.schedule.T + 1))
+    return int((log_snr + 2 * math.log(sigma)).abs().argmin()) + 1
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5, 1.0, 3.0])
+def test_mixes_with_and_without_the_picture_inside_only(denoiser: Denoiser, weight: float) -> None:
+    torch.manual_seed(0)
+    sigmas = (0.5, SIGMAS[0] * 1.1, 10.0, SIGMAS[1] * 0.9, 300.0)
+    t = torch.tensor([time_at(denoiser, sigma) for sigma in sigmas])
+    x_t = torch.randn(len(t), 2, 32, 32)
+    with torch.inference_mode():
+        cond = denoiser.encode(100 * torch.rand(len(t), 1, 64, 64))
+        with_L = denoiser(x_t, t, cond)
+        without = denoiser(x_t, t, drop_condition(cond, torch.zeros(len(t), dtype=torch.bool)))
+        found = guided(denoiser, weight)(x_t, t, cond)
+    for i, inside in enumerate((False, True, True, True, False)):
+        w = weight if inside else 1
+        torch.testing.assert_close(
+            found[i], without[i] + w * (with_L - without)[i], atol=1e-5, rtol=0
+        )
+    assert (with_L - without)[2].abs().mean() > 0.01
+
+
+def test_evaluations_are_counted(denoiser: Denoiser) -> None:
+    asked: list[int] = []
+
+    class Counting(Denoiser):
+        def forward(self, x_t: Tensor, t: Tensor, cond: tuple[Tensor, ...]) -> Tensor:
+            asked.append(int(t[0]))
+            return super().forward(x_t, t, cond)
+
+    counting = Counting(denoiser.network, denoiser.schedule, denoiser.ab_std)
+    times = [time_at(denoiser, sigma) for sigma in (3000, 101, 99, 10, 2.1, 1.9, 0.2)]
+    for weight, expected in ((1.0, 7), (2.0, 10)):
+        asked.clear()
+        with torch.inference_mode():
+            cond = counting.encode(torch.full((1, 1, 32, 32), 50.0))
+            for t in times:
+                guided(counting, weight)(torch.zeros(1, 2, 16, 16), torch.tensor([t]), cond)
+        assert len(asked) == expected
+        assert evaluations(denoiser.schedule, times, weight) == expected
