@@ -15,7 +15,7 @@ import xml.etree.ElementTree as ET
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 
-from colorized.photo import Page, Photo, xmp_room
+from colorized.photo import Page, Photo, iptc_room, xmp_room
 
 NAMESPACE = "https://colorized.invalid/ns/1.0/"
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
@@ -86,6 +86,9 @@ def for_copy(marks: Marks, photo: Photo | Page, target: str | Path) -> bytes:
     Empty where the format of `target` holds none. What is left out is added to the photograph's
     notes.
     """
+    if len(photo.facts.iptc) > (room := iptc_room(target)):
+        why = "it is too long" if room else f"{Path(target).suffix} cannot hold it"
+        photo.notes.append(f"its IPTC record is left out: {why}")
     room = xmp_room(target)
     if not room:
         photo.notes.append(

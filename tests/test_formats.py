@@ -394,6 +394,17 @@ def test_metadata_and_marks_are_what_exiftool_reads(
     assert marks.parse(again.facts.xmp) == MADE
 
 
+@pytest.mark.parametrize(("white", "noted"), [(255, False), (1023, True), (65535, True)])
+def test_ppm_of_more_than_8_bits_says_so(tmp_path: Path, white: int, noted: bool) -> None:
+    levels = np.linspace(0, white, 3 * 16 * 9).round().astype(">u2" if white > 255 else np.uint8)
+    path = tmp_path / "a.ppm"
+    path.write_bytes(b"P6 # made\n16 9\n%d\n" % white + levels.tobytes())
+    picture = photo.read_photo(path)
+    assert picture.lightness.shape == (9, 16)
+    assert np.ptp(picture.lightness) > 95
+    assert picture.notes == ["its color is read with 8 of its 16 bits"] * noted
+
+
 def test_iptc_in_photoshops_resources() -> None:
     other = b"8BIM\x03\xed\x00\x00\x00\x00\x00\x03abc\0"
     block = other + metadata.resources_of_iptc(IPTC)

@@ -168,6 +168,29 @@ def test_xmp_that_cannot_be_kept_is_a_note(tmp_path: Path) -> None:
     assert read.notes == ["its XMP is left out: it is too long"]
 
 
+@pytest.mark.parametrize(
+    ("name", "length", "why"),
+    [
+        ("a.jpg", 65_500, None),
+        ("a.jpg", 65_501, "it is too long"),
+        ("a.webp", 9, ".webp cannot hold it"),
+        ("a.j2k", 9, ".j2k cannot hold it"),
+    ],
+)
+def test_iptc_that_cannot_be_kept_is_a_note(
+    tmp_path: Path, name: str, length: int, why: str | None
+) -> None:
+    read = photo.read_photo(scan(tmp_path / "scan.png"))
+    record = b"\x1c\x02\x78" + (length - 5).to_bytes(2, "big") + bytes(length - 5)
+    read.facts = photo.Facts(iptc=record)
+    xmp = marks.for_copy(MADE, read, tmp_path / name)
+    photo.write_photo(read, np.zeros((*read.lightness.shape, 2), np.float32), tmp_path / name, xmp)
+    notes = [note for note in read.notes if "IPTC" in note]
+    assert notes == ([f"its IPTC record is left out: {why}"] if why else [])
+    kept = photo.read_photo(tmp_path / name).facts.iptc
+    assert kept == (b"" if why else record)
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A project whose store, registry, commits and data know the released weights."""

@@ -16,6 +16,8 @@ WRITE_ALPHA = ("JPEG2000", "PNG", "TIFF", "WEBP")
 WRITE_16 = ("JPEG2000", "PNG", "TIFF")
 # Bytes of XMP that a format holds: one segment of JPEG, more than anybody needs in the others.
 _XMP_ROOM = {"JPEG": 65_000, **dict.fromkeys(("JPEG2000", "PNG", "TIFF", "WEBP"), 1 << 24)}
+# Bytes of an IPTC-IIM record: one segment of JPEG, less what stands before it.
+_IPTC_ROOM = {"JPEG": 65_500, **dict.fromkeys(("JPEG2000", "PNG", "TIFF"), 1 << 24)}
 # Of one family with PPM for Pillow, but their names promise gray or 1 bit.
 _GRAY_SUFFIXES = (".pbm", ".pfm", ".pgm")
 # JPEG 2000 without the boxes of a file around it.
@@ -66,9 +68,18 @@ def output_format(path: str | Path) -> str | None:
 
 def xmp_room(path: str | Path) -> int:
     """How many bytes of XMP can be written to a file of this name; 0 where it holds none."""
+    return _room(path, _XMP_ROOM)
+
+
+def iptc_room(path: str | Path) -> int:
+    """The same of an IPTC-IIM record."""
+    return _room(path, _IPTC_ROOM)
+
+
+def _room(path: str | Path, rooms: dict[str, int]) -> int:
     if Path(path).suffix.lower() in CODESTREAM_SUFFIXES:
         return 0
-    return _XMP_ROOM.get(output_format(path) or "", 0)
+    return rooms.get(output_format(path) or "", 0)
 
 
 def _format_of_suffix(path: str | Path) -> str | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import stat
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -211,7 +212,7 @@ def _with_pillow(file: BinaryIO, path: Path, check: Check, notes: list[str]) -> 
         raise PhotoError(f"{printable(path)}: holds {frames} pictures, not one; split it first")
     check(image.height, image.width)
     format = str(image.format)
-    content = _content(file) if format in ("JPEG2000", "PNG") else b""
+    content = _content(file) if format in ("JPEG2000", "PNG", "PPM") else b""
     image.load()
     uuids = jp2.metadata(content) if format == "JPEG2000" else {}
     if jp2.EXIF in uuids:
@@ -261,6 +262,8 @@ def _levels(
         return levels, tones.gray(size, icc, notes), alpha
     mode = image.mode if image.mode in ("CMYK", "LAB") else "RGBA" if alpha else "RGB"
     levels = np.asarray(image if image.mode == mode else image.convert(mode))
+    if image.format == "PPM" and _ppm_white(content) > 255:
+        notes.append("its color is read with 8 of its 16 bits")
     return levels, tones.in_color(mode.removesuffix("A"), levels.dtype, icc, notes), alpha
 
 
@@ -275,6 +278,12 @@ def _deep(image: Image.Image, content: bytes) -> Levels | None:
         if levels.dtype == np.uint16:
             return tones.full_range(levels, bits)
     return None
+
+
+def _ppm_white(content: bytes) -> int:
+    """The highest level of a PPM in color, the third number of its head."""
+    head = re.match(rb"P[36]\s+\d+\s+\d+\s+(\d+)\s", re.sub(rb"#[^\n]*", b"", content[:1000]))
+    return int(head[1]) if head else 255
 
 
 def _exif(image: Image.Image, notes: list[str]) -> tuple[bytes, int]:

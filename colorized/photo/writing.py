@@ -24,6 +24,7 @@ from colorized.photo.names import (
     WRITE_16,
     WRITE_ALPHA,
     PhotoError,
+    iptc_room,
     output_format,
     printable,
     reason,
@@ -247,7 +248,7 @@ def _plain(file: BinaryIO, pixels: NDArray[Any], one: Colored, path: Path) -> No
         options["exif"] = facts.exif
     if one.xmp:
         options["xmp"] = one.xmp
-    if format == "JPEG" and facts.iptc:
+    if format == "JPEG" and 0 < len(facts.iptc) <= iptc_room(path):
         options["extra"] = _app13(facts.iptc)
     Image.fromarray(pixels).save(file, format=format, **options)
 
@@ -316,8 +317,7 @@ def _jpeg2000(file: BinaryIO, pixels: NDArray[Any], one: Colored, path: Path) ->
 
 def _app13(iptc: bytes) -> bytes:
     content = metadata.PHOTOSHOP + metadata.resources_of_iptc(iptc)
-    if len(content) > 65_533:
-        return b""
+    assert len(content) <= 65_533
     return b"\xff\xed" + struct.pack(">H", 2 + len(content)) + content
 
 
