@@ -48,7 +48,7 @@ TRAINED = ("regression", "diffusers", "diffusers_half", "ours_scratch", "ours_im
 METHODS = ("monochrome", *TRAINED, "released")
 PEER_STEPS = 20
 DRAWS, DRAWN_PICTURES = 4, 16
-CURVE = (1, 2, 4, 7, 10, 20, 30)
+CURVE = (1, 2, 4, 6, 10, 20, 30)
 EQUAL = 1.02
 """FIDs no further apart than this factor count as equal."""
 GRAY = 0.15

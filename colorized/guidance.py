@@ -3,8 +3,7 @@
     x̂_0 = x̂_0(x_t) + w (x̂_0(x_t, L) - x̂_0(x_t))
 
 Ho, Salimans, *Classifier-Free Diffusion Guidance*, 2022, eq. 6, for x̂_0. It asks the network
-twice. That is done only where σ_t is in `SIGMAS`, the levels at which the colors of things are
-chosen: below there is little left to choose, and above, what is seen is too little to choose by
+twice. That is done only where σ_t is at least `SIGMA_GUIDED`: below, there is little left to choose
 (Kynkäänniemi et al., *Applying Guidance in a Limited Interval Improves Sample and Distribution
 Quality in Diffusion Models*, 2024). docs/model.md has what it saves.
 """
@@ -21,8 +20,8 @@ from colorized.diffusion import Denoiser, drop_condition
 from colorized.schedule import Schedule
 from colorized.unet import Features
 
-SIGMAS = (2.0, 100.0)
-"""Lowest and highest noise level σ_t = sqrt((1 - ᾱ_t) / ᾱ_t) that is guided."""
+SIGMA_GUIDED = 2.0
+"""Lowest noise level σ_t = sqrt((1 - ᾱ_t) / ᾱ_t) that is guided."""
 
 
 def guided(denoiser: Denoiser, weight: float) -> sampling.Denoiser:
@@ -32,11 +31,11 @@ def guided(denoiser: Denoiser, weight: float) -> sampling.Denoiser:
 
     def both(x_t: Tensor, t: Tensor, cond: Features, /) -> Tensor:
         asked = denoiser(x_t, t, cond)
-        inside = _inside(denoiser.schedule, t)
-        if not inside.any():
+        noisy = _noisy(denoiser.schedule, t)
+        if not noisy.any():
             return asked
         dropped = drop_condition(cond, torch.zeros_like(t, dtype=torch.bool))
-        weights = torch.where(inside, weight, 1.0).to(asked).view(-1, 1, 1, 1)
+        weights = torch.where(noisy, weight, 1.0).to(asked).view(-1, 1, 1, 1)
         return torch.lerp(denoiser(x_t, t, dropped), asked, weights)
 
     return both
@@ -44,12 +43,10 @@ def guided(denoiser: Denoiser, weight: float) -> sampling.Denoiser:
 
 def evaluations(schedule: Schedule, times: Sequence[int], weight: float) -> int:
     """How often a sampler that asks the guided denoiser at these times asks the network."""
-    twice = 0 if weight == 1 else int(_inside(schedule, torch.tensor(list(times))).sum())
+    twice = 0 if weight == 1 else int(_noisy(schedule, torch.tensor(list(times))).sum())
     return len(times) + twice
 
 
-def _inside(schedule: Schedule, t: Tensor) -> Tensor:
+def _noisy(schedule: Schedule, t: Tensor) -> Tensor:
     """Whether each of t (B,) is a step that is guided."""
-    sigma = torch.exp(-0.5 * schedule.log_snr(t))
-    low, high = SIGMAS
-    return (low <= sigma) & (sigma <= high)
+    return torch.exp(-0.5 * schedule.log_snr(t)) >= SIGMA_GUIDED

@@ -159,7 +159,7 @@ class TestDraw:
         strong = colorizer.colorize(L, steps=7, seed=0, guidance=3)
         schedule = colorizer.denoiser.schedule
         times = timesteps(schedule, 7)
-        assert 7 < len(asked) == evaluations(schedule, times, 3) <= 10
+        assert 7 < len(asked) == evaluations(schedule, times, 3) < 14
         assert np.abs(strong - plain).mean() > 1
         assert np.hypot(*strong.T).mean() > np.hypot(*plain.T).mean()
 

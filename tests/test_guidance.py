@@ -8,7 +8,7 @@ from torch import Tensor
 
 from colorized import checkpoint
 from colorized.diffusion import Denoiser, drop_condition
-from colorized.guidance import SIGMAS, evaluations, guided
+from colorized.guidance import SIGMA_GUIDED, evaluations, guided
 
 
 @pytest.fixture(scope="module")
@@ -22,9 +22,9 @@ def time_at(denoiser: Denoiser, sigma: float) -> int:
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.5, 1.0, 3.0])
-def test_mixes_with_and_without_the_picture_inside_only(denoiser: Denoiser, weight: float) -> None:
+def test_mixes_with_and_without_the_picture_in_noise(denoiser: Denoiser, weight: float) -> None:
     torch.manual_seed(0)
-    sigmas = (0.5, SIGMAS[0] * 1.1, 10.0, SIGMAS[1] * 0.9, 300.0)
+    sigmas = (0.5, SIGMA_GUIDED * 0.9, SIGMA_GUIDED * 1.1, 10.0, 3000.0)
     t = torch.tensor([time_at(denoiser, sigma) for sigma in sigmas])
     x_t = torch.randn(len(t), 2, 32, 32)
     with torch.inference_mode():
@@ -32,12 +32,12 @@ def test_mixes_with_and_without_the_picture_inside_only(denoiser: Denoiser, weig
         with_L = denoiser(x_t, t, cond)
         without = denoiser(x_t, t, drop_condition(cond, torch.zeros(len(t), dtype=torch.bool)))
         found = guided(denoiser, weight)(x_t, t, cond)
-    for i, inside in enumerate((False, True, True, True, False)):
-        w = weight if inside else 1
+    for i, noisy in enumerate((False, False, True, True, True)):
+        w = weight if noisy else 1
         torch.testing.assert_close(
             found[i], without[i] + w * (with_L - without)[i], atol=1e-5, rtol=0
         )
-    assert (with_L - without)[2].abs().mean() > 0.01
+    assert (with_L - without)[3].abs().mean() > 0.01
 
 
 def test_evaluations_are_counted(denoiser: Denoiser) -> None:
@@ -49,8 +49,8 @@ def test_evaluations_are_counted(denoiser: Denoiser) -> None:
             return super().forward(x_t, t, cond)
 
     counting = Counting(denoiser.network, denoiser.schedule, denoiser.ab_std)
-    times = [time_at(denoiser, sigma) for sigma in (3000, 101, 99, 10, 2.1, 1.9, 0.2)]
-    for weight, expected in ((1.0, 7), (2.0, 10)):
+    times = [time_at(denoiser, sigma) for sigma in (3000, 100, 10, 2.1, 1.9, 1, 0.2)]
+    for weight, expected in ((1.0, 7), (2.0, 11)):
         asked.clear()
         with torch.inference_mode():
             cond = counting.encode(torch.full((1, 1, 32, 32), 50.0))

@@ -111,7 +111,7 @@ def test_repro_measures_what_the_issue_names(project: Path) -> None:
     }  # fmt: skip
     assert found["n"] == 9  # three crops of three test photographs
     assert found["lightness_error_max"] <= 0.6
-    assert found["nfe"] == 2  # two steps, both at levels that are not guided
+    assert found["nfe"] == 4  # two steps, both guided
     assert (project / "reports" / "grid.png").stat().st_size > 0
     assert (project / "reports" / "training.png").stat().st_size > 0
 
