@@ -79,7 +79,7 @@ def measure(
     found["seconds_per_picture"] = float(np.median(seconds))
     rows = [[some.mono[i], images[i], some.true[i]] for i in range(min(8, len(images)))]
     grid = picture.grid(rows, ["monochrome", label, "true"])
-    picture.save_png(out / f"quality-{some.name}-{label}.png", grid)
+    picture.save(out / f"quality-{some.name}-{label}.png", grid)
     return found
 
 

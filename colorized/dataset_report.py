@@ -82,4 +82,4 @@ def _contact_sheet(path: Path, lab: Path) -> None:
             y = (band * rows + i // COLUMNS) * THUMBNAIL
             x = i % COLUMNS * THUMBNAIL
             sheet[y : y + THUMBNAIL, x : x + THUMBNAIL] = np.asarray(small)
-    picture.save_png(path, sheet)
+    picture.save(path, sheet)

@@ -1,9 +1,10 @@
-"""Contact sheets and plots as PNG files."""
+"""Contact sheets and plots, as files."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,10 +44,14 @@ def grid(rows: Sequence[Sequence[Picture]], headings: Sequence[str], gap: int = 
     return np.asarray(sheet)
 
 
-def save_png(path: Path, picture: Picture) -> None:
-    """Write an RGB picture (H, W, 3)."""
+def save(path: Path, picture: Picture) -> None:
+    """Write an RGB picture (H, W, 3) as PNG or, a fifth of its size, JPEG: as the suffix says."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(path, format="PNG", optimize=True)
+    options: dict[str, dict[str, Any]] = {
+        ".png": {"optimize": True},
+        ".jpg": {"quality": 92, "subsampling": 0},
+    }
+    Image.fromarray(picture).save(path, **options[path.suffix])
 
 
 def save_curves(

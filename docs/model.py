@@ -175,12 +175,32 @@ def _speed(found: dict[str, Any]) -> str:
     return f"Objects, N {found['steps']['n']}.\n\n" + _rows(*rows)
 
 
+def _distill(found: dict[str, Any]) -> str:
+    return (
+        f"{found['minutes']:g} minutes, {found['pictures_seen']:,} crops; N {found['n']}, "
+        f"gray has FID {found['fid_monochrome']:.1f}.\n\n"
+    ) + _rows(
+        ("network", "evaluations", "FID", "KID", "colorfulness"),
+        *(
+            (
+                row["network"],
+                row["evaluations"],
+                f"{row['fid']:.1f}",
+                f"{row['kid']:.4f}",
+                f"{row['colorfulness_share']:.0%}",
+            )
+            for row in found["rows"]
+        ),
+    )
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "architectures": _architectures,
     "quality": _quality,
     "peers": _peers,
     "speed": _speed,
     "steps": _steps,
+    "distill": _distill,
     "invariance": _invariance,
     "train_speed": _train_speed,
 }

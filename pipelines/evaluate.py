@@ -1,4 +1,4 @@
-"""Stage 5: measure the colors of the test split → reports/metrics.json and reports/grid.png."""
+"""Stage 5: measure the colors of the test split → reports/metrics.json and reports/grid.jpg."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def main(params: Params) -> None:
     values["extractor_sha256"] = metrics.EXTRACTOR_SHA256
     values = {k: round(v, 6) if isinstance(v, float) else v for k, v in values.items()}
 
-    picture.save_png(stage.GRID, _grid(params, weights))
+    picture.save(stage.GRID, _grid(params, weights))
     stage.METRICS.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     _log(values)
     show(values)

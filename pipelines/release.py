@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from colorized import checkpoint, fit, shards, sources
 from colorized.checkpoint import ModelConfig
@@ -136,6 +137,12 @@ def grow(denoiser: Denoiser, path: Path) -> None:
     checkpoint.load_tensors(network, {**network.state_dict(), **known}, str(path))
 
 
+def rounded(tensor: Tensor, bits: int = 8) -> Tensor:
+    """To so many significant bits: what is left out is noise, and a sixth of the packed file."""
+    mantissa, exponent = torch.frexp(tensor.float())
+    return torch.ldexp(torch.round(mantissa * 2**bits) / 2**bits, exponent)
+
+
 def main() -> None:
     """Build the shards, train, write the weights."""
     parser = argparse.ArgumentParser(description="Train the released weights.")
@@ -196,7 +203,8 @@ def main() -> None:
         "data": sorted(SETS),
         "train": [dataclasses.asdict(settings(p, device)) for p in phases],
     }
-    checkpoint.save_weights(path, state.ema.network.state_dict(), config, about)
+    tensors = {name: rounded(t) for name, t in state.ema.network.state_dict().items()}
+    checkpoint.save_weights(path, tensors, config, about)
     print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
 
 

@@ -28,7 +28,7 @@ SAMPLES = ROOT / "data" / "samples"
 FEATURES = ROOT / "data" / "features"
 REPORTS = ROOT / "reports"
 METRICS = REPORTS / "metrics.json"
-GRID = REPORTS / "grid.png"
+GRID = REPORTS / "grid.jpg"
 DATASET = REPORTS / "dataset"
 
 OUT_OF_MEMORY = (

@@ -138,7 +138,7 @@ def _lead(
         def on_validate(step: int) -> None:
             path = folder / "grids" / f"step-{step:06d}.png"
             weights = Weights(state.ema, config)
-            picture.save_png(path, _grid(weights, val_shard, params))
+            picture.save(path, _grid(weights, val_shard, params))
             run.file(path, "grids")
 
         fit.fit(

@@ -112,7 +112,7 @@ def test_repro_measures_what_the_issue_names(project: Path) -> None:
     assert found["n"] == 9  # three crops of three test photographs
     assert found["lightness_error_max"] <= 0.6
     assert found["nfe"] == 4  # two steps, both guided
-    assert (project / "reports" / "grid.png").stat().st_size > 0
+    assert (project / "reports" / "grid.jpg").stat().st_size > 0
     assert (project / "reports" / "training.png").stat().st_size > 0
 
 
@@ -152,7 +152,7 @@ def test_run_is_in_mlflow_with_its_metrics(project: Path) -> None:
     assert run.data.metrics["fid"] == pytest.approx(metrics(project)["fid"])
     assert {"git_sha", "data_sha256", "last_step", "best_step"} <= run.data.tags.keys()
     files = {f.path for f in opened.client.list_artifacts(run_id)}
-    assert {"weights", "checkpoints", "dataset", "grids", "grid.png", "metrics.json"} <= files
+    assert {"weights", "checkpoints", "dataset", "grids", "grid.jpg", "metrics.json"} <= files
     (used,) = (entry.dataset for entry in run.inputs.dataset_inputs)
     lock = yaml.safe_load((project / "dvc.lock").read_text())
     (lab,) = (out for out in lock["stages"]["preprocess"]["outs"] if out["path"] == "data/lab")
@@ -304,7 +304,7 @@ def test_kaggle_from_the_download_to_the_metrics(tmp_path: Path) -> None:
     found = metrics(project)
     assert found["n"] == stats["photographs"]["test"] >= 2
     assert found["fid"] > 0 and found["colorfulness_real"] > 0
-    assert (project / "reports" / "grid.png").stat().st_size > 0
+    assert (project / "reports" / "grid.jpg").stat().st_size > 0
     # Nobody is asked for anything when nothing changed.
     assert "up to date" in dvc(project, "repro")
 
