@@ -64,8 +64,9 @@ def chroma(share: float) -> ModelConfig:
     return replace(RELEASED.config, ab_std=(a * share, b * share))
 
 
-# Measured on these few pictures: FID 96 and 86 with the first seed, monochrome 164.
-FIRST, BETTER = chroma(1.6), chroma(0.7)
+# Noise on the weights, as a share of theirs: of these few pictures FID 155 and 124 with the first
+# seed, monochrome 165.
+FIRST, BETTER = 0.03, 0.0
 
 
 def aliases(registry: Registry) -> Mapping[str, str | None]:
@@ -84,7 +85,7 @@ def test_without_weights(root: Path) -> None:
 
 
 def test_first_champion(root: Path, registry: Registry) -> None:
-    trained(root, FIRST)
+    trained(root, noise=FIRST)
     # A dry run judges the same and leaves nothing.
     dry = stage.promote(root, dry_run=True)
     assert registry.client.search_model_versions() == []
@@ -165,7 +166,7 @@ def test_champion_of_another_protocol_is_measured_again(root: Path, registry: Re
 
 def test_model_that_cannot_be_used_is_reverted(root: Path, registry: Registry) -> None:
     """Registered, but its weights in the store are damaged."""
-    trained(root, BETTER)
+    trained(root, noise=BETTER)
     run = Run.start(root, "train", {}, {})
     sha256 = hashlib.sha256(weights_file(root).read_bytes()).hexdigest()
     version = stage.register(registry, run, weights_file(root), {"weights_sha256": sha256})
@@ -183,7 +184,7 @@ def test_model_that_cannot_be_used_is_reverted(root: Path, registry: Registry) -
 
 
 def test_better_is_promoted_and_rolled_back(root: Path, registry: Registry) -> None:
-    trained(root, BETTER)
+    trained(root, noise=BETTER)
     found = stage.promote(root)
     assert found.promoted, found
     assert found.reasons[0].startswith("better: FID")
