@@ -1,6 +1,6 @@
 """Which network learns most in the same time: the comparison behind docs/model.md.
 
-    python benchmarks/architectures.py PICTURES WORK [--minutes 4] [--n 250]
+    python benchmarks/architectures.py PICTURES WORK [--minutes 4] [--n 250] [--networks concat,…]
 
 Three networks are trained from the same seed on the same crops of 64 pixels, each for the same
 minutes of processor time on one thread:
@@ -13,7 +13,7 @@ minutes of processor time on one thread:
 For each: pictures seen, parameters, validation error of v (predicting 0 scores 1), also at
 t = 0.95 T, where the colors are chosen, and FID on held-back objects. PICTURES is as for
 `pipelines.release`, which makes the shards in WORK/lab. Writes
-benchmarks/results/architectures.json.
+benchmarks/results/architectures.json, or NAME.json with --result NAME.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from colorized.schedule import Schedule
 from pipelines import release
 
 SIDE = SIZES["objects"]
+NETWORKS = ("concat", "scratch", "imagenet")
 
 
 class ConcatUNet(nn.Module):
@@ -109,9 +110,15 @@ def main() -> None:
     parser.add_argument("work", type=Path, help="holds, or gets, the shards of pipelines.release")
     parser.add_argument("--minutes", type=float, default=4.0, help="of processor time, each")
     parser.add_argument("--n", type=int, default=250)
+    parser.add_argument("--networks", default=",".join(NETWORKS), help="names, with commas between")
+    parser.add_argument("--result", default="architectures", help="name of the JSON file")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    names = options.networks.split(",")
+    for name in names:
+        if name not in NETWORKS:
+            raise ValueError(f"--networks: {name!r} is none of {', '.join(NETWORKS)}")
     lab = options.work / "lab"
     if not (lab / "done").exists():
         release.build_shards(options.pictures, lab)
@@ -120,7 +127,7 @@ def main() -> None:
     shards = open_shard(lab, "train"), open_shard(lab, "val")
 
     results = {}
-    for name in ("concat", "scratch", "imagenet"):
+    for name in names:
         made = network(name)
         config = ModelConfig((64, 112, 128), 128, "cosine", 1000, release.AB_STD, SIDE)
         denoiser = Denoiser(made, Schedule("cosine", 1000), release.AB_STD)  # type: ignore[arg-type]
@@ -144,7 +151,7 @@ def main() -> None:
         }
         print(name, json.dumps({k: round(v, 4) for k, v in results[name].items()}), flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "architectures.json").write_text(json.dumps(results, indent=2) + "\n")
+    (options.out / f"{options.result}.json").write_text(json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":
