@@ -20,12 +20,13 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import peers
 import torch
 import torch.nn.functional as F
-from held_back import RESULTS, Pictures
+from held_back import RESULTS, Lab, Pictures
 from torch import Tensor
 
 from colorized import checkpoint, color, metrics, sampling
@@ -104,7 +105,7 @@ def learn(student: Denoiser, teacher: Denoiser, lab: Path, minutes: float) -> in
 
 
 @torch.inference_mode()
-def draw(student: Denoiser, L: Tensor, evaluations: int, seed: int) -> np.ndarray:
+def draw(student: Denoiser, L: Tensor, evaluations: int, seed: int) -> Lab:
     """ab (B, h, w, 2) for L* (B, 1, H, W)."""
     cond = student.encode(L)
     times = sampling.timesteps(student.schedule, STEPS)
@@ -137,26 +138,14 @@ def main() -> None:
     colorizer = Colorizer(weights)
     student = copy.deepcopy(teacher)
     some = Pictures.load(options.pictures, "objects", options.n, metrics.InceptionExtractor())
-    rows = []
+    rows: list[dict[str, Any]] = []
 
     def measure(who: str, evaluations: int) -> None:
-        images = []
-        for start in range(0, len(some.labs), 25):
-            lights = [lab[..., 0] for lab in some.labs[start : start + 25]]
-            small = np.stack([colorizer.shrink(light) for light in lights])
-            asked = torch.from_numpy(small)[:, None].to(device)
-            for light, ab in zip(lights, draw(student, asked, evaluations, start), strict=True):
-                images.append(color.recombine(light, colorizer.enlarge(ab, light)))
-        found = some.measure(images)
-        rows.append(
-            {
-                "network": who,
-                "evaluations": evaluations,
-                "fid": found["fid"],
-                "kid": found["kid"],
-                "colorfulness_share": found["colorfulness"] / found["colorfulness_real"],
-            }
-        )
+        def drawn(L: Lab, seed: int) -> Lab:
+            return draw(student, torch.from_numpy(L)[:, None].to(device), evaluations, seed)
+
+        found = some.in_short(some.colored(colorizer, drawn))
+        rows.append({"network": who, "evaluations": evaluations, **found})
         print(json.dumps(rows[-1]), flush=True)
 
     for evaluations in WAYS:

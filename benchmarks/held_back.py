@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colorized import color, metrics, photo, resample, sources
+from colorized.colorizer import Colorizer
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # the stages are not installed
@@ -21,6 +23,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 FEATURES = ROOT / "data" / "features"
 SIZES = {"scenes": 96, "objects": 64, "photos": 256}
 """Sides the pictures of each folder are brought to, pixels."""
+BATCH = 25
 
 RGB = NDArray[np.uint8]
 Lab = NDArray[np.float32]
@@ -84,6 +87,24 @@ class Pictures:
     def fid(self, images: list[RGB]) -> float:
         """FID of the pictures in other colors against their true ones."""
         return metrics.frechet_distance(self.features(images), self.of_true)
+
+    def colored(self, colorizer: Colorizer, draw: Callable[[Lab, int], Lab]) -> list[RGB]:
+        """The pictures in colors of `draw`: L* (B, H, W) and a seed → ab (B, h, w, 2)."""
+        images = []
+        for start in range(0, len(self.labs), BATCH):
+            lights = [lab[..., 0] for lab in self.labs[start : start + BATCH]]
+            drawn = draw(np.stack([colorizer.shrink(light) for light in lights]), start)
+            images += [
+                color.recombine(light, colorizer.enlarge(ab, light))
+                for light, ab in zip(lights, drawn, strict=True)
+            ]
+        return images
+
+    def in_short(self, images: list[RGB]) -> dict[str, float]:
+        """FID, KID, and colorfulness as a share of the true pictures'."""
+        found = self.measure(images)
+        share = found["colorfulness"] / found["colorfulness_real"]
+        return {"fid": found["fid"], "kid": found["kid"], "colorfulness_share": share}
 
     def colorfulness(self, images: list[RGB]) -> float:
         """Mean colorfulness."""

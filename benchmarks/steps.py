@@ -11,16 +11,16 @@ benchmarks/results/steps.json and the plot docs/pictures/steps.png.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from held_back import RESULTS, ROOT, SIZES, Pictures
 
-from colorized import checkpoint, color, metrics
+from colorized import checkpoint, metrics
 from colorized.colorizer import Colorizer
 from colorized.devices import open_device
 from colorized.guidance import evaluations
@@ -32,7 +32,6 @@ REFERENCE, REFERENCE_STEPS = "ddpm", 250
 NAME = "objects"
 TOLERANCE = 1.05
 """A FID within this factor of the reference's is as good."""
-BATCH = 25
 
 
 def plot(
@@ -89,29 +88,16 @@ def main() -> None:
     some = Pictures.load(options.pictures, NAME, options.n, metrics.InceptionExtractor())
 
     def measure(sampler: str, steps: int) -> dict[str, float]:
-        images = []
-        for start in range(0, len(some.labs), BATCH):
-            L = [lab[..., 0] for lab in some.labs[start : start + BATCH]]
-            drawn = colorizer.draw(
-                np.stack([colorizer.shrink(light) for light in L]),
-                steps=steps,
-                seed=start,
-                sampler=sampler,
-                guidance=options.guidance,
-                temperature=options.temperature,
-            )
-            images += [
-                color.recombine(light, colorizer.enlarge(ab, light))
-                for light, ab in zip(L, drawn, strict=True)
-            ]
-        found = some.measure(images)
-        return {
-            "steps": steps,
-            "evaluations": evaluations(schedule, timesteps(schedule, steps), options.guidance),
-            "fid": found["fid"],
-            "kid": found["kid"],
-            "colorfulness_share": found["colorfulness"] / found["colorfulness_real"],
-        }
+        draw = functools.partial(
+            colorizer.draw,
+            steps=steps,
+            sampler=sampler,
+            guidance=options.guidance,
+            temperature=options.temperature,
+        )
+        images = some.colored(colorizer, lambda L, seed: draw(L, seed=seed))
+        asked = evaluations(schedule, timesteps(schedule, steps), options.guidance)
+        return {"steps": steps, "evaluations": asked, **some.in_short(images)}
 
     reference = measure(REFERENCE, REFERENCE_STEPS)
     print(REFERENCE, json.dumps(reference), flush=True)

@@ -114,11 +114,31 @@ def _steps(found: dict[str, Any]) -> str:
     )
 
 
+def _distill(found: dict[str, Any]) -> str:
+    return (
+        f"{found['minutes']:g} minutes of one processor core, {found['pictures_seen']:,} crops; "
+        f"N {found['n']}, gray has FID {found['fid_monochrome']:.1f}.\n\n"
+    ) + _rows(
+        ("network", "evaluations", "FID", "KID", "colorfulness"),
+        *(
+            (
+                row["network"],
+                row["evaluations"],
+                f"{row['fid']:.1f}",
+                f"{row['kid']:.4f}",
+                f"{row['colorfulness_share']:.0%}",
+            )
+            for row in found["rows"]
+        ),
+    )
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "architectures": _architectures,
     "architectures_long": _architectures,
     "quality": _quality,
     "steps": _steps,
+    "distill": _distill,
     "invariance": _invariance,
     "train_speed": _train_speed,
 }

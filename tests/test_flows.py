@@ -378,8 +378,8 @@ def test_failure_is_told_to_the_webhook_and_the_secret_to_nobody(
 
 
 def test_time_limit(server: Server, project: Path, cycle: list[dict[str, Any]]) -> None:
-    error = retrain(server, project, "--force", "--stage-hours", "0.0001", code=1)
-    assert error == "error: download: ended after 0.0001 hours, its time limit"
+    error = retrain(server, project, "--force", "--stage-hours", "0.00001", code=1)
+    assert error == "error: download: ended after 1e-05 hours, its time limit"
 
 
 def test_worker_of_a_work_pool_colors_a_batch(server: Server, project: Path) -> None:
