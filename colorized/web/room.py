@@ -5,9 +5,9 @@ the memory it takes. Then it waits for a *desk*, in the order of coming, has its
 there, waits for the *network*, which draws one request at a time, and has the result written at its
 desk, while the network is with the next one.
 
-Requests are not drawn together. The network is only a part of what a photograph costs, on a CPU
-a batch saves little of it, and since sums come out differently in a batch, a seed would not always
-give the same bytes. `benchmarks/web.py` measures both.
+Requests are not drawn together: a batch of four saves a third of the network's time on a CPU, but
+sums come out differently in it, so a seed would not always give the same bytes. `benchmarks/web.py`
+measures both.
 """
 
 from __future__ import annotations
