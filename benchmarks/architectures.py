@@ -1,6 +1,6 @@
 """Which network learns most in the same time: the comparison behind docs/model.md.
 
-    python benchmarks/architectures.py PICTURES WORK [--minutes 4] [--n 250] [--networks concat,…]
+    python benchmarks/architectures.py PICTURES WORK [--minutes 8] [--n 250] [--networks concat,…]
 
 Three networks are trained from the same seed on the same crops of 64 pixels, each for the same
 minutes of processor time on one thread:
@@ -40,7 +40,7 @@ from colorized.schedule import Schedule
 from pipelines import release
 
 SIDE = SIZES["objects"]
-NETWORKS = ("concat", "scratch", "imagenet")
+NETWORKS = ("imagenet", "concat", "scratch")
 
 
 class ConcatUNet(nn.Module):
@@ -108,7 +108,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("pictures", type=Path)
     parser.add_argument("work", type=Path, help="holds, or gets, the shards of pipelines.release")
-    parser.add_argument("--minutes", type=float, default=4.0, help="of processor time, each")
+    parser.add_argument("--minutes", type=float, default=8.0, help="of processor time, each")
     parser.add_argument("--n", type=int, default=250)
     parser.add_argument("--networks", default=",".join(NETWORKS), help="names, with commas between")
     parser.add_argument("--result", default="architectures", help="name of the JSON file")

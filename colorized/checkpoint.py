@@ -24,9 +24,10 @@ from torch import Tensor
 from colorized.diffusion import Denoiser
 from colorized.released import RELEASED as RELEASED
 from colorized.schedule import Schedule
-from colorized.unet import STRIDE, ChromaUNet
+from colorized.unet import FEATURE_RMS, STRIDE, ChromaUNet
 
-FORMAT = 1
+FORMAT = 2
+"""Files of format 1, from before the network's `out4` and `FEATURE_RMS`, are read all the same."""
 METADATA_KEY = "colorized"
 
 
@@ -97,8 +98,8 @@ def load_weights(path: Path, device: torch.device | str = "cpu") -> Weights:
         raise CheckpointError(f"{path}: holds no weights of this program")
     try:
         described = json.loads(metadata[METADATA_KEY])
-        if described["format"] != FORMAT:
-            raise ValueError(f"format {described['format']}, this program reads {FORMAT}")
+        if described["format"] not in (1, FORMAT):
+            raise ValueError(f"format {described['format']}, this program reads 1 and {FORMAT}")
         values = described["config"]
         values["channels"] = tuple(values["channels"])
         values["ab_std"] = tuple(values["ab_std"])
@@ -107,13 +108,21 @@ def load_weights(path: Path, device: torch.device | str = "cpu") -> Weights:
         denoiser = config.build()
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: its configuration cannot be used ({error})") from error
+    if described["format"] == 1:
+        tensors = _from_format_1(tensors, denoiser.network)
     load_tensors(denoiser.network, tensors, str(path))
     return Weights(denoiser.eval().requires_grad_(False).to(device), config, about)
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a `.safetensors` file, in float32; errors as in `load_weights`."""
-    return _read(path)[0]
+def _from_format_1(tensors: Mapping[str, Tensor], network: ChromaUNet) -> dict[str, Tensor]:
+    """The tensors under which this network computes what the earlier one did, bit for bit."""
+    scaled = {
+        name: tensor * FEATURE_RMS
+        for name, tensor in tensors.items()
+        if name.startswith("condition.") and name.endswith(".weight")
+    }
+    fresh = {f"out4.{name}": tensor.detach() for name, tensor in network.out4.named_parameters()}
+    return fresh | dict(tensors) | scaled
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

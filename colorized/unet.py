@@ -10,8 +10,9 @@ two parts, because the lightness is the same at every sampling step:
   over the whole picture, from which the classifier told what is in it.
 * the denoising U-Net (Ronneberger et al., 2015; Ho et al., 2020) runs once per step. It sees the
   noisy chroma through a 2×2 space-to-depth, so that its levels lie at strides 4, 8 and 16 of L,
-  where the encoder's features are, and comes back to stride 2 only in its last layers. What is in
-  the picture scales and shifts its normalizations, as the noise level does.
+  where the encoder's features are. Back at stride 4 it gives its answer, to which a few thin layers
+  at stride 2 add what is finer. What is in the picture scales and shifts its normalizations, as the
+  noise level does.
 
 Everything is convolutional, save self-attention at stride 16 that knows no positions: any height
 and width that are multiples of 16 will do.
@@ -28,6 +29,10 @@ from torch import Tensor, nn
 
 STRIDE = 16
 """Heights and widths of L must be multiples of this."""
+
+FEATURE_RMS = 8.0
+"""About that of the encoder's maps, as trained on ImageNet; the U-Net's own are near 1, and would
+be drowned for the first thousand steps. A power of two, so that dividing by it rounds nothing."""
 
 Features = tuple[Tensor, ...]
 
@@ -200,6 +205,7 @@ class ChromaUNet(nn.Module):
         self.up8 = ResidualBlock(c8, time_channels)
         self.from8 = nn.Conv2d(c8, c4, 1)
         self.up4 = ResidualBlock(c4, time_channels)
+        self.out4 = _zeroed(nn.Conv2d(c4, 4 * 2, 3, padding=1))
         self.head4 = nn.Conv2d(c4, 4 * c2, 1)
         self.head_x = nn.Conv2d(2, c2, 3, padding=1)
         self.head2 = nn.Conv2d(c2, c2, 3, padding=1)
@@ -217,7 +223,7 @@ class ChromaUNet(nn.Module):
             size = tuple(lightness.shape[-2:])
             raise ValueError(f"height and width must be multiples of {STRIDE}, got {size}")
         *features, pooled = self.encoder(lightness)
-        cond = [proj(f) for proj, f in zip(self.condition, features, strict=True)]
+        cond = [proj(f / FEATURE_RMS) for proj, f in zip(self.condition, features, strict=True)]
         cond[3] = cond[3] + F.interpolate(cond.pop(), cond[3].shape[-2:])
         return *cond, self.content(pooled)
 
@@ -250,9 +256,10 @@ class ChromaUNet(nn.Module):
         h = self.middle3(self.attention2(h), time)
         h = self.up8(F.interpolate(self.from16(h), scale_factor=2.0) + h8 + up8, time)
         h = self.up4(F.interpolate(self.from8(h), scale_factor=2.0) + h4 + up4, time)
+        coarse = F.pixel_shuffle(self.out4(h), 2)
         h = F.pixel_shuffle(self.head4(h), 2) + self.head_x(x) + cond2
         h = F.silu(self.head2(F.silu(h)))
-        return self.out(h)
+        return coarse + self.out(h)
 
 
 def fourier(noise_level: Tensor, channels: int = 64) -> Tensor:

@@ -6,8 +6,7 @@ embedded photographs are not trained on: they measure the result. Run it again t
 stop.
 
 Training grows with the pictures: most steps see small ones, which cost little, and the last see
-them at the scale at which the network is used. `--grow FILE` starts from weights of a smaller
-network of the same widths: what they lack is added so that it changes nothing at first.
+them at the scale at which the network is used. `--init FILE` goes on from weights of this network.
 """
 
 from __future__ import annotations
@@ -28,7 +27,6 @@ from colorized import checkpoint, fit, shards, sources
 from colorized.checkpoint import ModelConfig
 from colorized.dataset import open_shard
 from colorized.devices import open_device, use_bfloat16
-from colorized.diffusion import Denoiser
 from colorized.pretrained import load_imagenet_encoder
 from colorized.training import TrainSettings, TrainState
 
@@ -121,22 +119,6 @@ def build_shards(pictures: Path, lab: Path) -> None:
             joined.flush()
 
 
-def grow(denoiser: Denoiser, path: Path) -> None:
-    """Load weights of a smaller network; what is new gets weights under which it does nothing.
-
-    Raises
-    ------
-    CheckpointError
-        When the file cannot be read or holds a tensor that this network lacks; names it.
-    """
-    network = denoiser.network
-    for layer in (network.condition[-1], network.content):
-        for parameter in layer.parameters():
-            torch.nn.init.zeros_(parameter)
-    known = checkpoint.read_tensors(path)
-    checkpoint.load_tensors(network, {**network.state_dict(), **known}, str(path))
-
-
 def rounded(tensor: Tensor, bits: int = 8) -> Tensor:
     """To so many significant bits: what is left out is noise, and a sixth of the packed file."""
     mantissa, exponent = torch.frexp(tensor.float())
@@ -149,7 +131,7 @@ def main() -> None:
     parser.add_argument("pictures", type=Path, help="holds scenes/, objects/ and photos/")
     parser.add_argument("work", type=Path, help="for shards, checkpoints and the weights")
     parser.add_argument("--steps", type=int, nargs=3, default=(5_000, 5_600, 3_500))
-    parser.add_argument("--grow", type=Path, help="weights of a smaller network to start from")
+    parser.add_argument("--init", type=Path, help="weights to go on from")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     device = open_device(options.device)
@@ -169,8 +151,9 @@ def main() -> None:
     torch.manual_seed(0)  # of fresh layers
     denoiser = config.build()
     load_imagenet_encoder(denoiser.network.encoder)
-    if options.grow:
-        grow(denoiser, options.grow)
+    if options.init:
+        before = checkpoint.load_weights(options.init).denoiser.network.state_dict()
+        checkpoint.load_tensors(denoiser.network, before, str(options.init))
     denoiser.to(device)
 
     def log(step: int, numbers: Mapping[str, float]) -> None:
@@ -181,11 +164,11 @@ def main() -> None:
 
     steps = options.steps
     phases = Phase(64, 64, steps[0]), Phase(96, 32, steps[1]), Phase(160, 24, steps[2], cools=True)
-    before: dict[str, Any] | None = None
+    so_far: dict[str, Any] | None = None
     for number, phase in enumerate(phases, 1):
         state = TrainState(denoiser, settings(phase, device))
-        if before is not None:
-            state.load_state_dict({**before, "step": 0})
+        if so_far is not None:
+            state.load_state_dict({**so_far, "step": 0})
         values = dataclasses.asdict(state.settings)
         print(f"phase {number}: {json.dumps(values)}", flush=True)
         fit.fit(
@@ -197,7 +180,7 @@ def main() -> None:
             checkpoint_every=500,
             log=log,
         )
-        before = state.state_dict()
+        so_far = state.state_dict()
     path = options.work / "colorized.safetensors"
     about = {
         "data": sorted(SETS),

@@ -12,8 +12,6 @@ import pytest
 import torch
 
 from colorized import checkpoint
-from colorized.colorizer import Colorizer
-from colorized.diffusion import Denoiser
 from colorized.sources import CropSettings, split_of
 from pipelines import release
 
@@ -45,7 +43,7 @@ def test_from_photographs_to_weights(tmp_path: Path) -> None:
             path = next(photographs)
             content = in_split(path.read_bytes(), split, release.SETS[name])
             (tmp_path / "pictures" / name / path.name).write_bytes(content)
-    options = "--steps", 1, 1, 1, "--grow", checkpoint.RELEASED
+    options = "--steps", 1, 1, 1, "--init", checkpoint.RELEASED
     done = train(tmp_path / "pictures", tmp_path / "work", *options)
     assert done.returncode == 0, done.stderr
     made = checkpoint.load_weights(tmp_path / "work" / "colorized.safetensors")
@@ -62,29 +60,6 @@ def test_from_photographs_to_weights(tmp_path: Path) -> None:
     assert again.returncode == 0, again.stderr
     assert '"step"' not in again.stdout  # nothing was left to do
     assert "error:" in train(tmp_path / "nowhere", tmp_path / "other").stderr
-
-
-def test_what_is_new_in_a_grown_network_does_nothing(tmp_path: Path) -> None:
-    before = checkpoint.load_weights(checkpoint.RELEASED)
-    small = {
-        name: tensor
-        for name, tensor in before.denoiser.network.state_dict().items()
-        if not name.startswith(("condition.4", "content"))
-    }
-    path = tmp_path / "small.safetensors"
-    checkpoint.save_weights(path, small, before.config, {})
-    grown: Denoiser = before.config.build()
-    release.grow(grown, path)
-    L = torch.linspace(0, 100, 64 * 64).view(1, 64, 64).numpy()
-    with torch.no_grad():
-        for layer in (before.denoiser.network.condition[-1], before.denoiser.network.content):
-            for parameter in layer.parameters():
-                parameter.zero_()
-    one, other = (
-        Colorizer(checkpoint.Weights(denoiser, before.config)).draw(L, steps=2, seed=0)
-        for denoiser in (before.denoiser, grown.eval())
-    )
-    assert abs(one - other).max() < 1e-3
 
 
 @pytest.mark.parametrize("bits", [3, 8])
