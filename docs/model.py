@@ -135,7 +135,6 @@ def _distill(found: dict[str, Any]) -> str:
 
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "architectures": _architectures,
-    "architectures_long": _architectures,
     "quality": _quality,
     "steps": _steps,
     "distill": _distill,
