@@ -15,6 +15,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
+FILES = {"speed": "peers"}
+"""Results of tables that are not of the file of their own name."""
 SIDES = {"scenes": 96, "objects": 64, "photos": 256}
 
 
@@ -114,6 +116,65 @@ def _steps(found: dict[str, Any]) -> str:
     )
 
 
+def _peers(found: dict[str, Any]) -> str:
+    rows: list[tuple[object, ...]] = [
+        (
+            "method",
+            "parameters",
+            "crops seen",
+            "s / picture",
+            *(f"{n}: FID, KID, ΔCF" for n in SIDES),
+        )
+    ]
+    for name in found["scenes"]:
+        if name in ("n", "size"):
+            continue
+        about = found["methods"].get(name)
+        cells = [found[side][name] for side in SIDES]
+        rows.append(
+            (
+                name,
+                f"{about['parameters'] / 1e6:.2f} M" if about else "",
+                f"{about['pictures_seen']:,}" if about else "",
+                f"{cells[-1]['seconds_per_picture']:.2f}" if about else "",
+                *(
+                    f"{c['fid']:.1f}, {c['kid']:.4f}, {c['delta_colorfulness_share']:.0%}"
+                    for c in cells
+                ),
+            )
+        )
+    minutes = {about["minutes"] for about in found["methods"].values()}
+    ns = ", ".join(f"{name} N {found[name]['n']}" for name in SIDES)
+    return f"{minutes.pop():g} minutes of training each; {ns}.\n\n" + _rows(*rows)
+
+
+def _speed(found: dict[str, Any]) -> str:
+    rows: list[tuple[object, ...]] = [
+        ("peer", "its FID", "steps", "pictures / s", "our FID", "steps", "pictures / s", "ratio")
+    ]
+    for name, row in found["speed_at_equal_fid"].items():
+        ours = row["ours"]
+        cells = ("not reached", "", "", "")
+        if ours:
+            cells = (
+                f"{ours['fid']:.1f}",
+                ours["steps"],
+                f"{ours['pictures_per_second']:.1f}",
+                f"{row['ratio']:.1f}",
+            )
+        peer = row["peer"]
+        rows.append(
+            (
+                name,
+                f"{peer['fid']:.1f}",
+                peer["steps"],
+                f"{peer['pictures_per_second']:.1f}",
+                *cells,
+            )
+        )
+    return f"Objects, N {found['steps']['n']}.\n\n" + _rows(*rows)
+
+
 def _distill(found: dict[str, Any]) -> str:
     return (
         f"{found['minutes']:g} minutes of one processor core, {found['pictures_seen']:,} crops; "
@@ -136,6 +197,8 @@ def _distill(found: dict[str, Any]) -> str:
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "architectures": _architectures,
     "quality": _quality,
+    "peers": _peers,
+    "speed": _speed,
     "steps": _steps,
     "distill": _distill,
     "invariance": _invariance,
@@ -161,7 +224,7 @@ def renew(text: str, names: tuple[str, ...]) -> str:
         _, second, tail = rest.partition(end)
         if not (first and second):
             raise ValueError(f"the markers {begin} and {end} must be there, in this order")
-        found = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+        found = json.loads((RESULTS / f"{FILES.get(name, name)}.json").read_text(encoding="utf-8"))
         text = f"{head}{begin}\n{TABLES[name](found)}\n{end}{tail}"
     return text
 
