@@ -168,7 +168,7 @@ def main() -> None:
     for number, phase in enumerate(phases, 1):
         state = TrainState(denoiser, settings(phase, device))
         if so_far is not None:
-            state.load_state_dict({**so_far, "step": 0})
+            state.load_state_dict({**so_far, "step": 0, "seconds": 0.0})
         values = dataclasses.asdict(state.settings)
         print(f"phase {number}: {json.dumps(values)}", flush=True)
         fit.fit(
