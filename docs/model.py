@@ -62,7 +62,7 @@ def _invariance(found: dict[str, Any]) -> str:
 
 
 def _train_speed(found: dict[str, Any]) -> str:
-    return f"{found['threads']} thread, crops of {found['crop']} pixels.\n\n" + _rows(
+    return f"Threads: {found['threads']}; crops of {found['crop']} pixels.\n\n" + _rows(
         ("", "parameters", "chroma, px", "pictures / s", "peak memory"),
         *(
             (
