@@ -7,6 +7,7 @@ stop.
 
 Training grows with the pictures: most steps see small ones, which cost little, and the last see
 them at the scale at which the network is used. `--init FILE` goes on from weights of this network.
+On several GPUs: `torchrun --standalone --nproc-per-node N -m pipelines.release … --device cuda`.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from torch import Tensor
 from colorized import checkpoint, fit, shards, sources
 from colorized.checkpoint import ModelConfig
 from colorized.dataset import open_shard
-from colorized.devices import open_device, use_bfloat16
+from colorized.devices import use_bfloat16
 from colorized.pretrained import load_imagenet_encoder
+from colorized.processes import Processes, open_processes
 from colorized.training import TrainSettings, TrainState
 
 
@@ -56,6 +58,8 @@ SETS = {
 
 # The objects come with a validation set of their own, by name.
 HELD_BACK_PREFIX = "val-"
+SCALES = (64, 64), (96, 32), (160, 24)
+"""Crop and batch size of each phase."""
 WORK_SIZE = 160
 AB_STD = (12.0, 18.0)
 """About the root mean square of a* and b* over the training crops, CIELAB units."""
@@ -131,14 +135,26 @@ def main() -> None:
     parser.add_argument("pictures", type=Path, help="holds scenes/, objects/ and photos/")
     parser.add_argument("work", type=Path, help="for shards, checkpoints and the weights")
     parser.add_argument("--steps", type=int, nargs=3, default=(5_000, 5_600, 3_500))
+    parser.add_argument(
+        "--minutes", type=float, nargs=3, help="in place of steps", default=(0,) * 3
+    )
     parser.add_argument("--init", type=Path, help="weights to go on from")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
-    device = open_device(options.device)
-    lab = options.work / "lab"
-    if not (lab / "done").exists():
+    processes = open_processes(options.device)
+    try:
+        run(options, processes)
+    finally:
+        processes.close()
+
+
+def run(options: argparse.Namespace, processes: Processes) -> None:
+    """What `main` does, in one of the processes."""
+    device, lab = processes.device, options.work / "lab"
+    if processes.main and not (lab / "done").exists():
         build_shards(options.pictures, lab)
         (lab / "done").touch()
+    processes.share(None)  # the others wait for the shards
 
     config = ModelConfig(
         channels=(64, 112, 128),
@@ -162,15 +178,18 @@ def main() -> None:
         with open(options.work / "log.jsonl", "a", encoding="utf-8") as file:
             file.write(line + "\n")
 
-    steps = options.steps
-    phases = Phase(64, 64, steps[0]), Phase(96, 32, steps[1]), Phase(160, 24, steps[2], cools=True)
+    phases = [
+        Phase(*scale, steps, scale == SCALES[-1], minutes)
+        for scale, steps, minutes in zip(SCALES, options.steps, options.minutes, strict=True)
+    ]
     so_far: dict[str, Any] | None = None
     for number, phase in enumerate(phases, 1):
-        state = TrainState(denoiser, settings(phase, device))
+        state = TrainState(denoiser, settings(phase, device), processes)
         if so_far is not None:
             state.load_state_dict({**so_far, "step": 0, "seconds": 0.0})
         values = dataclasses.asdict(state.settings)
-        print(f"phase {number}: {json.dumps(values)}", flush=True)
+        if processes.main:
+            print(f"phase {number}: {json.dumps(values)}", flush=True)
         fit.fit(
             state,
             open_shard(lab, "train"),
@@ -181,6 +200,8 @@ def main() -> None:
             log=log,
         )
         so_far = state.state_dict()
+    if not processes.main:
+        return
     path = options.work / "colorized.safetensors"
     about = {
         "data": sorted(SETS),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,10 +19,14 @@ from pipelines import release
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def train(pictures: Path, work: Path, *options: object) -> subprocess.CompletedProcess[str]:
+def train(
+    pictures: Path, work: Path, *options: object, processes: int = 1
+) -> subprocess.CompletedProcess[str]:
+    launcher = "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)
     return subprocess.run(
-        [sys.executable, "-m", "pipelines.release", pictures, work, *map(str, options)],
-        cwd=ROOT, capture_output=True, text=True,
+        [sys.executable, *(launcher if processes > 1 else ()), "-m", "pipelines.release",
+         pictures, work, *map(str, options)],
+        cwd=ROOT, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
 
 
@@ -44,9 +49,10 @@ def test_from_photographs_to_weights(tmp_path: Path) -> None:
             content = in_split(path.read_bytes(), split, release.SETS[name])
             (tmp_path / "pictures" / name / path.name).write_bytes(content)
     options = "--steps", 1, 1, 1, "--init", checkpoint.RELEASED
-    done = train(tmp_path / "pictures", tmp_path / "work", *options)
+    done = train(tmp_path / "pictures", tmp_path / "work", *options, processes=2)
     assert done.returncode == 0, done.stderr
-    made = checkpoint.load_weights(tmp_path / "work" / "colorized.safetensors")
+    path = tmp_path / "work" / "colorized.safetensors"
+    made = checkpoint.load_weights(path)
     before = checkpoint.load_weights(checkpoint.RELEASED)
     assert made.config == before.config
     network = made.denoiser.network.state_dict()
