@@ -63,7 +63,13 @@ def plot(
     right.set(ylabel="colorfulness, share of the true pictures'", ylim=(0, None))
     for axes in (left, right):
         axes.set(xlabel="evaluations of the network", xscale="log", xticks=asked)
-        axes.set_xticklabels([str(n) for n in asked])
+        # One that would touch the number before it is left out.
+        axes.set_xticklabels(
+            [
+                str(n) if n > 1.1 * before else ""
+                for before, n in zip([0, *asked[:-1]], asked, strict=True)
+            ]
+        )
         axes.minorticks_off()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120, metadata={"Software": None})

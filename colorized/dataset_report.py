@@ -16,12 +16,12 @@ ROWS, COLUMNS, THUMBNAIL = 6, 12, 96
 
 
 def write(folder: Path, report: shards.Report, lab: Path) -> None:
-    """Write README.md, chroma.png and contact-sheet.png to `folder`, which is made anew."""
+    """Write README.md, chroma.png and contact-sheet.jpg to `folder`, which is made anew."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / "README.md").write_text(_page(report), encoding="utf-8")
     _histogram(folder / "chroma.png", report)
-    _contact_sheet(folder / "contact-sheet.png", lab)
+    _contact_sheet(folder / "contact-sheet.jpg", lab)
 
 
 def _page(report: shards.Report) -> str:
@@ -38,7 +38,7 @@ def _page(report: shards.Report) -> str:
         "",
         "![Shares of pixels over chroma C*, training split](chroma.png)",
         "",
-        "![Evenly spaced crops of the three splits](contact-sheet.png)",
+        "![Evenly spaced crops of the three splits](contact-sheet.jpg)",
         "",
         "## Left out",
         "",

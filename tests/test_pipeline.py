@@ -123,7 +123,7 @@ def test_repro_names_the_photograph_it_left_out(project: Path) -> None:
     report = project / "reports" / "dataset"
     assert "| scans/broken.jpg | no picture of a known format" in (report / "README.md").read_text()
     assert {path.name for path in report.iterdir()} == {
-        "README.md", "chroma.png", "contact-sheet.png"
+        "README.md", "chroma.png", "contact-sheet.jpg"
     }  # fmt: skip
 
 
