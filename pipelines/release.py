@@ -7,7 +7,7 @@ stop.
 
 Training grows with the pictures: most steps see small ones, which cost little, and the last see
 them at the scale at which the network is used. `--init FILE` goes on from weights of this network.
-On several GPUs: `torchrun --standalone --nproc-per-node N -m pipelines.release … --device cuda`.
+In several processes: `torchrun --standalone --nproc-per-node N -m pipelines.release …`.
 """
 
 from __future__ import annotations
@@ -215,5 +215,5 @@ def run(options: argparse.Namespace, processes: Processes) -> None:
 if __name__ == "__main__":
     try:
         main()
-    except (OSError, ValueError) as error:
+    except (ModuleNotFoundError, OSError, ValueError) as error:
         sys.exit(f"error: {error}")

@@ -51,8 +51,7 @@ def test_from_photographs_to_weights(tmp_path: Path) -> None:
     options = "--steps", 1, 1, 1, "--init", checkpoint.RELEASED
     done = train(tmp_path / "pictures", tmp_path / "work", *options, processes=2)
     assert done.returncode == 0, done.stderr
-    path = tmp_path / "work" / "colorized.safetensors"
-    made = checkpoint.load_weights(path)
+    made = checkpoint.load_weights(tmp_path / "work" / "colorized.safetensors")
     before = checkpoint.load_weights(checkpoint.RELEASED)
     assert made.config == before.config
     network = made.denoiser.network.state_dict()
