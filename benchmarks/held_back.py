@@ -29,8 +29,10 @@ RGB = NDArray[np.uint8]
 Lab = NDArray[np.float32]
 
 
-def held_back(folder: Path, name: str, count: int) -> list[Path]:
+def held_back(folder: Path, name: str, count: int, seen: bool = False) -> list[Path]:
     """The first `count` pictures, by their hash, of the split that training never sees.
+
+    With `seen`, of the one that it learns from: how much better it does there.
 
     Raises
     ------
@@ -42,7 +44,9 @@ def held_back(folder: Path, name: str, count: int) -> list[Path]:
     for path in sources.list_photographs(folder / name):
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         split = sources.split_of(digest, settings.val_share, settings.test_share)
-        if split == "test" or path.name.startswith(HELD_BACK_PREFIX):
+        if path.name.startswith(HELD_BACK_PREFIX):
+            split = "test"
+        if split == ("train" if seen else "test"):
             found.append((digest, path))
     if len(found) < 2:
         raise ValueError(f"{folder / name}: holds {len(found)} pictures to measure on, needs 2")
@@ -74,10 +78,15 @@ class Pictures:
 
     @classmethod
     def load(
-        cls, folder: Path, name: str, count: int, extractor: metrics.InceptionExtractor
+        cls,
+        folder: Path,
+        name: str,
+        count: int,
+        extractor: metrics.InceptionExtractor,
+        seen: bool = False,
     ) -> Pictures:
-        """Up to `count` pictures of `folder`/`name`."""
-        labs = [square(path, SIZES[name]) for path in held_back(folder, name, count)]
+        """Up to `count` pictures of `folder`/`name`, held back or `seen` in training."""
+        labs = [square(path, SIZES[name]) for path in held_back(folder, name, count, seen)]
         return cls(name, labs, extractor)
 
     def features(self, images: list[RGB]) -> NDArray[np.float32]:

@@ -18,7 +18,8 @@ Those that are trained here get M minutes each (of the processor, unless on a GP
 shards and the same machine; --lab FOLDER holds train_L.npy and train_ab.npy, which
 `pipelines.release` writes, else they are made. Trained networks are kept in the folder of --work,
 so that a stopped run goes on. At last the number of evaluations is varied, on objects, for
-`ours_imagenet` and each diffusers peer: the rates at which both draw pictures of equal FID. Writes
+`ours_imagenet` and each diffusers peer: the rates at which both draw pictures of equal FID. With
+--seen the pictures are of those that were trained on: how much is learned by heart. Writes
 benchmarks/results/quality.json, or NAME.json with --result NAME.
 """
 
@@ -155,6 +156,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=20.0, help="of training, for each method")
     parser.add_argument("--methods", default=",".join(METHODS), help="names, with commas between")
     parser.add_argument("--n", type=int, default=250, help="pictures of each folder, at most")
+    parser.add_argument(
+        "--seen", action="store_true", help="measure on pictures that were trained on"
+    )
     parser.add_argument("--curve-n", type=int, default=250, help="objects for each number of steps")
     parser.add_argument("--steps", type=int, default=STEPS, help="of our sampler")
     parser.add_argument("--guidance", type=float, default=GUIDANCE, help="of our sampler")
@@ -203,7 +207,7 @@ def main() -> None:
     extractor = metrics.InceptionExtractor()
     results: dict[str, Any] = {"methods": about}
     for name in SIZES:
-        some = Pictures.load(options.pictures, name, options.n, extractor)
+        some = Pictures.load(options.pictures, name, options.n, extractor, options.seen)
         table: dict[str, dict[str, float]] = {}
         for label, way in ways.items():
             table[label] = measure(way, some, options.out, label, clock)
@@ -216,7 +220,7 @@ def main() -> None:
         name for name in ("ours_imagenet", "diffusers", "diffusers_half") if name in networks
     ]
     if len(compared) > 1 and compared[0] == "ours_imagenet":
-        some = Pictures.load(options.pictures, "objects", options.curve_n, extractor)
+        some = Pictures.load(options.pictures, "objects", options.curve_n, extractor, options.seen)
         curves = {name: curve(name, networks[name], some, *how, clock) for name in compared}
         results["steps"] = {"n": len(some.labs), "size": SIZES["objects"], **curves}
         results["speed_at_equal_fid"] = {
