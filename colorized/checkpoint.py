@@ -21,6 +21,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from colorized import packing
 from colorized.diffusion import Denoiser
 from colorized.released import RELEASED as RELEASED
 from colorized.schedule import Schedule
@@ -28,6 +29,8 @@ from colorized.unet import FEATURE_RMS, STRIDE, ChromaUNet
 
 FORMAT = 2
 """Files of format 1, from before the network's `out4` and `FEATURE_RMS`, are read all the same."""
+PACKED = 3
+"""Format of files whose tensors are packed; otherwise as format 2."""
 METADATA_KEY = "colorized"
 
 
@@ -70,15 +73,29 @@ class Weights:
 
 
 def save_weights(
-    path: Path, tensors: Mapping[str, Tensor], config: ModelConfig, about: Mapping[str, Any]
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    config: ModelConfig,
+    about: Mapping[str, Any],
+    *,
+    packed: bool = False,
 ) -> None:
-    """Write network tensors in half precision with `config` and `about` in the metadata."""
+    """Write network tensors in half precision with `config` and `about` in the metadata.
+
+    `packed`: rounded, in half the space; see `packing`.
+    """
     half = {name: t.detach().to("cpu", torch.float16).contiguous() for name, t in tensors.items()}
     broken = [name for name, t in half.items() if not torch.isfinite(t).all()]
     if broken:
         raise CheckpointError(f"{path}: not written, {broken[0]} is not finite in half precision")
+    if packed:
+        half = packing.pack(half)
     # One key only: safetensors writes several in an order that changes from run to run.
-    described = {"format": FORMAT, "config": asdict(config), "about": dict(about)}
+    described = {
+        "format": PACKED if packed else FORMAT,
+        "config": asdict(config),
+        "about": dict(about),
+    }
     metadata = {METADATA_KEY: json.dumps(described, sort_keys=True)}
     with _replacing(path) as file:
         file.write(safetensors.torch.save(half, metadata))
@@ -98,8 +115,8 @@ def load_weights(path: Path, device: torch.device | str = "cpu") -> Weights:
         raise CheckpointError(f"{path}: holds no weights of this program")
     try:
         described = json.loads(metadata[METADATA_KEY])
-        if described["format"] not in (1, FORMAT):
-            raise ValueError(f"format {described['format']}, this program reads 1 and {FORMAT}")
+        if described["format"] not in (1, FORMAT, PACKED):
+            raise ValueError(f"format {described['format']}, this program reads 1 to {PACKED}")
         values = described["config"]
         values["channels"] = tuple(values["channels"])
         values["ab_std"] = tuple(values["ab_std"])
@@ -131,8 +148,10 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise CheckpointError(f"{path}: no such weights file")
     try:
         with safetensors.safe_open(path, framework="pt", device="cpu") as file:
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-            return tensors, file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return packing.unpack(tensors), file.metadata() or {}
+    except ValueError as error:
+        raise CheckpointError(f"{path}: tensor {error}") from error
     except (safetensors.SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{path}: not a safetensors file or a damaged one ({error}); other formats, "

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from colorized.hints import Hints
 
-SAMPLER, STEPS, GUIDANCE, TEMPERATURE = "dpm_solver_pp_2m", 6, 1.45, 0.8
+SAMPLER, STEPS, GUIDANCE, TEMPERATURE = "dpm_solver_pp_2m", 6, 1.52, 0.8
 """How photographs are colored unless told otherwise; why, says docs/model.md."""
 
 

@@ -6,7 +6,9 @@ embedded photographs are not trained on: they measure the result. Run it again t
 stop.
 
 Training grows with the pictures: most steps see small ones, which cost little, and the last see
-them at the scale at which the network is used. `--init FILE` goes on from weights of this network.
+them at the scale at which the network is used; a phase of no steps is left out. `--init FILE …`
+goes on from weights of this network, or from the mean of several, which with `--steps 0 0 0` is the
+result.
 In several processes: `torchrun --standalone --nproc-per-node N -m pipelines.release …`.
 """
 
@@ -22,7 +24,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from colorized import checkpoint, fit, shards, sources
 from colorized.checkpoint import ModelConfig
@@ -78,14 +79,16 @@ class Phase(NamedTuple):
     minutes: float = 0.0
 
 
-def settings(phase: Phase, device: torch.device) -> TrainSettings:
+def settings(
+    phase: Phase, device: torch.device, learning_rate: float = 1e-3, seed: int = 0
+) -> TrainSettings:
     """What a phase trains with."""
     return TrainSettings(
         steps=phase.steps,
         batch_size=phase.batch_size,
         crop_size=phase.crop_size,
         min_crop=0.7,
-        learning_rate=1e-3,
+        learning_rate=learning_rate,
         warmup_steps=300,
         cooldown_steps=phase.steps if phase.cools else 0,
         weight_decay=0.01,
@@ -96,13 +99,16 @@ def settings(phase: Phase, device: torch.device) -> TrainSettings:
         noise_shift=10.0 * phase.crop_size / 96,
         encoder_lr_scale=0.2,
         bfloat16=use_bfloat16("auto", device),
-        seed=phase.crop_size,
+        seed=phase.crop_size + seed,
         minutes=phase.minutes,
     )
 
 
-def build_shards(pictures: Path, lab: Path) -> None:
-    """Cut the crops of every set and put them one after another into one folder of shards."""
+def build_shards(pictures: Path, lab: Path, scenes: int = 1) -> None:
+    """Cut the crops of every set and put them one after another into one folder of shards.
+
+    The scenes of the training split stand there so many times.
+    """
     for name, settings in SETS.items():
         paths = [
             path
@@ -112,21 +118,16 @@ def build_shards(pictures: Path, lab: Path) -> None:
         source = sources.photographs(paths, pictures)
         report = shards.build_shards(source, lab / name, settings)
         print(f"{name}: {report.photographs}, {len(report.rejects)} left out", flush=True)
-    for split in ("train", "val"):
+    for split, times in ("train", scenes), ("val", 1):
+        names = [name for name in SETS for _ in range(times if name == "scenes" else 1)]
         for kind in ("L", "ab"):
-            parts = [np.load(lab / n / f"{split}_{kind}.npy", mmap_mode="r") for n in SETS]
+            parts = [np.load(lab / n / f"{split}_{kind}.npy", mmap_mode="r") for n in names]
             shape = (sum(len(part) for part in parts), *parts[0].shape[1:])
             joined = np.lib.format.open_memmap(
                 lab / f"{split}_{kind}.npy", mode="w+", dtype=np.uint8, shape=shape
             )
             np.concatenate(parts, out=joined)
             joined.flush()
-
-
-def rounded(tensor: Tensor, bits: int = 8) -> Tensor:
-    """To so many significant bits: what is left out is noise, and a sixth of the packed file."""
-    mantissa, exponent = torch.frexp(tensor.float())
-    return torch.ldexp(torch.round(mantissa * 2**bits) / 2**bits, exponent)
 
 
 def main() -> None:
@@ -138,7 +139,10 @@ def main() -> None:
     parser.add_argument(
         "--minutes", type=float, nargs=3, help="in place of steps", default=(0,) * 3
     )
-    parser.add_argument("--init", type=Path, help="weights to go on from")
+    parser.add_argument("--init", type=Path, nargs="+", default=(), help="weights to go on from")
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=0, help="of crops and noise")
+    parser.add_argument("--scenes", type=int, default=1, help="times a scene is seen for another")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     processes = open_processes(options.device)
@@ -151,8 +155,15 @@ def main() -> None:
 def run(options: argparse.Namespace, processes: Processes) -> None:
     """What `main` does, in one of the processes."""
     device, lab = processes.device, options.work / "lab"
-    if processes.main and not (lab / "done").exists():
-        build_shards(options.pictures, lab)
+    phases = [
+        Phase(*scale, steps, scale == SCALES[-1], minutes)
+        for scale, steps, minutes in zip(SCALES, options.steps, options.minutes, strict=True)
+        if steps
+    ]
+    if not phases and not options.init:
+        raise ValueError("--steps: all are 0")
+    if phases and processes.main and not (lab / "done").exists():
+        build_shards(options.pictures, lab, options.scenes)
         (lab / "done").touch()
     processes.share(None)  # the others wait for the shards
 
@@ -168,8 +179,9 @@ def run(options: argparse.Namespace, processes: Processes) -> None:
     denoiser = config.build()
     load_imagenet_encoder(denoiser.network.encoder)
     if options.init:
-        before = checkpoint.load_weights(options.init).denoiser.network.state_dict()
-        checkpoint.load_tensors(denoiser.network, before, str(options.init))
+        inits = [checkpoint.load_weights(p).denoiser.network.state_dict() for p in options.init]
+        mean = {name: sum(i[name] for i in inits) / len(inits) for name in inits[0]}
+        checkpoint.load_tensors(denoiser.network, mean, str(options.init[0]))
     denoiser.to(device)
 
     def log(step: int, numbers: Mapping[str, float]) -> None:
@@ -178,13 +190,12 @@ def run(options: argparse.Namespace, processes: Processes) -> None:
         with open(options.work / "log.jsonl", "a", encoding="utf-8") as file:
             file.write(line + "\n")
 
-    phases = [
-        Phase(*scale, steps, scale == SCALES[-1], minutes)
-        for scale, steps, minutes in zip(SCALES, options.steps, options.minutes, strict=True)
-    ]
+    tensors = denoiser.network.state_dict()
     so_far: dict[str, Any] | None = None
     for number, phase in enumerate(phases, 1):
-        state = TrainState(denoiser, settings(phase, device), processes)
+        state = TrainState(
+            denoiser, settings(phase, device, options.learning_rate, options.seed), processes
+        )
         if so_far is not None:
             state.load_state_dict({**so_far, "step": 0, "seconds": 0.0})
         values = dataclasses.asdict(state.settings)
@@ -199,16 +210,19 @@ def run(options: argparse.Namespace, processes: Processes) -> None:
             checkpoint_every=500,
             log=log,
         )
-        so_far = state.state_dict()
+        so_far, tensors = state.state_dict(), state.ema.network.state_dict()
     if not processes.main:
         return
     path = options.work / "colorized.safetensors"
     about = {
         "data": sorted(SETS),
-        "train": [dataclasses.asdict(settings(p, device)) for p in phases],
+        "train": [
+            dataclasses.asdict(settings(p, device, options.learning_rate, options.seed))
+            for p in phases
+        ],
     }
-    tensors = {name: rounded(t) for name, t in state.ema.network.state_dict().items()}
-    checkpoint.save_weights(path, tensors, config, about)
+    options.work.mkdir(parents=True, exist_ok=True)
+    checkpoint.save_weights(path, tensors, config, about, packed=True)
     print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from colorized import unet
+from colorized import packing, unet
 from colorized.checkpoint import (
     METADATA_KEY,
     CheckpointError,
@@ -115,6 +116,54 @@ class TestWeights:
         assert found.keys() == tensors.keys()
         assert {t.dtype for t in found.values()} == {torch.float16}
 
+    def test_packed_they_are_rounded_and_half_the_size(
+        self, weights: Path, tensors: dict[str, Tensor], tmp_path: Path
+    ) -> None:
+        path = tmp_path / "packed.safetensors"
+        save_weights(path, tensors, CONFIG, ABOUT, packed=True)
+        assert path.stat().st_size < 0.7 * weights.stat().st_size
+        loaded = load_weights(path)
+        assert (loaded.config, loaded.about) == (CONFIG, ABOUT)
+        network = loaded.denoiser.network.state_dict()
+        rounded = packing.unpack(packing.pack({n: t.half() for n, t in tensors.items()}))
+        for name, tensor in network.items():
+            assert torch.equal(tensor, rounded[name])
+
+    @pytest.mark.parametrize(
+        ("exponents", "expected"),
+        [
+            (None, r"tensor out\.weight\.exponent is missing or not one number for each row"),
+            (torch.zeros(7, dtype=torch.int8), r"tensor out\.weight\.exponent is missing or not"),
+            (torch.zeros(2, dtype=torch.int8), ""),
+        ],
+    )
+    def test_packed_without_its_exponents(
+        self,
+        tensors: dict[str, Tensor],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        exponents: Tensor | None,
+        expected: str,
+    ) -> None:
+        monkeypatch.setattr(packing, "LEAST", 0)
+        found = packing.pack(tensors)
+        del found["out.weight.exponent"]
+        if exponents is not None:
+            found["out.weight.exponent"] = exponents
+        path = tmp_path / "w.safetensors"
+        path.write_bytes(safetensors.torch.save(found, described(format=3)))
+        if expected:
+            assert re.match(expected, refusal(path))
+        else:
+            load_weights(path)
+        path.write_bytes(
+            safetensors.torch.save(
+                packing.pack(tensors) | {"no.exponent": torch.zeros(2, dtype=torch.int8)},
+                described(format=3),
+            )
+        )
+        assert refusal(path) == "tensor no.exponent belongs to no tensor"
+
     @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e6])
     def test_what_half_precision_cannot_hold_is_not_written(
         self, weights: Path, tensors: dict[str, Tensor], value: float
@@ -189,7 +238,7 @@ class TestWeights:
             ({METADATA_KEY: "{"}, "its configuration cannot be used"),
             ({METADATA_KEY: "[]"}, "its configuration cannot be used"),
             ({METADATA_KEY: "{}"}, "its configuration cannot be used"),
-            (described(format=3), "format 3, this program reads 1 and 2"),
+            (described(format=4), "format 4, this program reads 1 to 3"),
             (described(config={"channels": [8]}), "its configuration cannot be used"),
             (described(config=None), "its configuration cannot be used"),
         ],

@@ -233,7 +233,7 @@ def test_from_the_registry_to_a_photograph_and_back(
         f"MLflow run: {run_id} (found: in the store)",
         f"git commit: {tags['git_sha']} (found: in this repository)",
         f"data: sha256 unknown, DVC md5 {tags['data_md5']} (found: dvc.lock)",
-        "parameters: seed 5, steps 2, guidance 1.45, temperature 0.8, saturation 1, "
+        "parameters: seed 5, steps 2, guidance 1.52, temperature 0.8, saturation 1, "
         "sampler dpm_solver_pp_2m",
         f"original: sha256 {hashlib.sha256(source.read_bytes()).hexdigest()}",
     ]
