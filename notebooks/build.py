@@ -32,6 +32,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from IPython import get_ipython
 from PIL import Image
 
 from colorized import checkpoint, color, photo, resample, sampling, sheets
@@ -48,6 +49,10 @@ colorizer = Colorizer(checkpoint.load_weights(checkpoint.RELEASED))
 denoiser, schedule = colorizer.denoiser, colorizer.denoiser.schedule
 
 
+# Photographs as JPEG: as PNG they are five times as large.
+get_ipython().display_formatter.active_types = ["text/plain", "image/jpeg"]
+
+
 def row(*pictures, height=170):
     "RGB pictures side by side."
     small = [Image.fromarray(p) for p in pictures]
@@ -57,7 +62,7 @@ def row(*pictures, height=170):
     for p in small:
         sheet.paste(p, (x, 0))
         x += p.width + 4
-    return sheet.quantize(128)
+    return sheet
 -----
 ## The photograph
 
@@ -132,9 +137,9 @@ print("t", [step.t for step in shown])
 upper = row(*(show(step.x_t) for step in shown), height=110)
 lower = row(*(show(step.x0_hat) for step in shown), height=110)
 both = Image.new("RGB", (upper.width, 224), "white")
-both.paste(upper.convert("RGB"), (0, 0))
-both.paste(lower.convert("RGB"), (0, 114))
-both.quantize(128)
+both.paste(upper, (0, 0))
+both.paste(lower, (0, 114))
+both
 -----
 ## To the size of the photograph
 
@@ -171,7 +176,7 @@ others are as different from each other as they come.
 guide = colorizer.guide(L)
 candidates = colorizer.candidates(guide, 5, steps=STEPS, seed=0, **HOW)
 print("mean distance from all draws:", [round(d, 1) for d in candidates.distances])
-Image.fromarray(sheets.contact_sheet(candidates, guide)).reduce(2).quantize(128)
+Image.fromarray(sheets.contact_sheet(candidates, guide)).reduce(2)
 -----
 ## Where they disagree
 
@@ -181,7 +186,7 @@ not make it right). Bright: anything could be there.
 #%
 height, width = guide.shape
 uncertainty = sheets.uncertainty_map(candidates.uncertainty, height // 2, width // 2)
-Image.fromarray(uncertainty).quantize(64)
+Image.fromarray(uncertainty)
 -----
 ## Say what you know
 

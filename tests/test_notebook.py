@@ -47,6 +47,6 @@ def test_it_runs_and_shows(
     code = [cell for cell in built.cells if cell.cell_type == "code"]
     outputs = [output for cell in code for output in cell.outputs]
     assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
-    assert sum("image/png" in o.get("data", {}) for o in outputs) >= 9
+    assert sum("image/jpeg" in o.get("data", {}) for o in outputs) >= 9
     said = "".join(o.text for o in outputs if o.output_type == "stream")
     assert "largest change of L*, of 100: 0." in said
