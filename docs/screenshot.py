@@ -265,7 +265,7 @@ def main() -> None:
         with prefect_ui() as address:
             shot = photograph_prefect(address, newest_retraining(address))
     # Photographs are smaller as JPEG.
-    name = "reading-room.jpg" if arguments.tool == "room" else f"{arguments.tool}.png"
+    name = {"room": "reading-room.jpg", "prefect": "prefect.jpg"}.get(arguments.tool, "mlflow.png")
     out = arguments.out or ROOT / "docs" / "pictures" / name
     out.parent.mkdir(exist_ok=True)
     picture = Image.open(io.BytesIO(shot))
