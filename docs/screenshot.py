@@ -272,7 +272,7 @@ def main() -> None:
     if arguments.tool == "mlflow":  # curves have few colors: a palette makes a third of the size
         picture = picture.quantize(256)
     picture.convert("RGB" if out.suffix == ".jpg" else picture.mode).save(
-        out, optimize=True, quality=88
+        out, optimize=True, quality=80
     )
     print(f"{out}: {out.stat().st_size / 1000:.0f} kB")
 
