@@ -178,10 +178,13 @@ def run(options: argparse.Namespace, processes: Processes) -> None:
     torch.manual_seed(0)  # of fresh layers
     denoiser = config.build()
     load_imagenet_encoder(denoiser.network.encoder)
-    if options.init:
-        inits = [checkpoint.load_weights(p).denoiser.network.state_dict() for p in options.init]
+    inits = []
+    for init in options.init:
+        inits.append(checkpoint.load_weights(init).denoiser.network.state_dict())
+        checkpoint.load_tensors(denoiser.network, inits[-1], str(init))  # names what does not fit
+    if inits:
         mean = {name: sum(i[name] for i in inits) / len(inits) for name in inits[0]}
-        checkpoint.load_tensors(denoiser.network, mean, str(options.init[0]))
+        denoiser.network.load_state_dict(mean)
     denoiser.to(device)
 
     def log(step: int, numbers: Mapping[str, float]) -> None:
@@ -192,13 +195,12 @@ def run(options: argparse.Namespace, processes: Processes) -> None:
 
     tensors = denoiser.network.state_dict()
     so_far: dict[str, Any] | None = None
-    for number, phase in enumerate(phases, 1):
-        state = TrainState(
-            denoiser, settings(phase, device, options.learning_rate, options.seed), processes
-        )
+    recipe = [settings(p, device, options.learning_rate, options.seed) for p in phases]
+    for number, phase in enumerate(recipe, 1):
+        state = TrainState(denoiser, phase, processes)
         if so_far is not None:
             state.load_state_dict({**so_far, "step": 0, "seconds": 0.0})
-        values = dataclasses.asdict(state.settings)
+        values = dataclasses.asdict(phase)
         if processes.main:
             print(f"phase {number}: {json.dumps(values)}", flush=True)
         fit.fit(
@@ -216,10 +218,7 @@ def run(options: argparse.Namespace, processes: Processes) -> None:
     path = options.work / "colorized.safetensors"
     about = {
         "data": sorted(SETS),
-        "train": [
-            dataclasses.asdict(settings(p, device, options.learning_rate, options.seed))
-            for p in phases
-        ],
+        "train": [dataclasses.asdict(phase) for phase in recipe],
     }
     options.work.mkdir(parents=True, exist_ok=True)
     checkpoint.save_weights(path, tensors, config, about, packed=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 import os
@@ -83,3 +84,10 @@ def test_from_photographs_to_weights(tmp_path: Path) -> None:
     saved = checkpoint.load_weights(mean / path.name).denoiser.network.state_dict()
     halfway = (network["out.bias"] + before.denoiser.network.state_dict()["out.bias"]) / 2
     torch.testing.assert_close(saved["out.bias"], halfway, atol=1e-4, rtol=1e-3)
+
+    config = dataclasses.replace(before.config, channels=(8, 16, 32))
+    other = tmp_path / "other.safetensors"
+    checkpoint.save_weights(other, config.build().network.state_dict(), config, {})
+    misfit = train(tmp_path, mean, "--steps", 0, 0, 0, "--init", path, other)
+    assert misfit.stderr.startswith(f"error: {other}: ")
+    assert misfit.stderr.count("\n") == 1
