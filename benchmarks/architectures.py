@@ -30,13 +30,17 @@ import torch.nn.functional as F
 from held_back import RESULTS, RGB, SIZES, Pictures
 from torch import Tensor, nn
 
-from colorized import color, metrics, resample, training, unet
-from colorized.checkpoint import ModelConfig, Weights
-from colorized.colorizer import Colorizer
-from colorized.dataset import open_shard
-from colorized.diffusion import Denoiser
-from colorized.pretrained import load_imagenet_encoder
-from colorized.schedule import Schedule
+from colorized import color
+from colorized.color import resample
+from colorized.data.dataset import open_shard
+from colorized.evaluation import metrics
+from colorized.inference.colorizer import Colorizer
+from colorized.model import unet
+from colorized.model.denoiser import Denoiser
+from colorized.model.imagenet import load_imagenet_encoder
+from colorized.model.schedule import Schedule
+from colorized.model.weights import ModelConfig, Weights
+from colorized.training import loop
 from pipelines import release
 
 SIDE = SIZES["objects"]
@@ -135,10 +139,10 @@ def main() -> None:
             release.Phase(SIDE, 64, steps=1, minutes=options.minutes, cools=True),
             torch.device("cpu"),
         )
-        state = training.TrainState(denoiser, settings)
-        for _ in training.train(state, shards[0], clock=time.process_time):
+        state = loop.TrainState(denoiser, settings)
+        for _ in loop.train(state, shards[0], clock=time.process_time):
             pass
-        errors = training.validate(state.ema, shards[1], seed=0)
+        errors = loop.validate(state.ema, shards[1], seed=0)
         results[name] = {
             "parameters": sum(p.numel() for p in made.parameters()),
             "processor_minutes": options.minutes,

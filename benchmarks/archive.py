@@ -32,9 +32,10 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from colorized import one, photo
-from colorized.job import GUIDANCE, STEPS, TEMPERATURE, Job, Settings
-from colorized.released import RELEASED
+from colorized import photo
+from colorized.batch import colorize_file
+from colorized.batch.job import GUIDANCE, STEPS, TEMPERATURE, Job, Settings
+from colorized.model.released import RELEASED
 
 ROOT = Path(__file__).resolve().parent.parent
 PHOTOS = sorted((ROOT / "data" / "sample" / "photos").glob("*.jpg"))
@@ -90,7 +91,7 @@ def one_photograph(folder: Path, repeats: int) -> dict[str, Any]:
     photo.use_threads(threads)
     cv2.setNumThreads(threads)
     source = photograph(folder / "one.jpg", 0)
-    model = one.load_model(RELEASED, "released", "cpu")
+    model = colorize_file.load_model(RELEASED, "released", "cpu")
     drawing: list[float] = []
     draw = model.colorizer.candidates
 
@@ -104,12 +105,12 @@ def one_photograph(folder: Path, repeats: int) -> dict[str, Any]:
     model.colorizer.candidates = timed  # type: ignore[method-assign]
     job = Job(source, folder / "ours" / "one.jpg")
     times: dict[str, list[float]] = {"plain": [], "peer": [], "ours": []}
-    one.colorize_file(job, model, SETTINGS)
+    colorize_file.colorize_file(job, model, SETTINGS)
     drawing.clear()
     for _ in range(repeats):
         times["plain"].append(seconds(lambda: plain(source, folder / "plain.jpg")))
         times["peer"].append(seconds(lambda: peer(source, folder / "peer.jpg")))
-        times["ours"].append(seconds(lambda: one.colorize_file(job, model, SETTINGS)))
+        times["ours"].append(seconds(lambda: colorize_file.colorize_file(job, model, SETTINGS)))
     own = [whole - net for whole, net in zip(times["ours"], drawing, strict=True)]
     peers = statistics.median(times["peer"])
     return {
@@ -180,11 +181,11 @@ def _processor_seconds(process: psutil.Process) -> float:
 def memory() -> dict[str, Any]:
     """What a worker has at most, for 1 and for 48 megapixels: what each megapixel costs."""
     code = (
-        "import sys; from pathlib import Path; from colorized import one; "
-        "from colorized.job import *; from colorized.released import RELEASED; "
-        "m = one.load_model(RELEASED, 'released', 'cpu'); "
+        "import sys; from pathlib import Path; from colorized.batch import colorize_file; "
+        "from colorized.batch.job import *; from colorized.model.released import RELEASED; "
+        "m = colorize_file.load_model(RELEASED, 'released', 'cpu'); "
         f"s = Settings({STEPS}, 0, {GUIDANCE}, {TEMPERATURE}, 1, 300_000_000); "
-        "o = one.colorize_file(Job(Path(sys.argv[1]), Path(sys.argv[2])), m, s); "
+        "o = colorize_file.colorize_file(Job(Path(sys.argv[1]), Path(sys.argv[2])), m, s); "
         "assert not o.error, o.error; "
         # Not ru_maxrss, which a process has from the one that started it.
         "print(next(l.split()[1] for l in open('/proc/self/status') if l.startswith('VmHWM')))"
@@ -220,7 +221,7 @@ def start(repeats: int) -> dict[str, float]:
     return {
         "help_s": round(run("-m", "colorized", "--help"), 3),
         "colorize_help_s": round(run("-m", "colorized", "colorize", "--help"), 3),
-        "import_s": round(run("-c", "import colorized.one, colorized.workers"), 3),
+        "import_s": round(run("-c", "from colorized.batch import colorize_file, workers"), 3),
     }
 
 

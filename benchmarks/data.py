@@ -32,7 +32,7 @@ import imagehash
 import numpy as np
 from PIL import Image
 
-from colorized import shards, sources
+from colorized.data import shards, sources
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "data.json"

@@ -29,14 +29,17 @@ import torch.nn.functional as F
 from held_back import RESULTS, Lab, Pictures
 from torch import Tensor
 
-from colorized import checkpoint, color, metrics, sampling
-from colorized.colorizer import Colorizer
-from colorized.dataset import CropBatches, batches, open_shard
+from colorized import color
+from colorized.batch.job import GUIDANCE, SAMPLER, STEPS, TEMPERATURE
+from colorized.data.dataset import CropBatches, batches, open_shard
 from colorized.devices import open_device, use_bfloat16
-from colorized.diffusion import Denoiser
-from colorized.guidance import guided
-from colorized.job import GUIDANCE, SAMPLER, STEPS, TEMPERATURE
-from colorized.unet import Features
+from colorized.evaluation import metrics
+from colorized.inference.colorizer import Colorizer
+from colorized.model import sampling
+from colorized.model.denoiser import Denoiser
+from colorized.model.encoder import Features
+from colorized.model.guidance import guided
+from colorized.model.weights import RELEASED, load_weights
 
 CROP, BATCH, RATE, WARMUP = 128, 24, 2e-4, 50
 PLACES = (0, 1, 2, 3)
@@ -126,14 +129,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("pictures", type=Path)
     parser.add_argument("work", type=Path, help="holds the shards of pipelines.release")
-    parser.add_argument("--weights", type=Path, default=checkpoint.RELEASED)
+    parser.add_argument("--weights", type=Path, default=RELEASED)
     parser.add_argument("--minutes", type=float, default=15.0)
     parser.add_argument("--n", type=int, default=300)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     device = open_device(options.device)
-    weights = checkpoint.load_weights(options.weights, device)
+    weights = load_weights(options.weights, device)
     teacher = weights.denoiser
     colorizer = Colorizer(weights)
     student = copy.deepcopy(teacher)

@@ -187,7 +187,8 @@ def mutants(n: int, seed: int) -> Iterator[tuple[str, str, bytes]]:
 
 def treat(folder: Path, name: str, data: bytes) -> tuple[str, str]:
     """What became of a mutant: ("colored" | "refused" | a failure, what was said)."""
-    from colorized import marks, photo
+    from colorized import photo
+    from colorized.photo import provenance
 
     source, out = folder / name, folder / "out"
     source.write_bytes(data)
@@ -195,7 +196,7 @@ def treat(folder: Path, name: str, data: bytes) -> tuple[str, str]:
     for old in out.iterdir():
         old.unlink()
     target = out / photo.output_name(source)
-    made = marks.Marks("fuzz", "1" * 64, "2" * 64, "", "ddim", 0, 1, 1.0, 1.0)
+    made = provenance.Marks("fuzz", "1" * 64, "2" * 64, "", "ddim", 0, 1, 1.0, 1.0)
 
     def chroma(start: int, stop: int, L: np.ndarray) -> np.ndarray:
         return np.full((*L.shape, 2), (12, -9), np.float32)
@@ -205,7 +206,10 @@ def treat(folder: Path, name: str, data: bytes) -> tuple[str, str]:
             for page in scan.pages:
                 page.small(16, 16)
             photo.write_scan(
-                [photo.Colored(p, chroma, marks.for_copy(made, p, target)) for p in scan.pages],
+                [
+                    photo.Colored(p, chroma, provenance.for_copy(made, p, target))
+                    for p in scan.pages
+                ],
                 target,
             )
     except photo.PhotoError as error:

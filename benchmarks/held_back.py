@@ -11,8 +11,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from colorized import color, metrics, photo, resample, sources
-from colorized.colorizer import Colorizer
+from colorized import color, photo
+from colorized.color import resample
+from colorized.data import sources
+from colorized.evaluation import metrics
+from colorized.inference.colorizer import Colorizer
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # the stages are not installed

@@ -29,11 +29,14 @@ import skimage.filters
 import skimage.segmentation
 from numpy.typing import NDArray
 
-from colorized import checkpoint, color, photo, resample, sources
-from colorized.candidates import pick
-from colorized.colorizer import Colorizer
-from colorized.hints import Hints, Point
-from colorized.job import GUIDANCE, TEMPERATURE
+from colorized import color, photo
+from colorized.batch.job import GUIDANCE, TEMPERATURE
+from colorized.color import resample
+from colorized.data import sources
+from colorized.inference.candidates import pick
+from colorized.inference.colorizer import Colorizer
+from colorized.inference.hints import Hints, Point
+from colorized.model.weights import RELEASED, load_weights
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "data" / "sample"
@@ -160,7 +163,7 @@ def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--pictures", type=Path, default=SAMPLE / "photos")
-    parser.add_argument("--weights", type=Path, default=checkpoint.RELEASED)
+    parser.add_argument("--weights", type=Path, default=RELEASED)
     parser.add_argument("--n", type=int, default=12)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--quick", action="store_true", help="two photographs, few steps")
@@ -168,7 +171,7 @@ def main() -> None:
     options = parser.parse_args()
 
     n, steps = (2, 4) if options.quick else (options.n, options.steps)
-    colorizer = Colorizer(checkpoint.load_weights(options.weights))
+    colorizer = Colorizer(load_weights(options.weights))
     paths = sources.list_photographs(options.pictures)
     pictures = [photo.read_rgb(path) for path in paths[:: max(1, len(paths) // n)][:n]]
     results = {

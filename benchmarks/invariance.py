@@ -22,10 +22,11 @@ from typing import Any
 import numpy as np
 from held_back import RESULTS, Lab, held_back, square
 
-from colorized import checkpoint, resample
-from colorized.colorizer import Colorizer
+from colorized.batch.job import GUIDANCE, STEPS, TEMPERATURE
+from colorized.color import resample
 from colorized.devices import open_device
-from colorized.job import GUIDANCE, STEPS, TEMPERATURE
+from colorized.inference.colorizer import Colorizer
+from colorized.model.weights import RELEASED, load_weights
 
 SIZE, QUARTER = 256, 64
 TARGET = 1.2
@@ -60,7 +61,7 @@ def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("pictures", type=Path)
-    parser.add_argument("--weights", type=Path, default=checkpoint.RELEASED)
+    parser.add_argument("--weights", type=Path, default=RELEASED)
     parser.add_argument("--n", type=int, default=50)
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--guidance", type=float, default=GUIDANCE)
@@ -68,7 +69,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
-    weights = checkpoint.load_weights(options.weights, open_device(options.device))
+    weights = load_weights(options.weights, open_device(options.device))
     colorizer = Colorizer(weights)
 
     def colors(L: Lab, seed: int) -> Lab:

@@ -27,8 +27,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from colorized._torchvision_shim import import_torchvision
-from colorized.dataset import (
+from colorized.data.dataset import (
     CropBatches,
     Shard,
     batches,
@@ -37,6 +36,7 @@ from colorized.dataset import (
     random_boxes,
     resize_packed,
 )
+from colorized.evaluation._torchvision_shim import import_torchvision
 
 import_torchvision()
 from torchvision.transforms import v2  # noqa: E402

@@ -27,14 +27,14 @@ import torch.nn.functional as F
 from held_back import Lab
 from torch import Tensor, nn
 
-from colorized import resample
-from colorized._torchvision_shim import import_torchvision
-from colorized.checkpoint import RELEASED, ModelConfig, Weights, load_tensors, load_weights
-from colorized.colorizer import Colorizer, working_size
-from colorized.dataset import Batch, CropBatches, Pictures, batches
+from colorized.color import resample
+from colorized.data.dataset import Batch, CropBatches, Pictures, batches, chroma_target
 from colorized.devices import use_bfloat16
-from colorized.pretrained import load_imagenet_encoder
-from colorized.training import TrainSettings, TrainState, chroma_target, train
+from colorized.evaluation._torchvision_shim import import_torchvision
+from colorized.inference.colorizer import Colorizer, working_size
+from colorized.model.imagenet import load_imagenet_encoder
+from colorized.model.weights import RELEASED, ModelConfig, Weights, load_tensors, load_weights
+from colorized.training.loop import TrainSettings, TrainState, train
 from pipelines.release import AB_STD, WORK_SIZE
 
 BATCH, CROP, MIN_CROP = 32, 96, 0.7

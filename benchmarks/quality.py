@@ -36,13 +36,15 @@ import numpy as np
 import peers
 from held_back import RESULTS, ROOT, SIZES, Pictures
 
-from colorized import checkpoint, color, metrics, picture
-from colorized.colorizer import Colorizer
-from colorized.dataset import open_shard
+from colorized import color, plots
+from colorized.batch.job import GUIDANCE, STEPS, TEMPERATURE
+from colorized.data.dataset import open_shard
 from colorized.devices import open_device
-from colorized.guidance import evaluations
-from colorized.job import GUIDANCE, STEPS, TEMPERATURE
-from colorized.sampling import timesteps
+from colorized.evaluation import metrics
+from colorized.inference.colorizer import Colorizer
+from colorized.model.guidance import evaluations
+from colorized.model.sampling import timesteps
+from colorized.model.weights import RELEASED, load_weights
 from pipelines import release
 
 TRAINED = ("regression", "diffusers", "diffusers_half", "ours_scratch", "ours_imagenet")
@@ -79,8 +81,8 @@ def measure(
     )
     found["seconds_per_picture"] = float(np.median(seconds))
     rows = [[some.mono[i], images[i], some.true[i]] for i in range(min(8, len(images)))]
-    grid = picture.grid(rows, ["monochrome", label, "true"])
-    picture.save(out / f"quality-{some.name}-{label}.png", grid)
+    grid = plots.grid(rows, ["monochrome", label, "true"])
+    plots.save(out / f"quality-{some.name}-{label}.png", grid)
     return found
 
 
@@ -152,7 +154,7 @@ def main() -> None:
     """Train, measure, print a table and write it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("pictures", type=Path)
-    parser.add_argument("--weights", type=Path, default=checkpoint.RELEASED)
+    parser.add_argument("--weights", type=Path, default=RELEASED)
     parser.add_argument("--minutes", type=float, default=20.0, help="of training, for each method")
     parser.add_argument("--methods", default=",".join(METHODS), help="names, with commas between")
     parser.add_argument("--n", type=int, default=250, help="pictures of each folder, at most")
@@ -185,7 +187,7 @@ def main() -> None:
         if name == "monochrome":
             ways[name] = peers.Monochrome()
         elif name == "released":
-            weights = checkpoint.load_weights(options.weights, device)
+            weights = load_weights(options.weights, device)
             ways[name] = peers.Ours(Colorizer(weights), options.steps, *how)
             about[name] = {"parameters": peers.parameters(weights.denoiser.network)}
         else:

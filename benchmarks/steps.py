@@ -20,12 +20,13 @@ from typing import Any
 import torch
 from held_back import RESULTS, ROOT, SIZES, Pictures
 
-from colorized import checkpoint, metrics
-from colorized.colorizer import Colorizer
+from colorized.batch.job import GUIDANCE, SAMPLER, STEPS, TEMPERATURE
 from colorized.devices import open_device
-from colorized.guidance import evaluations
-from colorized.job import GUIDANCE, SAMPLER, STEPS, TEMPERATURE
-from colorized.sampling import timesteps
+from colorized.evaluation import metrics
+from colorized.inference.colorizer import Colorizer
+from colorized.model.guidance import evaluations
+from colorized.model.sampling import timesteps
+from colorized.model.weights import RELEASED, load_weights
 
 CURVE = (1, 2, 3, 4, 5, 6, 7, 8, 10, 14, 20)
 REFERENCE, REFERENCE_STEPS = "ddpm", 250
@@ -80,7 +81,7 @@ def main() -> None:
     """Measure, print a table, write it and the plot."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("pictures", type=Path)
-    parser.add_argument("--weights", type=Path, default=checkpoint.RELEASED)
+    parser.add_argument("--weights", type=Path, default=RELEASED)
     parser.add_argument("--n", type=int, default=300)
     parser.add_argument("--guidance", type=float, default=GUIDANCE)
     parser.add_argument("--temperature", type=float, default=TEMPERATURE)
@@ -88,7 +89,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--plot", type=Path, default=ROOT / "docs" / "pictures" / "steps.png")
     options = parser.parse_args()
-    weights = checkpoint.load_weights(options.weights, open_device(options.device))
+    weights = load_weights(options.weights, open_device(options.device))
     colorizer = Colorizer(weights)
     schedule = weights.denoiser.schedule
     some = Pictures.load(options.pictures, NAME, options.n, metrics.InceptionExtractor())

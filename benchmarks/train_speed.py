@@ -29,9 +29,9 @@ import torch
 from held_back import RESULTS, ROOT
 from peers import BATCH, CROP, DiffusersPeer, config, our_state, parameters, train_peer
 
-from colorized.dataset import Shard
+from colorized.data.dataset import Shard
 from colorized.devices import open_device, use_bfloat16
-from colorized.training import train
+from colorized.training.loop import train
 
 WARM_STEPS = 3
 TARGET = 1.5

@@ -30,9 +30,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from colorized import color, photo, resample, sources
-from colorized.colorizer import working_size
-from colorized.upsampling import Enlarger, guide_size
+from colorized import color, photo
+from colorized.color import resample
+from colorized.color.upsampling import Enlarger, guide_size
+from colorized.data import sources
+from colorized.inference.colorizer import working_size
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "data" / "sample"

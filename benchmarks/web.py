@@ -33,7 +33,7 @@ import httpx
 import numpy as np
 import psutil
 
-from colorized.job import GUIDANCE, STEPS, TEMPERATURE
+from colorized.batch.job import GUIDANCE, STEPS, TEMPERATURE
 
 ROOT = Path(__file__).resolve().parents[1]
 PHOTOGRAPHS = sorted((ROOT / "data" / "sample" / "archive").glob("*.jpg"))
@@ -57,15 +57,18 @@ class Load:
 
 def library(seconds: float) -> dict[str, float]:
     """Photographs a second of a loop over the library, and the seconds of one."""
-    from colorized import checkpoint, job, marks, one, photo
+    from colorized import photo
+    from colorized.batch import colorize_file, job
+    from colorized.model.weights import RELEASED
+    from colorized.photo import provenance
 
-    model = one.load_model(checkpoint.RELEASED, "released", "cpu")
+    model = colorize_file.load_model(RELEASED, "released", "cpu")
     files = [path.read_bytes() for path in PHOTOGRAPHS]
 
     def color_one(data: bytes) -> bytes:
         picture = photo.read_photo(data)
         ab = model.colorizer.colorize(picture.lightness, seed=0, sampler=job.SAMPLER, **HOW)
-        made = marks.Marks(
+        made = provenance.Marks(
             model=model.name,
             weights_sha256=model.weights_sha256,
             original_sha256=model.weights_sha256,
@@ -75,7 +78,7 @@ def library(seconds: float) -> dict[str, float]:
             **HOW,
             saturation=1.0,
         )
-        return photo.encode_photo(picture, ab, "a.png", marks.for_copy(made, picture, "a.png"))
+        return photo.encode_photo(picture, ab, "a.png", provenance.for_copy(made, picture, "a.png"))
 
     count = 0
     begin = warm = time.perf_counter()
@@ -92,10 +95,11 @@ def batching() -> dict[str, float]:
     """Seconds of a photograph drawn among four, over one drawn alone; and the change of its ab."""
     import torch
 
-    from colorized import checkpoint, photo
-    from colorized.colorizer import Colorizer
+    from colorized import photo
+    from colorized.inference.colorizer import Colorizer
+    from colorized.model.weights import RELEASED, load_weights
 
-    colorizer = Colorizer(checkpoint.load_weights(checkpoint.RELEASED))
+    colorizer = Colorizer(load_weights(RELEASED))
     small = colorizer.shrink(photo.read_photo(PHOTOGRAPHS[-1]).lightness)
     torch.manual_seed(0)
 

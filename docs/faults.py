@@ -23,8 +23,8 @@ HEAD = """# What goes wrong between Kaggle and the arrays on disk
 fault, and once when it is over. The unmodified `kaggle` package speaks to a stand-in on this
 machine, which serves an archive of the data set's layout made from real photographs; kills,
 and disks that are full, are real. “Output” is `data/raw`, “download” is `data/downloads`. A line
-that the stage says is shown as it is, but for the sizes. `tests/test_kaggle_faults.py` runs all of
-it again and compares.
+that the stage says is shown as it is, but for the sizes. `tests/data/test_kaggle_faults.py` runs
+all of it again and compares.
 
 | fault | first run says | after it, on disk | second run |
 |---|---|---|---|

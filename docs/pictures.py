@@ -13,10 +13,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from colorized import checkpoint, color, photo, sheets
-from colorized.colorizer import Colorizer
-from colorized.hints import Hints, Point
-from colorized.job import GUIDANCE, STEPS, TEMPERATURE
+from colorized import color, photo
+from colorized.batch.job import GUIDANCE, STEPS, TEMPERATURE
+from colorized.inference import contact_sheet
+from colorized.inference.colorizer import Colorizer
+from colorized.inference.hints import Hints, Point
+from colorized.model.weights import RELEASED, load_weights
 
 ROOT = Path(__file__).resolve().parent.parent
 ARCHIVE = ROOT / "data" / "sample" / "archive"
@@ -46,8 +48,8 @@ def several(path: Path, colorizer: Colorizer) -> Image.Image:
     """A contact sheet of five candidates, and the map of where they disagree."""
     guide = colorizer.guide(photo.read_photo(path).lightness)
     drawn = colorizer.candidates(guide, 5, seed=SEED, **HOW)
-    sheet = Image.fromarray(sheets.contact_sheet(drawn, guide)).reduce(2)
-    map_ = Image.fromarray(sheets.uncertainty_map(drawn.uncertainty, *guide.shape))
+    sheet = Image.fromarray(contact_sheet.contact_sheet(drawn, guide)).reduce(2)
+    map_ = Image.fromarray(contact_sheet.uncertainty_map(drawn.uncertainty, *guide.shape))
     map_.thumbnail((SIDE, sheet.height), Image.Resampling.LANCZOS)
     return _beside([sheet, map_])
 
@@ -81,8 +83,8 @@ def _beside(pictures: list[Image.Image]) -> Image.Image:
 def main() -> None:
     """Write one pair for each photograph of the archive, and the other two."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--weights", type=Path, default=checkpoint.RELEASED)
-    colorizer = Colorizer(checkpoint.load_weights(parser.parse_args().weights))
+    parser.add_argument("--weights", type=Path, default=RELEASED)
+    colorizer = Colorizer(load_weights(parser.parse_args().weights))
     PICTURES.mkdir(exist_ok=True)
     for path in sorted(ARCHIVE.glob("*.jpg")):
         target = PICTURES / f"archive-{path.name}"

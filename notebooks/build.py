@@ -35,17 +35,21 @@ import torch
 from IPython import get_ipython
 from PIL import Image
 
-from colorized import checkpoint, color, photo, resample, sampling, sheets
-from colorized.colorizer import Colorizer
-from colorized.hints import Hints, Point
-from colorized.job import GUIDANCE, TEMPERATURE
+from colorized import color, photo
+from colorized.batch.job import GUIDANCE, TEMPERATURE
+from colorized.color import resample
+from colorized.inference import contact_sheet
+from colorized.inference.colorizer import Colorizer
+from colorized.inference.hints import Hints, Point
+from colorized.model import sampling
+from colorized.model.weights import RELEASED, load_weights
 
 ROOT = next(p for p in (Path.cwd(), *Path.cwd().parents) if (p / "params.yaml").is_file())
 SAMPLE = ROOT / "data" / "sample"
 
 HOW = {"guidance": GUIDANCE, "temperature": TEMPERATURE}
 
-colorizer = Colorizer(checkpoint.load_weights(checkpoint.RELEASED))
+colorizer = Colorizer(load_weights(RELEASED))
 denoiser, schedule = colorizer.denoiser, colorizer.denoiser.schedule
 
 
@@ -176,7 +180,7 @@ others are as different from each other as they come.
 guide = colorizer.guide(L)
 candidates = colorizer.candidates(guide, 5, steps=STEPS, seed=0, **HOW)
 print("mean distance from all draws:", [round(d, 1) for d in candidates.distances])
-Image.fromarray(sheets.contact_sheet(candidates, guide)).reduce(2)
+Image.fromarray(contact_sheet.contact_sheet(candidates, guide)).reduce(2)
 -----
 ## Where they disagree
 
@@ -185,7 +189,7 @@ not make it right). Bright: anything could be there.
 -----
 #%
 height, width = guide.shape
-uncertainty = sheets.uncertainty_map(candidates.uncertainty, height // 2, width // 2)
+uncertainty = contact_sheet.uncertainty_map(candidates.uncertainty, height // 2, width // 2)
 Image.fromarray(uncertainty)
 -----
 ## Say what you know

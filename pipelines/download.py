@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 
-from colorized import kaggle_set, sources
+from colorized.data import kaggle_set, sources
 from colorized.params import Params
 from pipelines import stage
 

@@ -12,13 +12,15 @@ import torch
 from numpy.typing import NDArray
 from rich.progress import Progress
 
-from colorized import color, devices, index, metrics, picture, resample, tracking
-from colorized.checkpoint import Weights, load_weights
-from colorized.colorizer import Colorizer
-from colorized.dataset import Shard, open_shard
-from colorized.diffusion import vlb_per_picture
+from colorized import color, devices, plots, tracking
+from colorized.color import resample
+from colorized.data import index
+from colorized.data.dataset import Shard, chroma_8bit, open_shard
+from colorized.evaluation import metrics
+from colorized.inference.colorizer import Colorizer
+from colorized.model.vlb import vlb_per_picture
+from colorized.model.weights import Weights, load_weights
 from colorized.params import Params
-from colorized.training import chroma_8bit
 from pipelines import raw, stage
 from pipelines.report import show
 
@@ -52,7 +54,7 @@ def main(params: Params) -> None:
     values["extractor_sha256"] = metrics.EXTRACTOR_SHA256
     values = {k: round(v, 6) if isinstance(v, float) else v for k, v in values.items()}
 
-    picture.save(stage.GRID, _grid(params, weights))
+    plots.save(stage.GRID, _grid(params, weights))
     stage.METRICS.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     _log(values)
     show(values)
@@ -141,7 +143,7 @@ def _bound(params: Params, weights: Weights, shard: Shard) -> dict[str, float]:
     return {"vlb_bits_per_dim": float(means.mean()), "vlb_standard_error": float(error)}
 
 
-def _grid(params: Params, weights: Weights) -> picture.Picture:
+def _grid(params: Params, weights: Weights) -> plots.Picture:
     """The middle of as many test photographs as asked for, colored at 256 pixels."""
     colorizer = Colorizer(weights)
     source = raw.open_source()
@@ -164,7 +166,7 @@ def _grid(params: Params, weights: Weights) -> picture.Picture:
             temperature=params.sample.temperature,
         )
         cells.append([color.recombine(L, c) for c in (np.zeros_like(ab), drawn, ab)])
-    return picture.grid(cells, ["monochrome", "colors by the model", "true colors"])
+    return plots.grid(cells, ["monochrome", "colors by the model", "true colors"])
 
 
 def _log(values: dict[str, Any]) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 from rich.progress import track
 
-from colorized import dataset_report, shards, sources, streaming
+from colorized.data import report as dataset_report
+from colorized.data import shards, sources, streaming
 from colorized.params import Params
 from pipelines import raw, stage
 

@@ -23,11 +23,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.progress import track
 
-from colorized import champion, color, devices, index, metrics, tracking
-from colorized.champion import Measured, Protocol, Verdict
-from colorized.checkpoint import CheckpointError, Weights, load_weights
-from colorized.colorizer import Colorizer
-from colorized.dataset import open_shard
+from colorized import color, devices, tracking
+from colorized.data import index
+from colorized.data.dataset import open_shard
+from colorized.evaluation import metrics, promotion
+from colorized.evaluation.promotion import Measured, Protocol, Verdict
+from colorized.inference.colorizer import Colorizer
+from colorized.model.weights import CheckpointError, Weights, load_weights
 from colorized.params import Params, load_params
 from colorized.tracking import Registry, Run, TrackingError, Version
 from pipelines import lock, sample, stage
@@ -74,7 +76,7 @@ def promote(root: Path, dry_run: bool = False) -> Verdict:
                 theirs = holdout.measure(load_weights(kept, device), "champion")
             if not dry_run:
                 registry.tag(old, _tags(holdout.protocol, theirs))
-        verdict = champion.verdict(
+        verdict = promotion.verdict(
             measured, theirs, params.promote.margin, params.promote.min_colorfulness
         )
         if dry_run:
@@ -120,10 +122,10 @@ def register(registry: Registry, run: Run, weights: Path, tags: dict[str, str]) 
     """Add a version that can be served, with these weights, to the registered model."""
     with TemporaryDirectory() as name, tracking.quiet():
         # Only here, for it imports MLflow's serving.
-        from colorized import served
+        from colorized.tracking import pyfunc
 
         folder = Path(name) / "model"
-        served.save(weights, folder)
+        pyfunc.save(weights, folder)
         return registry.register(run, folder, tags)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from colorized.sources import LabArrays, Source, listed_photographs
+from colorized.data.sources import LabArrays, Source, listed_photographs
 from pipelines import stage
 
 

@@ -25,13 +25,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from colorized import checkpoint, fit, shards, sources
-from colorized.checkpoint import ModelConfig
-from colorized.dataset import open_shard
+from colorized.data import shards, sources
+from colorized.data.dataset import open_shard
 from colorized.devices import use_bfloat16
-from colorized.pretrained import load_imagenet_encoder
-from colorized.processes import Processes, open_processes
-from colorized.training import TrainSettings, TrainState
+from colorized.model.imagenet import load_imagenet_encoder
+from colorized.model.weights import ModelConfig, load_tensors, load_weights, save_weights
+from colorized.training import fit
+from colorized.training.distributed import Processes, open_processes
+from colorized.training.loop import TrainSettings, TrainState
 
 
 def _crops(
@@ -180,8 +181,8 @@ def run(options: argparse.Namespace, processes: Processes) -> None:
     load_imagenet_encoder(denoiser.network.encoder)
     inits = []
     for init in options.init:
-        inits.append(checkpoint.load_weights(init).denoiser.network.state_dict())
-        checkpoint.load_tensors(denoiser.network, inits[-1], str(init))  # names what does not fit
+        inits.append(load_weights(init).denoiser.network.state_dict())
+        load_tensors(denoiser.network, inits[-1], str(init))  # names what does not fit
     if inits:
         mean = {name: sum(i[name] for i in inits) / len(inits) for name in inits[0]}
         denoiser.network.load_state_dict(mean)
@@ -221,7 +222,7 @@ def run(options: argparse.Namespace, processes: Processes) -> None:
         "train": [dataclasses.asdict(phase) for phase in recipe],
     }
     options.work.mkdir(parents=True, exist_ok=True)
-    checkpoint.save_weights(path, tensors, config, about, packed=True)
+    save_weights(path, tensors, config, about, packed=True)
     print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
 
 

@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from colorized import color, devices, index
-from colorized.checkpoint import load_weights
-from colorized.colorizer import Colorizer
-from colorized.dataset import Shard, open_shard
-from colorized.guidance import evaluations
+from colorized import color, devices
+from colorized.data import index
+from colorized.data.dataset import Shard, open_shard
+from colorized.inference.colorizer import Colorizer
+from colorized.model.guidance import evaluations
+from colorized.model.sampling import timesteps
+from colorized.model.weights import load_weights
 from colorized.params import Params, Sample
-from colorized.sampling import timesteps
 from pipelines import stage
 
 

@@ -28,18 +28,30 @@ from rich.progress import (
 from ruamel.yaml import YAML
 
 import colorized
-from colorized import checkpoint, color, devices, fit, index, picture, resample, streaming
-from colorized.checkpoint import ModelConfig, Weights
-from colorized.colorizer import Colorizer
-from colorized.dataset import Pictures, Shard, open_shard
-from colorized.diffusion import Denoiser
+from colorized import color, devices, plots
+from colorized.color import resample
+from colorized.data import index, streaming
+from colorized.data.dataset import Pictures, Shard, open_shard
+from colorized.model.denoiser import Denoiser
+from colorized.model.draw import draw_chroma
+from colorized.model.weights import RELEASED, ModelConfig, load_weights, save_weights
 from colorized.params import Params
-from colorized.processes import open_processes
 from colorized.tracking import PARENT, UNSENT, FileRun, Run, installed, system_metrics
-from colorized.training import OutOfMemory, Step, TrainSettings, TrainState
+from colorized.training import fit
+from colorized.training.checkpoint import load_checkpoint
+from colorized.training.distributed import open_processes
+from colorized.training.loop import OutOfMemory, Step, TrainSettings, TrainState
 from pipelines import stage
 
-CODE = ("training", "dataset", "diffusion", "schedule", "unet", "pretrained")
+CODE = (
+    "data/dataset",
+    "model/denoiser",
+    "model/encoder",
+    "model/imagenet",
+    "model/schedule",
+    "model/unet",
+    "training/loop",
+)
 # What may change between a stop and the next start: only who computes what.
 FREE = ("workers", "accumulate")
 CURVES = stage.REPORTS / "training.csv"
@@ -137,8 +149,7 @@ def _lead(
 
         def on_validate(step: int) -> None:
             path = folder / "grids" / f"step-{step:06d}.png"
-            weights = Weights(state.ema, config)
-            picture.save(path, _grid(weights, val_shard, params))
+            plots.save(path, _grid(state.ema, val_shard, params))
             run.file(path, "grids")
 
         fit.fit(
@@ -161,7 +172,7 @@ def _lead(
             "initial_weights_sha256": identity.initial,
             "train": params.train.model_dump(),
         }
-        checkpoint.save_weights(stage.WEIGHTS, state.ema.network.state_dict(), config, about)
+        save_weights(stage.WEIGHTS, state.ema.network.state_dict(), config, about)
         history.publish()
         run.file(stage.WEIGHTS, "weights")
         for kept in (fit.LAST, fit.BEST):
@@ -204,13 +215,13 @@ def _start(params: Params, stats: Mapping[str, Any]) -> tuple[ModelConfig, Denoi
     if params.train.init in ("scratch", "imagenet"):
         denoiser = config.build()
         if params.train.init == "imagenet":
-            from colorized.pretrained import load_imagenet_encoder
+            from colorized.model.imagenet import load_imagenet_encoder
 
             load_imagenet_encoder(denoiser.network.encoder)
         return config, denoiser, ""
     released = params.train.init == "released"
-    path = checkpoint.RELEASED if released else stage.ROOT / params.train.init
-    weights = checkpoint.load_weights(path)
+    path = RELEASED if released else stage.ROOT / params.train.init
+    weights = load_weights(path)
     for key in ("channels", "time_channels", "schedule", "T"):
         wanted, found = getattr(config, key), getattr(weights.config, key)
         if wanted != found:
@@ -285,13 +296,14 @@ def _around() -> dict[str, str]:
     return {"prefect_flow_run": flow} if flow else {}
 
 
-def _grid(weights: Weights, shard: Shard, params: Params) -> picture.Picture:
+def _grid(denoiser: Denoiser, shard: Shard, params: Params) -> plots.Picture:
     """A few validation pictures, colored by the averaged weights as they are now."""
     count = min(GRID_PICTURES, len(shard))
     rows = np.linspace(0, len(shard) - 1, count).astype(np.int64)
     batch = shard.batch(rows)
     L = batch.lightness[:, 0].numpy()
-    small = Colorizer(weights).draw(
+    small = draw_chroma(
+        denoiser,
         L,
         steps=params.sample.steps,
         seed=params.sample.seed,
@@ -305,7 +317,7 @@ def _grid(weights: Weights, shard: Shard, params: Params) -> picture.Picture:
         ab = np.stack([resample.resize(small[i, ..., c], size, size) for c in range(2)], -1)
         true = batch.ab[i].permute(1, 2, 0).numpy()
         cells.append([color.recombine(L[i], c) for c in (np.zeros_like(ab), ab, true)])
-    return picture.grid(cells, ["monochrome", "model", "true"])
+    return plots.grid(cells, ["monochrome", "model", "true"])
 
 
 def _git_sha() -> str:
@@ -326,7 +338,7 @@ def _data_md5() -> str:
 
 
 def _step_of(path: Path) -> int:
-    return int(checkpoint.load_checkpoint(path)["step"])
+    return int(load_checkpoint(path)["step"])
 
 
 @dataclass
@@ -362,7 +374,7 @@ class _History:
             writer.writeheader()
             writer.writerows(rows)
         steps = [row["step"] for row in rows]
-        picture.save_curves(
+        plots.save_curves(
             self.csv_path.with_suffix(".png"),
             {name: (steps, [row[name] for row in rows]) for name in ("loss", "val_loss")},
             xlabel="step",

@@ -13,8 +13,8 @@ os.environ |= {
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
 
-from colorized import sources
-from colorized.dataset import Shard
+from colorized.data import sources
+from colorized.data.dataset import Shard
 
 PHOTOS = Path(__file__).resolve().parents[1] / "data" / "sample" / "photos"
 

@@ -43,9 +43,9 @@ PROCESSES.set_forkserver_preload(
         "pytest",
         __name__,
         "kagglesdk",
-        "colorized.kaggle_set",
+        "colorized.data.kaggle_set",
         "colorized.params",
-        "colorized.sources",
+        "colorized.data.sources",
     ]
 )
 sys.path.insert(0, str(ROOT))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import yaml
 
-from colorized import shards, sources
+from colorized.data import shards, sources
 
 ROOT = Path(__file__).resolve().parents[1]
 # Their hashes put these in all three splits.

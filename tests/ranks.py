@@ -15,13 +15,13 @@ from typing import Any
 
 import torch
 
-from colorized import fit
-from colorized.dataset import Shard, open_shard
-from colorized.diffusion import Denoiser
-from colorized.processes import Processes, open_processes
-from colorized.schedule import Schedule
-from colorized.training import Step, TrainSettings, TrainState
-from colorized.unet import ChromaUNet
+from colorized.data.dataset import Shard, open_shard
+from colorized.model.denoiser import Denoiser
+from colorized.model.schedule import Schedule
+from colorized.model.unet import ChromaUNet
+from colorized.training import fit
+from colorized.training.distributed import Processes, open_processes
+from colorized.training.loop import Step, TrainSettings, TrainState
 
 SETTINGS = TrainSettings(
     steps=6,

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from colorized.batch.job import GUIDANCE, STEPS, TEMPERATURE
 from colorized.cli.messages import Failure, complain, finite
-from colorized.job import GUIDANCE, STEPS, TEMPERATURE
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from colorized.batch import Result
-    from colorized.job import Settings
-    from colorized.report import Report
-    from colorized.workers import Alone, Crew
+    from colorized.batch.job import Settings
+    from colorized.batch.plan import Result
+    from colorized.batch.report import Report
+    from colorized.batch.workers import Alone, Crew
 
 
 class Engine(StrEnum):
@@ -135,10 +135,10 @@ def colorize(
     folder the tree is kept. What is done already is passed over, so the same command goes on after
     an interruption.
     """
-    from colorized import batch
-    from colorized.job import Settings, Stamp
-    from colorized.journal import Journal
-    from colorized.report import Report
+    from colorized.batch import plan
+    from colorized.batch.job import Settings, Stamp
+    from colorized.batch.journal import Journal
+    from colorized.batch.report import Report
 
     if uncertainty and candidates == 1:
         raise typer.BadParameter("needs --candidates 2 or more", param_hint="--uncertainty")
@@ -157,14 +157,14 @@ def colorize(
     paths, folder = [Path(given) for given in inputs], Path(out)
     if report is None:
         report = any(path.is_dir() for path in paths)
-    jobs = batch.plan(paths, folder)
+    jobs = plan.plan(paths, folder)
     if hints is not None:
         settings = _with_hints(settings, hints, len(jobs))
     with weights_file(weights) as (path, name), Journal(folder) as journal:
         for warning in journal.warnings:
             complain("warning", warning)
         facts = settings.facts(Stamp.of(path).sha256)
-        todo, done = batch.remaining(jobs, journal, facts, overwrite)
+        todo, done = plan.remaining(jobs, journal, facts, overwrite)
         if done:
             complain("note", f"{len(done)} of {len(jobs)} photographs are done already")
         results = Report(journal)
@@ -173,7 +173,7 @@ def colorize(
             if todo:
                 with _crew(path, name, device.split(","), workers, len(todo), timeout) as crew:
                     _check_steps(steps, crew.largest_steps())
-                    work = batch.color(todo, crew, settings, facts, journal, overwrite)
+                    work = plan.color(todo, crew, settings, facts, journal, overwrite)
                     failed = _follow(work, results, len(jobs), len(done))
         finally:
             if report:
@@ -188,23 +188,23 @@ def _on_cluster(
     inputs: list[str], out: str, settings: Settings, weights: str | None, device: str,
     address: str | None, timeout: float, overwrite: bool,
 ) -> None:  # fmt: skip
-    from colorized import cluster
-    from colorized.job import Stamp
-    from colorized.journal import FOLDER
+    from colorized.batch import ray
+    from colorized.batch.job import Stamp
+    from colorized.batch.journal import FOLDER
     from colorized.text import printable
 
-    tasks = cluster.find(inputs, out)
+    tasks = ray.find(inputs, out)
     failed = 0
-    with weights_file(weights) as (path, name), cluster.known_results(out) as known:
+    with weights_file(weights) as (path, name), ray.known_results(out) as known:
         facts = settings.facts(Stamp.of(path).sha256)
-        store = cluster.Store(out)
-        todo, done = cluster.remaining(tasks, store, known, facts, overwrite)
+        store = ray.Store(out)
+        todo, done = ray.remaining(tasks, store, known, facts, overwrite)
         if done:
             complain("note", f"{done} of {len(tasks)} photographs are done already")
         if not todo:
             return
         lent = f"{FOLDER}/weights-{Stamp.of(path).sha256}"
-        asked = cluster.Batch(store.url, settings, facts, lent, name, device, timeout or math.inf)
+        asked = ray.Batch(store.url, settings, facts, lent, name, device, timeout or math.inf)
         # Ray says on stdout what it thinks of its machines; results alone belong there.
         results = sys.stdout
         with (
@@ -213,7 +213,7 @@ def _on_cluster(
             store.lending(lent, path.read_bytes()),
         ):
             bar = progress.add_task("", total=len(tasks), completed=done)
-            for told in cluster.color(todo, asked, address):
+            for told in ray.color(todo, asked, address):
                 progress.advance(bar)
                 for note in told.notes:
                     complain("warning", note)
@@ -228,8 +228,8 @@ def _on_cluster(
 
 
 def _with_hints(settings: Settings, path: Path, jobs: int) -> Settings:
-    from colorized.hints import read_hints
-    from colorized.job import Stamp
+    from colorized.batch.job import Stamp
+    from colorized.inference.hints import read_hints
 
     if jobs != 1:
         raise Failure(f"--hints is for one photograph, not for {jobs}")
@@ -239,7 +239,7 @@ def _with_hints(settings: Settings, path: Path, jobs: int) -> Settings:
 def _crew(
     path: Path, name: str, devices: list[str], workers: int | None, jobs: int, timeout: float
 ) -> Crew | Alone:
-    from colorized.workers import Alone, Crew, count, equip
+    from colorized.batch.workers import Alone, Crew, count, equip
 
     if workers is None:
         workers = min(count(devices), jobs)
@@ -298,7 +298,7 @@ def _follow(work: Iterator[Result], results: Report, total: int, done: int) -> i
 
 
 def _write(results: Report) -> None:
-    from colorized.report import ReportError
+    from colorized.batch.report import ReportError
     from colorized.text import line
 
     try:
@@ -310,7 +310,8 @@ def _write(results: Report) -> None:
 @contextmanager
 def weights_file(given: str | None) -> Iterator[tuple[Path, str]]:
     """The file of the weights that --weights names, for a while, and their name."""
-    from colorized import released, tracking
+    from colorized import tracking
+    from colorized.model import released
 
     if given is not None and given.startswith(("models:/", "runs:/")):
         with tracking.Registry(Path.cwd()).weights(given) as path:

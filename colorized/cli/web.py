@@ -46,11 +46,11 @@ def web(
 
     serve.check(host, token)
     with serve.bind(host, port) as listening:
-        from colorized import one
-        from colorized.web.room import Limits, Room
+        from colorized.batch import colorize_file
+        from colorized.web.service import Limits, Room
 
         with weights_file(weights) as (path, name):
-            model = one.load_model(path, name, device)
+            model = colorize_file.load_model(path, name, device)
         limits = Limits(
             places=queue, max_bytes=max_megabytes << 20, max_pixels=max_pixels, seconds=timeout
         )

@@ -90,7 +90,7 @@ def lineage(
 
     Works in the project's folder, and with what MLFLOW_TRACKING_URI names.
     """
-    from colorized import lineage
+    from colorized.tracking import lineage
 
     for fact in lineage.trace(photograph, Path.cwd()):
         print(fact)

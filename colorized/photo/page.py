@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from colorized import resample
+from colorized.color import resample
 from colorized.photo.tones import Levels, Tones
 
 A = TypeVar("A")

@@ -42,11 +42,11 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp
 
-from colorized import hints
-from colorized.job import GUIDANCE, STEPS, TEMPERATURE
+from colorized.batch.job import GUIDANCE, STEPS, TEMPERATURE
+from colorized.inference import hints
 from colorized.web import guard
-from colorized.web.desk import MEDIA_TYPES, Plane, Refused, plane
-from colorized.web.room import OnEvent, Order, Room
+from colorized.web.decoder import MEDIA_TYPES, Plane, Refused, plane
+from colorized.web.service import OnEvent, Order, Room
 
 T = TypeVar("T")
 

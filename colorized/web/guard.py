@@ -21,7 +21,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from colorized.web.room import Full, Limits, Room
+from colorized.web.service import Full, Limits, Room
 
 COOKIE = "colorized"
 COLORING = ("/api/colorize", "/api/preview")

@@ -12,7 +12,7 @@ import uvicorn
 
 from colorized.web import app
 from colorized.web.guard import is_loopback
-from colorized.web.room import Room
+from colorized.web.service import Room
 
 MIN_TOKEN = 8
 """Characters of a token."""

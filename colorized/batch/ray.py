@@ -1,0 +1,471 @@
+"""The same batch on many machines: Ray Data, from and to folders or S3-compatible stores.
+
+Photographs are dealt out in shards. A shard has a manifest among the results,
+`.colorized/shards/NAME.jsonl`, of the journal's lines (see `journal`): the line of a photograph
+is written before its files are put to their names, and each put is whole or nothing. A shard whose
+node dies is done again by another, which passes over what the manifest and the store have; so does
+a rerun, and a batch on one machine in the same folder.
+
+An actor holds one device. Its photographs are colored by a process of its own, as on one machine,
+so that a file that crashes its decoder costs itself and not the actor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import tempfile
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from colorized import photo
+from colorized.batch.job import Job, Settings, Stamp
+from colorized.batch.journal import FOLDER, SHARDS, Entry, Journal
+from colorized.batch.plan import BatchError, plan
+from colorized.batch.workers import Crew, Equipment
+from colorized.model.released import RELEASED
+from colorized.text import line, printable
+
+SHARD = 16
+"""Photographs in a shard."""
+
+
+class ClusterError(RuntimeError):
+    """One line: Ray or a store is missing, or cannot be reached."""
+
+
+def is_remote(url: str) -> bool:
+    """Whether this names a store rather than a folder."""
+    return url.startswith("s3://")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file of a store: its size, and the time of its last change."""
+
+    size: int
+    mtime_ns: int
+
+
+class Store:
+    """Files below a folder, or below `s3://bucket/prefix`; names are relative, with slashes.
+
+    Endpoint and credentials are those of the AWS tools: AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, …
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/") if is_remote(url) else os.path.abspath(url)
+        if not is_remote(url):
+            self._fs, self._root = None, self.url
+            return
+        try:
+            import s3fs
+        except ModuleNotFoundError as error:
+            raise ClusterError(f"{url} needs: pip install 'colorized[s3]'") from error
+        # Listings are never kept: other machines write, too.
+        self._fs = s3fs.S3FileSystem(use_listings_cache=False, skip_instance_cache=True)
+        self._root = self.url.removeprefix("s3://")
+
+    def path(self, name: str) -> str:
+        """What a person calls a file of the store."""
+        return f"{self.url}/{name}" if name else self.url
+
+    def files(self, folder: str = "") -> dict[str, Found]:
+        """All files below `folder`; none where it does not exist."""
+        if self._fs is None:
+            base = Path(self._root, folder)
+            paths = [p for p in base.rglob("*") if p.is_file()]
+            return {
+                p.relative_to(self._root).as_posix(): Found(p.stat().st_size, p.stat().st_mtime_ns)
+                for p in paths
+            }
+        with self._told(folder):
+            found = self._fs.find(f"{self._root}/{folder}".rstrip("/"), detail=True)
+        return {
+            key.removeprefix(f"{self._root}/"): Found(
+                about["size"], round(about["LastModified"].timestamp() * 1e9)
+            )
+            for key, about in found.items()
+        }
+
+    def read(self, name: str) -> bytes:
+        """The content of a file; empty where there is none."""
+        try:
+            if self._fs is None:
+                return Path(self._root, name).read_bytes()
+            with self._told(name):
+                return self._fs.cat_file(f"{self._root}/{name}")
+        except FileNotFoundError:
+            return b""
+
+    def fetch(self, name: str, path: Path) -> Path:
+        """A local file with the content; in a folder, the file itself."""
+        if self._fs is None:
+            return Path(self._root, name)
+        with self._told(name):
+            self._fs.get_file(f"{self._root}/{name}", str(path))
+        return path
+
+    def put(self, name: str, content: bytes) -> None:
+        """Write a file; it appears whole or not at all, in place of one that is there."""
+        if self._fs is not None:
+            with self._told(name):
+                self._fs.pipe_file(f"{self._root}/{name}", content)
+            return
+        target = Path(self._root, name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = target.parent / f".{uuid.uuid4().hex}.part"
+        try:
+            with open(beside, "xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, target)
+        finally:
+            beside.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def lending(self, name: str, content: bytes) -> Iterator[None]:
+        """A file that is there for a while."""
+        self.put(name, content)
+        try:
+            yield
+        finally:
+            if self._fs is None:
+                Path(self._root, name).unlink(missing_ok=True)
+            else:
+                with self._told(name):
+                    self._fs.rm_file(f"{self._root}/{name}")
+
+    @contextlib.contextmanager
+    def _told(self, name: str) -> Iterator[None]:
+        import botocore.exceptions
+
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except (OSError, botocore.exceptions.BotoCoreError) as error:
+            raise OSError(f"{printable(self.path(name))}: {line(error)}") from error
+
+
+@dataclass(frozen=True)
+class Task:
+    """A photograph: a file of the store `source_store`, and the name of its result."""
+
+    source_store: str
+    source: str
+    target: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a cluster is asked to do; values that go to its machines.
+
+    `out` is the store's `url`, and `weights` a file in it: given to an actor as a value they would
+    be lost with the machine that keeps them, and the actor could not be started again elsewhere.
+    """
+
+    out: str
+    settings: Settings
+    facts: Mapping[str, Any]
+    weights: str
+    weights_name: str
+    device: str
+    timeout: float
+
+
+@dataclass(frozen=True)
+class Told:
+    """Of one photograph: its result or its error, and notes, one line each."""
+
+    target: str
+    error: str
+    notes: tuple[str, ...]
+
+
+def find(inputs: Sequence[str], out: str) -> list[Task]:
+    """The photographs among files, folders and stores, with the names of their results.
+
+    Raises
+    ------
+    BatchError, ClusterError, OSError
+        As `plan.plan`; a store cannot be reached or holds no photographs.
+    """
+    base = Path("/results") if is_remote(out) else Path(out)
+    tasks: dict[str, Task] = {}
+    for given in inputs:
+        if is_remote(given):
+            store = Store(given)
+            inside = f"{Store(out).url}/" if is_remote(out) else "//"
+            names = [
+                name
+                for name in sorted(store.files())
+                if photo.is_picture_name(name)
+                and not any(part.startswith(".") for part in name.split("/"))
+                and not store.path(name).startswith(inside)
+            ]
+            if not names:
+                raise BatchError(Path(given), "holds no photographs")
+            new = [
+                Task(given, n, Path(n).with_name(photo.output_name(n)).as_posix()) for n in names
+            ]
+        else:
+            local = Path("/nonexistent-results") if is_remote(out) else base
+            new = [
+                Task(
+                    "/",
+                    os.path.abspath(j.source).lstrip("/"),
+                    j.target.relative_to(local).as_posix(),
+                )
+                for j in (_local(given, local) if is_remote(out) else plan([Path(given)], base))
+            ]
+        for task in new:
+            known = tasks.setdefault(task.target, task)
+            if known != task:
+                raise BatchError(
+                    Path(task.target),
+                    f"would hold both {printable(known.source)} and {printable(task.source)}; "
+                    "color them into two folders",
+                )
+    return list(tasks.values())
+
+
+def _local(given: str, out: Path) -> list[Job]:
+    from colorized.batch.plan import jobs_of
+
+    return list(jobs_of(Path(given), out))
+
+
+def remaining(
+    tasks: Iterable[Task], out: Store, known: Mapping[str, Entry], facts: Mapping[str, Any],
+    overwrite: bool,
+) -> tuple[list[Task], int]:  # fmt: skip
+    """The photographs that are to be done, and how many are done already.
+
+    A result in a store is known by its size, an original there by size and time.
+
+    Raises
+    ------
+    BatchError
+        A result would be replaced, and `overwrite` is not set.
+    """
+    there = out.files()
+    sources: dict[str, dict[str, Found]] = {}
+    todo: list[Task] = []
+    conflicts: list[tuple[str, str]] = []
+    done = 0
+    for task in tasks:
+        entry = known.get(task.target)
+        if entry is None:
+            why = "exists already" if task.target in there else ""
+            is_done = False
+        else:
+            here = {n: s for n, s in entry.files.items() if n in there}
+            is_done, why = False, ""
+            if any(there[name].size != stamp.size for name, stamp in here.items()):
+                why = "was changed after it was colored"
+            elif here and dict(entry.settings) != dict(facts):
+                why = "was colored with other settings"
+            elif here and not _same(task, entry, sources):
+                why = f"its original {printable(task.source)} has changed since it was colored"
+            else:
+                is_done = len(here) == len(entry.files)
+        if is_done:
+            done += 1
+            continue
+        todo.append(task)
+        if why:
+            conflicts.append((task.target, why))
+    if conflicts and not overwrite:
+        target, why = conflicts[0]
+        others = f" and {len(conflicts) - 1} more" if len(conflicts) > 1 else ""
+        raise BatchError(Path(target), f"{why}; --overwrite replaces it{others}")
+    return todo, done
+
+
+def _same(task: Task, entry: Entry, sources: dict[str, dict[str, Found]]) -> bool:
+    if not is_remote(task.source_store):
+        return entry.original.fits(Path("/", task.source))
+    if task.source_store not in sources:
+        sources[task.source_store] = Store(task.source_store).files()
+    found = sources[task.source_store][task.source]
+    return (found.size, found.mtime_ns) == (entry.original.size, entry.original.mtime_ns)
+
+
+def manifests(out: Store) -> dict[str, Entry]:
+    """The entries of all shards, by target."""
+    known: dict[str, Entry] = {}
+    for name in sorted(out.files(f"{FOLDER}/{SHARDS}")):
+        for entry in _entries(out.read(name)).values():
+            if entry.target not in known or known[entry.target].at < entry.at:
+                known[entry.target] = entry
+    return known
+
+
+def _entries(manifest: bytes) -> dict[str, Entry]:
+    found = [Entry.parse(text) for text in manifest.splitlines()]
+    return {entry.target: entry for entry in found}
+
+
+def color(tasks: Sequence[Task], batch: Batch, address: str | None) -> Iterator[Told]:
+    """Color photographs on the cluster at `address`; without one, on one that is made here.
+
+    Raises
+    ------
+    ClusterError
+        Ray is not installed, or the cluster cannot be reached.
+    """
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    if address is None or address.startswith("127."):
+        # A cluster of this machine alone listens on 127.0.0.1. Ray calls that a machine without
+        # clusters, and names it after the systems where it is usual.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    try:
+        import ray
+        import ray.data
+    except ModuleNotFoundError as error:
+        raise ClusterError("--engine ray needs: pip install 'colorized[ray]'") from error
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        ray.init(
+            address=address or "local",
+            include_dashboard=False if address is None else None,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ClusterError(f"no Ray cluster at {address}: {line(error)}") from error
+    try:
+        gpu = batch.device.startswith("cuda")
+        free = int(ray.cluster_resources().get("GPU" if gpu else "CPU", 0))
+        if not free:
+            raise ClusterError(f"the cluster has no {'GPU' if gpu else 'processor'}")
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        shards = [list(tasks[i : i + SHARD]) for i in range(0, len(tasks), SHARD)]
+        rows = [{"shard": json.dumps([vars(task) for task in shard])} for shard in shards]
+        told = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+            Painter,
+            fn_constructor_args=(batch,),
+            batch_size=1,
+            # From one on: where a node has died there is no room for all of them.
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(free, len(shards))),
+            num_gpus=1 if gpu else 0,
+            num_cpus=1,
+        )
+        for row in told.iter_rows():
+            for values in json.loads(row["told"]):
+                yield Told(values["target"], values["error"], tuple(values["notes"]))
+    except ray.exceptions.RayError as error:
+        cause = getattr(error, "cause", None) or error
+        raise ClusterError(f"the cluster gave up: {line(cause)}") from error
+    finally:
+        ray.shutdown()
+
+
+class Painter:
+    """An actor: one device, for as long as the batch lasts."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+        self.out = Store(batch.out)
+        self._folder = tempfile.TemporaryDirectory()
+        weights = Path(self._folder.name, RELEASED.name)
+        content = self.out.read(batch.weights)
+        if not content:
+            raise ClusterError(f"{self.out.path(batch.weights)}: not seen by this machine")
+        weights.write_bytes(content)
+        equipment = Equipment(weights, batch.weights_name, batch.device, 1)
+        self._crew = Crew([equipment], batch.timeout)
+        self._crew.__enter__()
+
+    def __call__(self, rows: dict[str, Any]) -> dict[str, Any]:
+        """Color shards; each gives what became of its photographs, as JSON."""
+        return {"told": [json.dumps([vars(t) for t in self._shard(r)]) for r in rows["shard"]]}
+
+    def _shard(self, row: str) -> Iterator[Told]:
+        tasks = [Task(**values) for values in json.loads(row)]
+        digest = hashlib.sha256(json.dumps([row, dict(self.batch.facts)]).encode()).hexdigest()
+        manifest = f"{FOLDER}/{SHARDS}/{digest[:32]}.jsonl"
+        known = _entries(self.out.read(manifest))
+        with tempfile.TemporaryDirectory() as folder:
+            jobs: dict[Path, Task] = {}
+            todo = []
+            for number, task in enumerate(tasks):
+                if task.target in known and self._there(known[task.target]):
+                    yield Told(task.target, "", known[task.target].notes)
+                    continue
+                own = Path(folder, str(number))
+                own.mkdir()
+                try:
+                    source = Store(task.source_store).fetch(
+                        task.source, own / f"original{Path(task.source).suffix}"
+                    )
+                except OSError as error:
+                    yield Told(task.target, line(error), ())
+                    continue
+                job = Job(source, own / "made" / Path(task.target).name)
+                jobs[job.target] = task
+                todo.append(job)
+            for job, outcome in self._crew.run(todo, self.batch.settings):
+                task = jobs[job.target]
+                name = printable(Store(task.source_store).path(task.source))
+                why = outcome.error.replace(printable(job.source), name)
+                if not why:
+                    try:
+                        entry = self._entry(task, outcome.original, outcome)
+                        known[task.target] = entry
+                        self.out.put(manifest, b"".join(e.line() for e in known.values()))
+                        parent = Path(task.target).parent
+                        for path, _ in outcome.files:
+                            self.out.put((parent / path.name).as_posix(), path.read_bytes())
+                    except OSError as error:
+                        why = line(error)
+                notes = tuple(n.replace(printable(job.source), name) for n in outcome.notes)
+                yield Told(task.target, why, notes)
+
+    def _there(self, entry: Entry) -> bool:
+        """Whether all files of an entry are where they belong."""
+        present = self.out.files(Path(entry.target).parent.as_posix().removeprefix("."))
+        return all(
+            name in present and present[name].size == stamp.size
+            for name, stamp in entry.files.items()
+        )
+
+    def _entry(self, task: Task, original: Stamp | None, outcome: Any) -> Entry:
+        assert original is not None
+        if is_remote(task.source_store):
+            found = Store(task.source_store).files(task.source)[task.source]
+            original = Stamp(original.sha256, found.size, found.mtime_ns)
+        parent = Path(task.target).parent
+        return Entry(
+            target=task.target,
+            source=Store(task.source_store).path(task.source),
+            original=original,
+            settings=dict(self.batch.facts),
+            files={(parent / p.name).as_posix(): stamp for p, stamp in outcome.files},
+            size=outcome.size,
+            seconds=round(outcome.seconds, 3),
+            notes=outcome.notes,
+            at=time.time(),
+        )
+
+
+@contextlib.contextmanager
+def known_results(out: str) -> Iterator[dict[str, Entry]]:
+    """What is known of the results in `out`; a folder is locked meanwhile."""
+    if is_remote(out):
+        yield manifests(Store(out))
+        return
+    with Journal(Path(out)) as journal:
+        yield journal.known

@@ -1,0 +1,299 @@
+"""Processes that color photographs, watched by one that does not touch them.
+
+A decoder that crashes or hangs on a damaged file, or a photograph that needs more memory than there
+is, takes a worker with it. The photograph is named, another worker takes the place, and the
+others go on. Each worker has a connection of its own, so nothing that one leaves half-done can
+hold up another.
+
+On processors there are as many workers as cores, with one thread each: while one decodes or
+encodes, another has the network at work. Workers that share a GPU overlap in the same way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import psutil
+
+from colorized.batch.job import Job, Outcome, Settings
+from colorized.text import line, printable
+
+# Photographs that a worker has been given: the one in hand, and one so that it need not wait.
+_DEPTH = 2
+_PER_GPU = 4
+_MEMORY = 2 << 30
+
+# Spawned, not forked: a worker has nothing of this process, neither locks nor open files.
+_processes = multiprocessing.get_context("spawn")
+
+
+class WorkerError(RuntimeError):
+    """No worker can start; one line that says why."""
+
+
+@dataclass(frozen=True)
+class Equipment:
+    """What a worker loads when it starts: the weights' file, their name, a device, threads."""
+
+    weights: Path
+    name: str
+    device: str
+    threads: int
+
+
+def count(devices: Sequence[str]) -> int:
+    """How many workers these devices keep busy: one a core, or a few for each GPU.
+
+    No more than there is memory for: two GiB each, as very large scans need.
+    """
+    fitting = psutil.virtual_memory().available // _MEMORY
+    wanted = _cores() if list(devices) == ["cpu"] else _PER_GPU * len(devices)
+    return max(1, min(wanted, fitting))
+
+
+def equip(weights: Path, name: str, devices: Sequence[str], workers: int) -> list[Equipment]:
+    """The equipment of each of `workers`: devices in turn, cores shared out."""
+    threads = max(1, _cores() // max(workers, 1))
+    return [
+        Equipment(weights, name, devices[i % len(devices)], threads) for i in range(max(workers, 1))
+    ]
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@dataclass(eq=False)
+class _Worker:
+    equipment: Equipment
+    given: deque[Job] = field(default_factory=deque)
+    ready: bool = False
+    since: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.connection, theirs = _processes.Pipe()
+        self.process = _processes.Process(
+            target=_work, args=(theirs, self.equipment), daemon=True, name="colorized worker"
+        )
+        with _no_interrupts():
+            self.process.start()
+        theirs.close()
+
+    def end(self) -> int | None:
+        """End it at once, and say with which exit code it ended."""
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+        return self.process.exitcode
+
+
+class Crew:
+    """Worker processes, from the entering of its context to the end of it.
+
+    Parameters
+    ----------
+    equipment
+        Of each worker.
+    timeout
+        Seconds after which a photograph is given up; infinity for no limit.
+    """
+
+    def __init__(self, equipment: Sequence[Equipment], timeout: float) -> None:
+        self.equipment = equipment
+        self.timeout = timeout
+        self._workers: list[_Worker] = []
+
+    def __enter__(self) -> Crew:
+        for equipment in self.equipment:
+            self._workers.append(_Worker(equipment))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for worker in self._workers:
+            worker.end()
+
+    def largest_steps(self) -> int:
+        """T of the weights, as soon as a worker has loaded them.
+
+        Raises
+        ------
+        WorkerError
+            None can.
+        """
+        T: int = self._greet(self._workers[0])
+        return T
+
+    def run(self, jobs: Iterable[Job], settings: Settings) -> Iterator[tuple[Job, Outcome]]:
+        """Color photographs, and give each back as soon as it is done, in any order.
+
+        Raises
+        ------
+        WorkerError
+            A worker that was to replace another cannot start.
+        """
+        todo = iter(jobs)
+        again: deque[Job] = deque()
+        while True:
+            for worker in self._by_need():
+                while len(worker.given) < _DEPTH:
+                    job = again.popleft() if again else next(todo, None)
+                    if job is None:
+                        break
+                    self._give(worker, job, settings)
+            busy = [worker for worker in self._workers if worker.given]
+            if not busy:
+                return
+            wait([w.connection for w in busy], self._patience(busy))
+            for worker in busy:
+                if worker.connection.poll():
+                    yield from self._hear(worker, again)
+                elif worker.ready and self._left(worker) <= 0:
+                    why = f"took longer than --timeout {self.timeout:g} seconds"
+                    yield self._replace(worker, again, why)
+
+    def _by_need(self) -> list[_Worker]:
+        """Those without work first: of the last photographs each shall have one."""
+        return sorted(self._workers, key=lambda worker: len(worker.given))
+
+    def _give(self, worker: _Worker, job: Job, settings: Settings) -> None:
+        if not worker.given:
+            worker.since = time.monotonic()
+        worker.given.append(job)
+        with contextlib.suppress(OSError):  # it has died, and will be found so
+            worker.connection.send((job, settings))
+
+    def _left(self, worker: _Worker) -> float:
+        return worker.since + self.timeout - time.monotonic()
+
+    def _patience(self, busy: list[_Worker]) -> float | None:
+        least = min((self._left(w) for w in busy if w.ready), default=float("inf"))
+        return None if least == float("inf") else max(least, 0)
+
+    def _hear(self, worker: _Worker, again: deque[Job]) -> Iterator[tuple[Job, Outcome]]:
+        if not worker.ready:
+            self._greet(worker)
+            worker.since = time.monotonic()
+            return
+        try:
+            outcome: Outcome = worker.connection.recv()
+        except (EOFError, OSError):
+            yield self._replace(worker, again, "")
+            return
+        worker.since = time.monotonic()
+        yield worker.given.popleft(), outcome
+
+    def _greet(self, worker: _Worker) -> Any:
+        """Wait until a worker has loaded the weights."""
+        try:
+            kind, said = worker.connection.recv()
+        except (EOFError, OSError) as error:
+            raise WorkerError(f"a worker process {_end(worker.end())} as it started") from error
+        if kind != "ready":
+            raise WorkerError(said)
+        worker.ready = True
+        return said
+
+    def _replace(self, worker: _Worker, again: deque[Job], why: str) -> tuple[Job, Outcome]:
+        ended = worker.end()
+        why = why or f"the process that worked on it {_end(ended)}; it may be damaged, or too large"
+        job = worker.given.popleft()
+        again.extend(worker.given)
+        self._workers[self._workers.index(worker)] = _Worker(worker.equipment)
+        return job, Outcome(error=f"{printable(job.source)}: {why}")
+
+
+class Alone:
+    """A crew without workers: this process does it, without protection and without time limit."""
+
+    def __init__(self, equipment: Equipment) -> None:
+        from colorized import photo
+        from colorized.batch import colorize_file
+
+        photo.use_threads(equipment.threads)
+        self._model = colorize_file.load_model(equipment.weights, equipment.name, equipment.device)
+
+    def __enter__(self) -> Alone:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def largest_steps(self) -> int:
+        return self._model.T
+
+    def run(self, jobs: Iterable[Job], settings: Settings) -> Iterator[tuple[Job, Outcome]]:
+        from colorized.batch import colorize_file
+
+        for job in jobs:
+            yield job, colorize_file.colorize_file(job, self._model, settings)
+
+
+def _work(connection: Connection, equipment: Equipment) -> None:
+    """What a worker does, until its connection is closed."""
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    from colorized import photo
+    from colorized.batch import colorize_file
+
+    try:
+        photo.use_threads(equipment.threads)
+        model = colorize_file.load_model(equipment.weights, equipment.name, equipment.device)
+    except (OSError, ValueError, RuntimeError, MemoryError) as error:
+        connection.send(("failed", line(error)))
+        return
+    connection.send(("ready", model.T))
+    while True:
+        try:
+            job, settings = connection.recv()
+        except (EOFError, OSError):
+            return
+        connection.send(colorize_file.colorize_file(job, model, settings))
+
+
+def _follow_parent() -> None:
+    """End with the parent, however it ends: what it has not seen must not appear."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
+
+
+@contextlib.contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """A process started in this context ignores Ctrl-C, which is for its parent to see to."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _end(code: int | None) -> str:
+    if code is None or code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        return f"was ended by signal {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was ended by signal {-code}"

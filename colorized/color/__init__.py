@@ -1,0 +1,39 @@
+"""Color: CIELAB (`lab`), resizing in linear light, and chroma along the edges of lightness."""
+
+from colorized.color.lab import (
+    LUMINANCE,
+    fit_gamut,
+    lab8_to_lab,
+    lab_to_lab8,
+    lab_to_linear,
+    lab_to_srgb,
+    lightness,
+    lightness_to_luminance,
+    linear_to_lab8,
+    linear_to_srgb,
+    luminance_to_lightness,
+    recombine,
+    srgb_to_lab,
+    srgb_to_linear,
+    standardize_ab,
+    unstandardize_ab,
+)
+
+__all__ = [
+    "LUMINANCE",
+    "fit_gamut",
+    "lab8_to_lab",
+    "lab_to_lab8",
+    "lab_to_linear",
+    "lab_to_srgb",
+    "lightness",
+    "lightness_to_luminance",
+    "linear_to_lab8",
+    "linear_to_srgb",
+    "luminance_to_lightness",
+    "recombine",
+    "srgb_to_lab",
+    "srgb_to_linear",
+    "standardize_ab",
+    "unstandardize_ab",
+]

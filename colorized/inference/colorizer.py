@@ -1,0 +1,279 @@
+"""Weights and a photograph's lightness → its colors.
+
+The network works at the scale it was trained on, whatever the size of the scan: lightness is
+resized so that its shorter side is the weights' `work_size`, chroma is drawn there and brought
+back to the scan's own size. The lightness of the scan itself is never touched.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from colorized.color import resample, upsampling
+from colorized.inference.candidates import Candidates, pick
+from colorized.inference.hints import Hints, Known
+from colorized.inference.steering import Steering
+from colorized.model import sampling
+from colorized.model.draw import chroma_of, draw_chroma
+from colorized.model.guidance import guided
+from colorized.model.unet import STRIDE
+from colorized.model.weights import Weights
+
+MAX_ASPECT = 8
+"""Photographs longer than this many times their breadth are squeezed to it for the network."""
+
+MAX_BATCH = 8
+"""Colorings drawn at once."""
+
+# How often chroma is corrected for what enlarging makes of the known colors.
+_SETTLING = 2
+# Those that draw no noise on their way, so that colorings may be drawn in any company.
+_DETERMINISTIC = ("ddim", "dpm_solver_pp_2m")
+
+Image: TypeAlias = NDArray[np.float32]
+OnStep: TypeAlias = Callable[[int, int, Image], None]
+
+
+class Colorizer:
+    """Colors photographs with one set of weights.
+
+    Parameters
+    ----------
+    weights
+        From `load_weights`, already on the device to work on.
+    """
+
+    def __init__(self, weights: Weights) -> None:
+        self.denoiser = weights.denoiser
+        self.work_size = weights.config.work_size
+        self.device = next(weights.denoiser.parameters()).device
+        if self.device.type != "mps":
+            self.denoiser.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def colorize(
+        self,
+        lightness: Image,
+        *,
+        steps: int,
+        seed: int,
+        sampler: str = "dpm_solver_pp_2m",
+        guidance: float = 1.0,
+        temperature: float = 1.0,
+        saturation: float = 1.0,
+        hints: Hints | None = None,
+        on_step: OnStep | None = None,
+    ) -> Image:
+        """Draw the chroma of one photograph.
+
+        Parameters
+        ----------
+        lightness
+            L* (H, W), 0 … 100.
+        saturation
+            Chroma is multiplied by this.
+        hints
+            Colors that are known.
+        on_step
+            Called after evaluation i = 1 … n with (i, n, ab), the present estimate (h, w, 2). What
+            it raises ends the sampling.
+
+        Other parameters and errors as in `draw_chroma`. The same ones give the same colors,
+        whatever was colored before.
+
+        Returns
+        -------
+        ndarray
+            ab (H, W, 2), CIELAB units, not yet fitted to the gamut.
+        """
+        guide = self.guide(lightness)
+        first = None if on_step is None else lambda i, n, ab: on_step(i, n, ab[0])
+        ab = self._draw(guide, [seed], steps, sampler, guidance, temperature, hints, first)[0]
+        return self.enlarge(ab * np.float32(saturation), lightness, guide)
+
+    def candidates(
+        self,
+        lightness: Image,
+        count: int,
+        *,
+        steps: int,
+        seed: int,
+        sampler: str = "dpm_solver_pp_2m",
+        guidance: float = 1.0,
+        temperature: float = 1.0,
+        hints: Hints | None = None,
+        on_step: OnStep | None = None,
+    ) -> Candidates:
+        """Draw several colorings of one photograph, and pick typical and different ones.
+
+        Of `count` colorings one is all that is drawn. Of more, twice as many are drawn, with the
+        seeds `seed`, `seed` + 1, …, and `candidates.pick` picks `count` of them.
+
+        Parameters
+        ----------
+        count
+            How many to keep.
+        on_step
+            As in `colorize`, with ab (K, h, w, 2) of the K colorings that are drawn just now, at
+            most `MAX_BATCH`.
+
+        Other parameters and errors as in `colorize`.
+        """
+        if count < 1:
+            raise ValueError(f"count must be at least 1, got {count}")
+        pool = 1 if count == 1 else 2 * count
+        seeds = [(seed + k) % 2**63 for k in range(pool)]
+        ab = self._draw(
+            self.guide(lightness), seeds, steps, sampler, guidance, temperature, hints, on_step
+        )
+        return pick(ab, seeds, count)
+
+    def guide_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the guide of a picture: see `guide`."""
+        h, w = working_size(height, width, self.work_size)
+        return upsampling.guide_size(h // 2, w // 2, height, width)
+
+    def guide(self, lightness: Image) -> Image:
+        """L* (H, W) at a few hundred pixels: all that is looked at as a whole.
+
+        It may stand for the photograph wherever one is colored, with the same result: a scan that
+        does not fit into memory is brought to `guide_size` strip by strip, then colored, then
+        enlarged strip by strip by an `upsampling.Enlarger`.
+        """
+        height, width = lightness.shape
+        size = self.guide_size(height, width)
+        # To light and back would cost the last digits.
+        return lightness if size == (height, width) else resample.resize_lightness(lightness, *size)
+
+    def shrink(self, lightness: Image) -> Image:
+        """L* (H, W) at the network's own scale."""
+        guide = self.guide(lightness)
+        height, width = guide.shape
+        return resample.resize_lightness(guide, *working_size(height, width, self.work_size))
+
+    def enlarge(self, ab: Image, lightness: Image, guide: Image | None = None) -> Image:
+        """Chroma at the network's scale (h, w, 2) → (H, W, 2), along the edges of L* (H, W).
+
+        `guide` saves the time to make it again.
+        """
+        height, width = lightness.shape
+        guide = self.guide(lightness) if guide is None else guide
+        return upsampling.Enlarger(guide, ab, height, width).rows(0, height, lightness)
+
+    @torch.inference_mode()
+    def _draw(
+        self,
+        guide: Image,
+        seeds: Sequence[int],
+        steps: int,
+        sampler: str,
+        guidance: float,
+        temperature: float,
+        hints: Hints | None,
+        on_step: OnStep | None,
+    ) -> Image:
+        """One draw for each seed, (K, h, w, 2), for a guide; the encoder runs once."""
+        if sampler not in sampling.SAMPLERS:
+            raise ValueError(f"sampler must be one of {tuple(sampling.SAMPLERS)}, got {sampler!r}")
+        times = sampling.timesteps(self.denoiser.schedule, steps)
+        small = self.shrink(guide)
+        known = hints.lay(guide) if hints else None
+        cond = self.denoiser.encode(torch.from_numpy(small)[None, None].to(self.device))
+        denoiser = guided(self.denoiser, guidance)
+        if known is not None:
+            size = (small.shape[0] // 2, small.shape[1] // 2)
+            steering = _steering(known, guide, size, self.denoiser.ab_std)
+            denoiser = steering.steer(denoiser)
+        shape = (1, 2, small.shape[0] // 2, small.shape[1] // 2)
+        batch = MAX_BATCH if sampler in _DETERMINISTIC else 1
+        evaluations = itertools.count(1)
+        total = steps * -(-len(seeds) // batch)
+        drawn: list[Image] = []
+        for start in range(0, len(seeds), batch):
+            # A generator for each, so that a seed gives the same colors alone and among others.
+            generators = [torch.Generator().manual_seed(s) for s in seeds[start : start + batch]]
+            x_T = temperature * torch.cat([torch.randn(shape, generator=g) for g in generators])
+            run = sampling.SAMPLERS[sampler](
+                denoiser,
+                tuple(c.expand(len(generators), *c.shape[1:]) for c in cond),
+                x_T.to(self.device),
+                self.denoiser.schedule,
+                times,
+                generators[0],
+            )
+            for step in run:
+                ab = chroma_of(self.denoiser, step.x0_hat)
+                if on_step is not None:
+                    on_step(next(evaluations), total, ab)
+            drawn.extend(ab)
+        if known is not None:
+            drawn = [_settled(ab, guide, known) for ab in drawn]
+        return np.stack(drawn)
+
+    def draw(
+        self,
+        lightness: Image,
+        *,
+        steps: int,
+        seed: int,
+        sampler: str = "dpm_solver_pp_2m",
+        guidance: float = 1.0,
+        temperature: float = 1.0,
+    ) -> Image:
+        """Draw the chroma of pictures at the network's own scale: see `draw_chroma`."""
+        return draw_chroma(
+            self.denoiser,
+            lightness,
+            steps=steps,
+            seed=seed,
+            sampler=sampler,
+            guidance=guidance,
+            temperature=temperature,
+        )
+
+
+def _steering(
+    known: Known,
+    guide: Image,
+    size: tuple[int, int],
+    units: Sequence[float] = (1.0, 1.0),
+) -> Steering:
+    """Steering at the network's scale (h, w), of chroma in these units."""
+    share, ab = _gathered(known.share, known.ab, size)
+    L = resample.resize_lightness(guide, *size)
+    return Steering(share, (ab / np.array(units)).astype(np.float32), L)
+
+
+def _settled(ab: Image, guide: Image, known: Known) -> Image:
+    """Chroma (h, w, 2) that has the known colors after it was enlarged, and not only before."""
+    size = (ab.shape[0], ab.shape[1])
+    steering = _steering(known, guide, size)
+    for _ in range(_SETTLING):
+        enlarged = upsampling.Enlarger(guide, ab, *guide.shape).rows(0, len(guide), guide)
+        _, error = _gathered(known.share, known.ab - enlarged, size)
+        error = np.ascontiguousarray(error.transpose(2, 0, 1))
+        ab = ab + steering.spread(torch.from_numpy(error)).numpy().transpose(1, 2, 0)
+    return ab
+
+
+def _gathered(share: Image, ab: Image, size: tuple[int, int]) -> tuple[Image, Image]:
+    """How much of each pixel of (h, w) is known, and the mean chroma of what is known in it."""
+    small = resample.resize(share, *size).clip(0, 1)
+    weighted = resample.resize(ab * share[..., None], *size)
+    return small, weighted / np.maximum(small, 1e-6)[..., None]
+
+
+def working_size(height: int, width: int, work_size: int) -> tuple[int, int]:
+    """Height and width for the network: shorter side `work_size`, both multiples of 16.
+
+    The longer side is rounded, so the aspect ratio may change by a few percent, and limited to
+    `MAX_ASPECT` times the shorter one.
+    """
+    ratio = min(max(height, width) / min(height, width), MAX_ASPECT)
+    longer = round(work_size * ratio / STRIDE) * STRIDE
+    return (work_size, longer) if height <= width else (longer, work_size)

@@ -1,0 +1,273 @@
+"""What a person knows of a photograph's colors: at points, or in regions.
+
+A hint says chroma. Lightness is the photograph's own, so of a hint's color only a* and b* count;
+where the photograph is so dark or so light that sRGB holds no such chroma, it is reduced at the
+same hue, as all chroma is.
+
+JSON: ``{"points": [{"x": 0.41, "y": 0.6, "radius": 0.02, "color": "#8b1a1a"}]}``, where x and y are
+shares of width and height, from the left and the top, and the radius is a share of the shorter
+side. PNG: a picture of the photograph's shape, opaque where it says a color, transparent elsewhere.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from colorized import color
+from colorized.color import resample
+
+MAX_POINTS = 1000
+MAX_BYTES = 64 << 20
+MAX_PIXELS = 50_000_000
+
+_OPAQUE = 128
+# A color picker's colors are rarely exact: a loss of less goes without saying.
+_WORTH_SAYING = 0.1
+
+
+class HintsError(ValueError):
+    """One line that names the file, the entry and what is wrong with it."""
+
+
+class Point(BaseModel):
+    """A disc of one color.
+
+    x, y: shares of width and height, 0 … 1; radius: share of the shorter side; color: sRGB.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    x: Annotated[float, Field(ge=0, le=1)]
+    y: Annotated[float, Field(ge=0, le=1)]
+    radius: Annotated[float, Field(gt=0, le=0.5)] = 0.02
+    color: Annotated[str, Field(pattern=r"^#[0-9A-Fa-f]{6}$")]
+
+    @property
+    def ab(self) -> NDArray[np.float32]:
+        """a* and b* of the color, (2,)."""
+        rgb = np.frombuffer(bytes.fromhex(self.color[1:]), np.uint8).astype(np.float32) / 255
+        return color.srgb_to_lab(rgb)[1:]
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    points: Annotated[list[Point], Field(max_length=MAX_POINTS)]
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """Hints laid over a photograph of (H, W).
+
+    Attributes
+    ----------
+    share
+        (H, W): how much of a pixel is known, 0 … 1.
+    ab
+        (H, W, 2), CIELAB units: its chroma, in the gamut; it means something where share > 0.
+    said
+        The same before it was reduced to the gamut.
+    """
+
+    share: NDArray[np.float32]
+    ab: NDArray[np.float32]
+    said: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Hints:
+    """Points, of which later ones lie on top, and a picture below them.
+
+    Parameters
+    ----------
+    points
+        Discs of one color each.
+    mask
+        uint8 (H, W, 4), sRGB and opacity, of any size: it is laid over the photograph. A pixel
+        says a color where its opacity is at least 128.
+    """
+
+    points: tuple[Point, ...] = ()
+    mask: NDArray[np.uint8] | None = None
+
+    def lay(self, lightness: NDArray[np.float32]) -> Known:
+        """What the hints say of a photograph whose L* is (H, W), small or large.
+
+        Raises
+        ------
+        HintsError
+            The picture of the hints has another shape than the photograph.
+        """
+        height, width = lightness.shape
+        share = np.zeros((height, width), np.float32)
+        ab = np.zeros((height, width, 2), np.float32)
+        if self.mask is not None:
+            share, ab = self._laid_mask(height, width)
+        for point in self.points:
+            _add(point, share, ab)
+        known = share > 0
+        fitted = np.zeros_like(ab)
+        fitted[known] = _fitted(lightness[known], ab[known])
+        return Known(share, fitted, ab)
+
+    def beyond(self, lightness: NDArray[np.float32]) -> list[str]:
+        """One line for each hint whose chroma does not exist at the lightness it is given for."""
+        lines = []
+        for i, point in enumerate(self.points):
+            window, cover = _disc(point, *lightness.shape)
+            share, L = cover[cover > 0], lightness[window][cover > 0]
+            said = np.broadcast_to(point.ab, (len(L), 2))
+            if _lost(share, said, _fitted(L, said)) > _WORTH_SAYING:
+                lines.append(
+                    f"hint {i + 1}, {point.color}: no such chroma at this lightness; "
+                    "reduced at the same hue"
+                )
+        if self.mask is not None:
+            known = Hints(mask=self.mask).lay(lightness)
+            at = known.share > 0
+            lost = _lost(known.share[at], known.said[at], known.ab[at])
+            if lost > _WORTH_SAYING:
+                lines.append(
+                    f"hints: {lost:.0%} of their chroma does not exist at this lightness; "
+                    "reduced at the same hue"
+                )
+        return lines
+
+    def _laid_mask(
+        self, height: int, width: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Share (H, W) and chroma (H, W, 2) of the picture of hints."""
+        assert self.mask is not None
+        rows, columns = self.mask.shape[:2]
+        stretch = (columns / rows) / (width / height)
+        # The guide of a photograph may be a little wider than it, or less long than a panorama.
+        if not 0.85 < stretch < 1.18 and max(width / height, height / width) < 7:
+            raise HintsError(
+                f"hints: a picture of {columns} × {rows} pixels does not have the shape of the "
+                f"photograph, {width} × {height}"
+            )
+        opaque = self.mask[..., 3] >= _OPAQUE
+        weighted = np.zeros((rows, columns, 2), np.float32)
+        rgb = self.mask[opaque, :3].astype(np.float32) / 255
+        weighted[opaque] = color.srgb_to_lab(rgb)[:, 1:]
+        share = resample.resize(opaque.astype(np.float32), height, width).clip(0, 1)
+        ab = resample.resize(weighted, height, width)
+        return share, ab / np.maximum(share, 1e-3)[..., None]
+
+    def __bool__(self) -> bool:
+        return bool(self.points) or (
+            self.mask is not None and bool((self.mask[..., 3] > 127).any())
+        )
+
+
+def parse_json(text: str | bytes, name: str = "hints") -> Hints:
+    """Hints of a JSON text; `name` is what an error calls it.
+
+    Raises
+    ------
+    HintsError
+        It is no JSON, or no hints.
+    """
+    try:
+        given = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise HintsError(f"{name}: not JSON: {' '.join(str(error).split())}") from error
+    try:
+        return Hints(points=tuple(_File.model_validate(given).points))
+    except ValidationError as error:
+        raise HintsError(f"{name}: {_first(error)}") from error
+
+
+def parse_png(data: bytes, name: str = "hints") -> Hints:
+    """Hints of a PNG file's bytes: opaque pixels say a color.
+
+    Raises
+    ------
+    HintsError
+        It is no PNG, is damaged or too large, has no transparency, or says nothing.
+    """
+    if not data.startswith(b"\x89PNG\r\n\x1a\n"):
+        raise HintsError(f"{name}: not a PNG file")
+    try:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise HintsError(f"{name}: {image.width} × {image.height} pixels are too many")
+            if not image.has_transparency_data:
+                raise HintsError(
+                    f"{name}: has no transparency: it must be transparent where it says no color"
+                )
+            mask = np.asarray(image.convert("RGBA"))
+    except HintsError:
+        raise
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise HintsError(f"{name}: cannot be read: {' '.join(str(error).split())}") from error
+    hints = Hints(mask=mask)
+    if not hints:
+        raise HintsError(f"{name}: is transparent everywhere and says no color")
+    return hints
+
+
+def read_hints(path: Path) -> Hints:
+    """Hints of a file: PNG if it begins as one, else JSON."""
+    if path.stat().st_size > MAX_BYTES:
+        raise HintsError(f"{path}: more than {MAX_BYTES >> 20} MB are no hints")
+    data = path.read_bytes()
+    if data.startswith(b"\x89PNG"):
+        return parse_png(data, str(path))
+    return parse_json(data, str(path))
+
+
+def _disc(point: Point, height: int, width: int) -> tuple[tuple[slice, slice], NDArray[np.float32]]:
+    """A window of (height, width), and how much of each pixel in it the disc covers."""
+    y, x = point.y * height - 0.5, point.x * width - 0.5
+    radius = point.radius * min(height, width)
+    top, left = (max(0, math.floor(c - radius - 1)) for c in (y, x))
+    rows = np.arange(top, min(height, math.ceil(y + radius + 2)))
+    columns = np.arange(left, min(width, math.ceil(x + radius + 2)))
+    distance = np.hypot(rows[:, None] - y, columns[None, :] - x)
+    cover = (radius + 0.5 - distance).clip(0, 1).astype(np.float32)
+    # A small disc may miss the center of every pixel: it is known where it lies nonetheless.
+    cover[distance == distance.min()] = 1
+    return (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)), cover
+
+
+def _add(point: Point, share: NDArray[np.float32], ab: NDArray[np.float32]) -> None:
+    """Lay a disc over share (H, W) and ab (H, W, 2), in place, its rim blended."""
+    window, cover = _disc(point, *share.shape)
+    below = share[window] * (1 - cover)
+    total = np.maximum(below + cover, 1e-6)
+    ab[window] = (below[..., None] * ab[window] + cover[..., None] * point.ab) / total[..., None]
+    share[window] = below + cover
+
+
+def _fitted(lightness: NDArray[np.float32], ab: NDArray[np.float32]) -> NDArray[np.float32]:
+    """ab (N, 2) in the gamut at L* (N,)."""
+    return color.fit_gamut(np.concatenate([lightness[:, None], ab], axis=-1))[:, 1:]
+
+
+def _lost(
+    share: NDArray[np.float32], said: NDArray[np.float32], kept: NDArray[np.float32]
+) -> float:
+    """The share of chroma `said` (N, 2) that `kept` (N, 2) has not, 0 … 1; each weighs (N,)."""
+    had, has = (float((share * np.linalg.norm(ab, axis=-1)).sum()) for ab in (said, kept))
+    return 1 - has / had if had > 0 else 0.0
+
+
+def _first(error: ValidationError) -> str:
+    """points[2].color: what is wrong, of the first of a model's errors."""
+    first: dict[str, Any] = dict(error.errors()[0])
+    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
+    what = "must be like #8b1a1a" if first["type"] == "string_pattern_mismatch" else first["msg"]
+    given = repr(first["input"])
+    got = f", got {given}" if len(given) < 40 else ""
+    return f"{where.lstrip('.') or 'the whole'}: {what}{got}"

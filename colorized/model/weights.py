@@ -1,0 +1,197 @@
+"""Files of weights to use.
+
+They are `.safetensors` files, the averaged (EMA) network in half precision, whose metadata holds
+everything needed to rebuild the denoiser and to say where it comes from. A file is written beside
+its target and moved into place, so that a file that has its name is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from colorized.model import packing
+from colorized.model.denoiser import Denoiser
+from colorized.model.released import RELEASED as RELEASED
+from colorized.model.schedule import Schedule
+from colorized.model.unet import FEATURE_RMS, STRIDE, ChromaUNet
+
+FORMAT = 2
+"""Files of format 1, from before the network's `out4` and `FEATURE_RMS`, are read all the same."""
+PACKED = 3
+"""Format of files whose tensors are packed; otherwise as format 2."""
+METADATA_KEY = "colorized"
+
+
+class CheckpointError(ValueError):
+    """One line that names the file and what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What is needed to rebuild a denoiser around its tensors.
+
+    `work_size` is the shorter side, in pixels, of the lightness the network was trained on, and
+    `ab_std` the deviation of a* and b* in its training data, CIELAB units.
+    """
+
+    channels: tuple[int, int, int]
+    time_channels: int
+    schedule: str
+    T: int
+    ab_std: tuple[float, float]
+    work_size: int
+
+    def __post_init__(self) -> None:
+        if self.work_size <= 0 or self.work_size % STRIDE:
+            raise ValueError(f"work_size must be a multiple of {STRIDE}, got {self.work_size}")
+
+    def build(self) -> Denoiser:
+        """A denoiser of this shape with fresh weights."""
+        network = ChromaUNet(self.channels, self.time_channels)
+        return Denoiser(network, Schedule(self.schedule, self.T), self.ab_std)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A denoiser with what its file says about it."""
+
+    denoiser: Denoiser
+    config: ModelConfig
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+def save_weights(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    config: ModelConfig,
+    about: Mapping[str, Any],
+    *,
+    packed: bool = False,
+) -> None:
+    """Write network tensors in half precision with `config` and `about` in the metadata.
+
+    `packed`: rounded, in half the space; see `packing`.
+    """
+    half = {name: t.detach().to("cpu", torch.float16).contiguous() for name, t in tensors.items()}
+    broken = [name for name, t in half.items() if not torch.isfinite(t).all()]
+    if broken:
+        raise CheckpointError(f"{path}: not written, {broken[0]} is not finite in half precision")
+    if packed:
+        half = packing.pack(half)
+    # One key only: safetensors writes several in an order that changes from run to run.
+    described = {
+        "format": PACKED if packed else FORMAT,
+        "config": asdict(config),
+        "about": dict(about),
+    }
+    metadata = {METADATA_KEY: json.dumps(described, sort_keys=True)}
+    with replacing(path) as file:
+        file.write(safetensors.torch.save(half, metadata))
+
+
+def load_weights(path: Path, device: torch.device | str = "cpu") -> Weights:
+    """Read weights written by `save_weights`; the network is in float32, in evaluation mode.
+
+    Raises
+    ------
+    CheckpointError
+        The file is missing, is no safetensors file (a pickle is never opened as one), carries no
+        or another format's configuration, or lacks a tensor or holds one too many; names it.
+    """
+    tensors, metadata = _read(path)
+    if METADATA_KEY not in metadata:
+        raise CheckpointError(f"{path}: holds no weights of this program")
+    try:
+        described = json.loads(metadata[METADATA_KEY])
+        if described["format"] not in (1, FORMAT, PACKED):
+            raise ValueError(f"format {described['format']}, this program reads 1 to {PACKED}")
+        values = described["config"]
+        values["channels"] = tuple(values["channels"])
+        values["ab_std"] = tuple(values["ab_std"])
+        config = ModelConfig(**values)
+        about = described["about"]
+        denoiser = config.build()
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: its configuration cannot be used ({error})") from error
+    if described["format"] == 1:
+        tensors = _from_format_1(tensors, denoiser.network)
+    load_tensors(denoiser.network, tensors, str(path))
+    return Weights(denoiser.eval().requires_grad_(False).to(device), config, about)
+
+
+def _from_format_1(tensors: Mapping[str, Tensor], network: ChromaUNet) -> dict[str, Tensor]:
+    """The tensors under which this network computes what the earlier one did, bit for bit."""
+    scaled = {
+        name: tensor * FEATURE_RMS
+        for name, tensor in tensors.items()
+        if name.startswith("condition.") and name.endswith(".weight")
+    }
+    fresh = {f"out4.{name}": tensor.detach() for name, tensor in network.out4.named_parameters()}
+    return fresh | dict(tensors) | scaled
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a `.safetensors` file."""
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such weights file")
+    try:
+        with safetensors.safe_open(path, framework="pt", device="cpu") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return packing.unpack(tensors), file.metadata() or {}
+    except ValueError as error:
+        raise CheckpointError(f"{path}: tensor {error}") from error
+    except (safetensors.SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path}: not a safetensors file or a damaged one ({error}); other formats, "
+            "pickles among them, are not opened"
+        ) from error
+
+
+def load_tensors(network: torch.nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Copy tensors into the network.
+
+    Raises
+    ------
+    CheckpointError
+        Naming the first tensor that is missing, unknown, of another shape or not finite.
+    """
+    own = network.state_dict()
+    for name in sorted(own.keys() - tensors.keys()):
+        raise CheckpointError(f"{source}: tensor {name} is missing")
+    for name in sorted(tensors.keys() - own.keys()):
+        raise CheckpointError(f"{source}: tensor {name} does not belong to this network")
+    for name, tensor in tensors.items():
+        if tensor.shape != own[name].shape:
+            raise CheckpointError(
+                f"{source}: tensor {name} is {tuple(tensor.shape)}, "
+                f"this network needs {tuple(own[name].shape)}"
+            )
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{source}: tensor {name} is not finite")
+    network.load_state_dict(dict(tensors))
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file beside `path` that takes its place when all is written, or is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".partial")
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

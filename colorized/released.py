@@ -1,7 +1,0 @@
-"""Where the weights are that come with the program."""
-
-from __future__ import annotations
-
-from pathlib import Path
-
-RELEASED = Path(__file__).resolve().parent.parent / "models" / "released" / "colorized.safetensors"

@@ -1,0 +1,145 @@
+"""From a colored photograph back to what made it, and whether that is still to be found.
+
+The marks of the photograph (see `photo.provenance`) hold digests. Here they are looked up: the
+weights among files and in the registry of models, the training run in MLflow, its commit in git,
+its data in DVC.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from colorized import photo
+from colorized.model.weights import RELEASED
+from colorized.photo import provenance
+from colorized.tracking import Registry, TrackingError
+
+WEIGHTS = Path("models", "colorized.safetensors")
+RUN = Path("models", "run.json")
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One line of the answer.
+
+    `found` names the places where it is, none where it is nowhere; None where nothing was looked
+    up.
+    """
+
+    name: str
+    value: str
+    found: tuple[str, ...] | None
+
+    def __str__(self) -> str:
+        if self.found is None:
+            return f"{self.name}: {self.value}"
+        places = f"found: {', '.join(self.found)}" if self.found else "not found"
+        return f"{self.name}: {self.value} ({places})"
+
+
+def trace(path: Path, root: Path) -> list[Fact]:
+    """What made a colored photograph, looked up in the project in `root`.
+
+    Raises
+    ------
+    ValueError
+        The file is missing, no picture, or has no marks or damaged ones; one line that names it.
+    """
+    name = photo.printable(path)
+    try:
+        made = provenance.parse(photo.read_xmp(path))
+    except photo.PhotoError:
+        raise
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    if made is None:
+        raise ValueError(f"{name}: has no marks of this program")
+
+    versions: tuple[str, ...] = ()
+    run, missing = None, []
+    try:
+        registry = Registry(root)
+        versions = _versions(registry, made.weights_sha256)
+        run = registry.find_run(made.weights_sha256)
+    except TrackingError as error:
+        missing.append(Fact("MLflow store", str(error), None))
+    noted = _noted(root, made.weights_sha256)
+    run_id, tags = run or (noted.get("run_id", ""), noted)
+    facts = [
+        Fact(
+            "weights",
+            f"{photo.printable(made.model)}, sha256 {made.weights_sha256}",
+            (*_files(root, made.weights_sha256), *versions),
+        ),
+        Fact("MLflow run", run_id or "unknown", ("in the store",) if run else ()),
+        Fact("git commit", tags.get("git_sha", "unknown"), _commit(root, tags.get("git_sha", ""))),
+        Fact(
+            "data",
+            f"sha256 {made.data_sha256 or 'unknown'}, DVC md5 {tags.get('data_md5', 'unknown')}",
+            _data(root, tags.get("data_md5", "")),
+        ),
+        Fact(
+            "parameters",
+            f"seed {made.seed}, steps {made.steps}, guidance {made.guidance:g}, "
+            f"temperature {made.temperature:g}, saturation {made.saturation:g}, "
+            f"sampler {photo.printable(made.sampler)}",
+            None,
+        ),
+        Fact("original", f"sha256 {made.original_sha256}", None),
+    ]
+    return facts + missing
+
+
+def _noted(root: Path, sha256: str) -> dict[str, str]:
+    """What the last training says of itself, if these are its weights."""
+    try:
+        noted: dict[str, Any] = json.loads((root / RUN).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {k: str(v) for k, v in noted.items()} if noted.get("weights_sha256") == sha256 else {}
+
+
+def _files(root: Path, sha256: str) -> tuple[str, ...]:
+    candidates = {str(WEIGHTS): root / WEIGHTS, "the released weights": RELEASED}
+    return tuple(
+        name
+        for name, path in candidates.items()
+        if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+    )
+
+
+def _versions(registry: Registry, sha256: str) -> tuple[str, ...]:
+    version = registry.find(sha256)
+    if version is None:
+        return ()
+    champion = registry.alias("champion")
+    now = champion is not None and champion.number == version.number
+    return (f"{version.uri}, the champion" if now else version.uri,)
+
+
+def _commit(root: Path, sha: str) -> tuple[str, ...]:
+    # Not a word that git would take for an option.
+    if not sha.isalnum():
+        return ()
+    done = subprocess.run(
+        ["git", "cat-file", "-e", f"{sha}^{{commit}}"], cwd=root, capture_output=True, check=False
+    )
+    return ("in this repository",) if done.returncode == 0 else ()
+
+
+def _data(root: Path, md5: str) -> tuple[str, ...]:
+    """Where DVC has the data: `md5` is the hash of the folder of shards."""
+    if len(md5) < 32:
+        return ()
+    found = []
+    lock = root / "dvc.lock"
+    if lock.exists() and md5 in lock.read_text(encoding="utf-8"):
+        found.append("dvc.lock")
+    if (root / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]).is_file():
+        found.append("DVC's cache")
+    return tuple(found)

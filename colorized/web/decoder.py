@@ -1,0 +1,250 @@
+"""A desk: a process of its own in which one photograph is opened, and from which it goes again.
+
+Decoders are C code that reads bytes from strangers. At a desk the worst of them costs one
+photograph: a crash ends the desk and not the service, a hang ends with its time, and what the
+photograph needed of memory goes back to the system. A desk is forked from a server that has loaded
+the libraries and nothing else (multiprocessing's *forkserver*), which takes 10 ms.
+
+The network is not here: to it goes the lightness of a few hundred pixels, and chroma at its scale
+comes back. A scan's full size never leaves the desk but as the finished file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import multiprocessing
+import signal
+import warnings
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from colorized import color, photo
+from colorized.color import resample, upsampling
+from colorized.inference.colorizer import working_size
+from colorized.photo import provenance
+from colorized.text import line
+
+SHOWN_SIDE = 1280
+"""Longer side of the picture that a page shows."""
+
+_NAME = "the photograph"
+_SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "TIFF": ".tif", "JPEG2000": ".jp2", "WEBP": ".webp"}
+_TYPES = {
+    ".jpg": "image/jpeg",
+    ".png": "image/png",
+    ".tif": "image/tiff",
+    ".jp2": "image/jp2",
+    ".webp": "image/webp",
+}
+MEDIA_TYPES = tuple(_TYPES.values())
+"""What a finished photograph can be."""
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload([__name__])
+
+
+class Refused(ValueError):
+    """One line for the client: this photograph cannot be colored, and why."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What is known of a photograph once it is read.
+
+    Attributes
+    ----------
+    width, height
+        Of the photograph, upright.
+    guide
+        L* of a few hundred pixels, (h, w), 0 … 100: what `Colorizer.guide` gives.
+    gray
+        A PNG of its lightness for the page, 8-bit gray, or empty.
+    notes
+        What a user should know, one line each.
+    """
+
+    width: int
+    height: int
+    guide: NDArray[np.float32]
+    gray: bytes
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class Plane:
+    """Chroma as a PNG: red is a*, green is b*, each (level - 128) · unit in CIELAB units."""
+
+    png: bytes
+    unit: float
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A colored photograph as a file."""
+
+    data: bytes
+    media_type: str
+    suffix: str
+    notes: list[str]
+
+
+class Sheet:
+    """The photograph on a desk. Its methods are what a desk can be asked for, in this order."""
+
+    _data: bytes
+    _photo: photo.Photo
+    _guide: NDArray[np.float32]
+    _shown: NDArray[np.float32]
+
+    def look(self, data: bytes) -> int:
+        """Take a file's bytes, and say how many pixels it claims to have; 0 if it does not say."""
+        self._data = data
+        try:
+            with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as image:
+                warnings.simplefilter("ignore")
+                return image.width * image.height
+        except Exception:  # `open` says what is wrong with it
+            return 0
+
+    def open(self, max_pixels: int, work_size: int, show: bool) -> Opened:
+        """Read the file; with `show`, for a page too."""
+        try:
+            self._photo = photo.read_photo(self._data, max_pixels, _NAME)
+        except photo.PhotoError as error:
+            raise Refused(line(error)) from error
+        lightness = self._photo.lightness
+        height, width = lightness.shape
+        h, w = working_size(height, width, work_size)
+        guide_size = upsampling.guide_size(h // 2, w // 2, height, width)
+        self._guide = resample.resize_lightness(lightness, *guide_size)
+        gray = b""
+        if show:
+            scale = min(1.0, SHOWN_SIDE / max(height, width))
+            size = max(1, round(height * scale)), max(1, round(width * scale))
+            linear = resample.resize(color.lightness_to_luminance(lightness), *size).clip(0, 1)
+            levels = np.rint(color.linear_to_srgb(linear) * 255).astype(np.uint8)
+            # What the page knows of lightness are these levels, so its chroma follows their edges.
+            linear = color.srgb_to_linear(levels.astype(np.float32) / 255)
+            self._shown = color.luminance_to_lightness(linear)
+            gray = _png(Image.fromarray(levels))
+        return Opened(width, height, self._guide, gray, self._photo.notes)
+
+    def plane(self, ab: NDArray[np.float32]) -> Plane:
+        """Chroma (h, w, 2) at the network's scale → chroma of the picture that the page shows."""
+        return plane(self._enlarge(ab, self._shown))
+
+    def finish(self, ab: NDArray[np.float32], format: str, facts: dict[str, Any]) -> Finished:
+        """The file, with chroma (h, w, 2) at the network's scale, marked with `facts`."""
+        wanted = self._photo.format if format == "original" else format.upper()
+        suffix = _SUFFIXES.get(wanted, ".png")
+        full = self._enlarge(ab, self._photo.lightness)
+        made = provenance.Marks(original_sha256=hashlib.sha256(self._data).hexdigest(), **facts)
+        name = f"{_NAME}{suffix}"
+        try:
+            xmp = provenance.for_copy(made, self._photo, name)
+            data = photo.encode_photo(self._photo, full, name, xmp)
+        except photo.PhotoError as error:
+            raise Refused(line(error)) from error
+        return Finished(data, _TYPES[suffix], suffix, self._photo.notes)
+
+    def _enlarge(
+        self, ab: NDArray[np.float32], lightness: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        height, width = lightness.shape
+        return upsampling.Enlarger(self._guide, ab, height, width).rows(0, height, lightness)
+
+
+def plane(ab: NDArray[np.float32]) -> Plane:
+    """Chroma (h, w, 2) as a PNG of the same size."""
+    unit = max(float(np.abs(ab).max()), 1.0) / 127
+    levels = np.full((*ab.shape[:2], 3), 0, np.uint8)
+    levels[..., :2] = np.rint(ab / unit) + 128
+    return Plane(_png(Image.fromarray(levels)), unit)
+
+
+def _png(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG", compress_level=3)
+    return file.getvalue()
+
+
+def _sit(connection: Connection, threads: int) -> None:
+    # Ctrl-C goes to all processes of a terminal; the service, not its desks, says what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(threads)
+    sheet = Sheet()
+    answer: object
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        while True:
+            method, arguments = connection.recv()
+            try:
+                answer = getattr(sheet, method)(*arguments)
+            except Refused as error:
+                answer = error
+            except MemoryError:
+                answer = Refused(f"{_NAME}: too little memory; a smaller copy needs less")
+            except Exception as error:  # goes to where it is logged
+                answer = RuntimeError(f"{type(error).__name__}: {line(error)}")
+            connection.send(answer)
+
+
+class Desk:
+    """The service's side of a desk. `ask` blocks; `leave` may be called from another thread."""
+
+    def __init__(self, threads: int = 1) -> None:
+        self._connection, theirs = _context.Pipe()
+        self._process = _context.Process(target=_sit, args=(theirs, threads), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def ask(self, method: str, *arguments: Any, seconds: float) -> Any:
+        """Call a method of the `Sheet`.
+
+        Raises
+        ------
+        Refused
+            The photograph is at fault: no picture, too large, one that crashes its decoder, or
+            one that takes longer than `seconds`.
+        RuntimeError
+            We are.
+        """
+        try:
+            self._connection.send((method, arguments))
+            if not self._connection.poll(seconds):
+                raise Refused(f"{_NAME}: given up, not done within {seconds:.0f} s")
+            answer = self._connection.recv()
+        except (EOFError, BrokenPipeError, ConnectionResetError) as error:
+            self._process.join()
+            code = self._process.exitcode
+            raise Refused(f"{_NAME}: its decoder crashed (exit code {code})") from error
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def leave(self) -> None:
+        """End the process, whatever it does; a call of `ask` then ends with `Refused`."""
+        self._process.kill()
+        self._process.join()
+
+    def close(self) -> None:
+        """Leave, and give back what is left; nobody is asking any more."""
+        self.leave()
+        self._connection.close()
+        self._process.close()
+
+
+def warm_up() -> None:
+    """Start the server that desks are forked from, and wait until it has loaded its libraries."""
+    desk = Desk()
+    try:
+        desk.ask("look", b"", seconds=120)
+    finally:
+        desk.close()

@@ -1,0 +1,193 @@
+"""The plan of a batch: what is read, what is written where, and what is refused before work."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from colorized.batch import plan
+from colorized.batch.plan import BatchError
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def touch(*names: str) -> None:
+    for name in names:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+
+
+def planned(*inputs: str, out: str = "out") -> list[tuple[str, str]]:
+    jobs = plan.plan([Path(p) for p in inputs], Path(out))
+    return [(str(job.source), str(job.target)) for job in jobs]
+
+
+@pytest.mark.usefixtures("here")
+class TestTargets:
+    def test_file_keeps_its_name_and_folder_its_tree(self) -> None:
+        touch("a.jpg", "scans/b.tif", "scans/1900/c.png", "scans/1900/May/d.JPG")
+        assert planned("a.jpg", "scans") == [
+            ("a.jpg", "out/a.jpg"),
+            ("scans/b.tif", "out/b.tif"),
+            ("scans/1900/c.png", "out/1900/c.png"),
+            ("scans/1900/May/d.JPG", "out/1900/May/d.JPG"),
+        ]
+
+    def test_format_without_color_becomes_png(self) -> None:
+        touch("scans/a.gif", "scans/b.pgm")
+        assert planned("scans") == [("scans/a.gif", "out/a.png"), ("scans/b.pgm", "out/b.png")]
+
+    def test_folder_passes_over_what_is_no_photograph(self) -> None:
+        touch("s/a.jpg", "s/notes.txt", "s/.hidden.jpg", "s/.cache/b.jpg", "s/._a.jpg")
+        assert planned("s") == [("s/a.jpg", "out/a.jpg")]
+
+    def test_named_file_is_taken_whatever_its_name(self) -> None:
+        touch(".hidden.jpg", "scan")
+        assert planned(".hidden.jpg", "scan") == [
+            (".hidden.jpg", "out/.hidden.jpg"),
+            ("scan", "out/scan.png"),
+        ]
+
+    def test_unusual_names(self) -> None:
+        names = ["a b.jpg", "line\nbreak.jpg", "写真.jpg", "-o.jpg", os.fsdecode(b"\xff.jpg")]
+        touch(*(f"s/{name}" for name in names))
+        assert sorted(planned("s")) == sorted((f"s/{name}", f"out/{name}") for name in names)
+
+    def test_case_makes_two_names(self) -> None:
+        touch("s/a.jpg", "s/a.JPG")
+        if len(os.listdir("s")) == 1:
+            pytest.skip("this file system knows no case")
+        assert len(planned("s")) == 2
+
+    def test_file_given_twice_is_done_once(self) -> None:
+        touch("s/a.jpg")
+        assert planned("s", "s/a.jpg", "./s/../s/a.jpg") == [("s/a.jpg", "out/a.jpg")]
+
+    def test_working_folder_itself(self) -> None:
+        touch("a.jpg", "1900/b.jpg")
+        assert planned(".") == [("a.jpg", "out/a.jpg"), ("1900/b.jpg", "out/1900/b.jpg")]
+
+
+@pytest.mark.usefixtures("here")
+class TestOutputAmongInputs:
+    def test_results_of_an_earlier_run_are_not_inputs(self) -> None:
+        touch("s/a.jpg", "s/out/a.jpg", "s/out/old.jpg")
+        assert planned("s", out="s/out") == [("s/a.jpg", "s/out/a.jpg")]
+
+    def test_input_inside_the_output_folder(self) -> None:
+        touch("s/a.jpg")
+        assert planned("s", out=".") == [("s/a.jpg", "a.jpg")]
+
+    @pytest.mark.parametrize("out", ["s", "s/../s", "link"])
+    def test_an_original_is_never_a_target(self, out: str) -> None:
+        touch("s/a.jpg")
+        Path("link").symlink_to("s")
+        with pytest.raises(BatchError, match=r"a\.jpg: is an original"):
+            planned("s", out=out)
+
+    def test_an_original_behind_a_link_is_never_a_target(self) -> None:
+        touch("s/a.jpg")
+        Path("out").mkdir()
+        Path("out/a.jpg").symlink_to("../s/a.jpg")
+        with pytest.raises(BatchError, match="is an original"):
+            planned("s")
+
+
+@pytest.mark.usefixtures("here")
+class TestLinks:
+    def test_link_to_a_file_is_followed(self) -> None:
+        touch("elsewhere/a.jpg", "s/b.jpg")
+        Path("s/a.jpg").symlink_to("../elsewhere/a.jpg")
+        assert planned("s") == [("s/a.jpg", "out/a.jpg"), ("s/b.jpg", "out/b.jpg")]
+
+    def test_link_to_a_folder_is_not_entered_unless_named(self) -> None:
+        touch("elsewhere/a.jpg", "s/b.jpg")
+        Path("s/more").symlink_to("../elsewhere")
+        Path("s/loop").symlink_to(".")
+        assert planned("s") == [("s/b.jpg", "out/b.jpg")]
+        assert planned("s/more") == [("s/more/a.jpg", "out/a.jpg")]
+
+    def test_dangling_link_is_kept_to_be_reported(self) -> None:
+        touch("s/b.jpg")
+        Path("s/a.jpg").symlink_to("nowhere")
+        assert ("s/a.jpg", "out/a.jpg") in planned("s")
+
+    def test_loops_are_no_file(self) -> None:
+        Path("loop").symlink_to("loop")
+        with pytest.raises(BatchError, match="loop: no such file or folder"):
+            planned("loop")
+
+
+@pytest.mark.usefixtures("here")
+class TestRefused:
+    @pytest.mark.parametrize("name", ["nowhere.jpg", "a.jpg/b.jpg"])
+    def test_missing_input(self, name: str) -> None:
+        touch("a.jpg")
+        with pytest.raises(BatchError, match=f"^{name}: no such file or folder$"):
+            planned("a.jpg", name)
+
+    @pytest.mark.parametrize("names", [[], ["s/notes.txt", "s/.a.jpg", "s/deeper/b.txt"]])
+    def test_folder_without_photographs(self, names: list[str]) -> None:
+        Path("s").mkdir()
+        touch(*names)
+        with pytest.raises(BatchError, match=r"^s: holds no photographs$"):
+            planned("s")
+
+    @pytest.mark.parametrize("names", [("s/a.jpg", "t/a.jpg"), ("s/a.gif", "s/a.png")])
+    def test_two_inputs_with_one_target(self, names: tuple[str, str]) -> None:
+        touch(*names)
+        with pytest.raises(BatchError, match=f"would hold both {names[0]} and {names[1]};"):
+            planned(*names)
+
+    def test_target_is_a_folder(self) -> None:
+        touch("a.jpg", "out/a.jpg/b.jpg")
+        with pytest.raises(BatchError, match=r"^out/a.jpg: is a folder$"):
+            planned("a.jpg")
+
+    @pytest.mark.parametrize("out", ["file", "file/deeper"])
+    def test_file_in_place_of_the_output_folder(self, out: str) -> None:
+        touch("a.jpg", "file")
+        with pytest.raises(BatchError, match=r"^file: is not a folder"):
+            planned("a.jpg", out=out)
+
+    def test_file_in_place_of_a_folder_below(self) -> None:
+        touch("s/a.jpg", "s/1900/b.jpg", "out/1900")
+        with pytest.raises(BatchError, match=r"^out/1900: is not a folder"):
+            planned("s")
+
+    def test_output_folder_without_permission(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        touch("a.jpg")
+        Path("out").mkdir()
+        # Permissions do not bind the superuser, whom these tests may run as.
+        monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != Path("out"))
+        with pytest.raises(BatchError, match=r"^out: cannot be written to"):
+            planned("a.jpg", out="out/deeper")
+
+    def test_folder_that_cannot_be_read(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        touch("s/a.jpg", "s/secret/b.jpg")
+        scandir = os.scandir
+
+        def guarded(path: str) -> object:
+            if str(path).endswith("secret"):
+                raise PermissionError(13, "Permission denied", str(path))
+            return scandir(path)
+
+        monkeypatch.setattr(os, "scandir", guarded)
+        with pytest.raises(BatchError, match=r"^s/secret: cannot be read: Permission denied$"):
+            planned("s")
+
+    def test_message_is_one_line(self) -> None:
+        with pytest.raises(BatchError, match=r"^line\\nbreak\.jpg: no such file or folder$"):
+            planned("line\nbreak.jpg")
+
+
+def test_plan_makes_nothing(here: Path) -> None:
+    touch("s/a.jpg")
+    planned("s", out="out/deeper")
+    assert os.listdir(here) == ["s"]

@@ -1,0 +1,202 @@
+"""From lightness to chroma: any size, repeatable, and independent of what else is colored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.color
+import torch
+from PIL import Image
+from torch import Tensor
+
+from colorized import color, photo
+from colorized.inference.colorizer import MAX_ASPECT, Colorizer, working_size
+from colorized.model.encoder import Features
+from colorized.model.guidance import evaluations
+from colorized.model.sampling import timesteps
+from colorized.model.unet import STRIDE
+from colorized.model.weights import RELEASED, load_weights
+
+PHOTOS = sorted((Path(__file__).parents[2] / "data" / "sample" / "photos").glob("*.jpg"))
+
+
+@pytest.fixture(scope="module")
+def colorizer() -> Colorizer:
+    return Colorizer(load_weights(RELEASED))
+
+
+@pytest.fixture(scope="module")
+def lightness() -> np.ndarray:
+    """A real photograph's, (101, 151)."""
+    with Image.open(PHOTOS[0]) as image:
+        rgb = np.asarray(image.convert("RGB").resize((151, 101)))
+    return color.lightness(rgb.astype(np.float32) / 255)
+
+
+class TestWorkingSize:
+    @pytest.mark.parametrize(
+        ("height", "width", "expected"),
+        [
+            (1, 1, (64, 64)),
+            (3000, 3000, (64, 64)),
+            (2000, 3000, (64, 96)),
+            (3000, 2000, (96, 64)),
+            (100, 112, (64, 64)),  # 71.7: nearer to 64 than to 80
+            (100, 113, (64, 80)),
+            (1, 500, (64, 64 * MAX_ASPECT)),
+            (500, 1, (64 * MAX_ASPECT, 64)),
+        ],
+    )
+    def test_by_hand(self, height: int, width: int, expected: tuple[int, int]) -> None:
+        assert working_size(height, width, 64) == expected
+
+    @pytest.mark.parametrize("work_size", [64, 96, 256])
+    def test_aspect_is_kept_to_half_a_stride(self, work_size: int) -> None:
+        for width in range(100, 100 * MAX_ASPECT, 7):
+            h, w = working_size(100, width, work_size)
+            assert h == work_size
+            assert w % STRIDE == 0
+            assert abs(w - work_size * width / 100) <= STRIDE / 2
+
+
+class TestColorize:
+    @pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (37, 211), (211, 37), (200, 150)])
+    def test_any_size(self, colorizer: Colorizer, size: tuple[int, int]) -> None:
+        L = np.random.default_rng(0).uniform(0, 100, size).astype(np.float32)
+        ab = colorizer.colorize(L, steps=2, seed=0)
+        assert ab.shape == (*size, 2)
+        assert ab.dtype == np.float32
+        assert np.isfinite(ab).all()
+
+    @pytest.mark.parametrize("level", [0, 100])
+    def test_black_and_white(self, colorizer: Colorizer, level: float) -> None:
+        L = np.full((40, 40), level, np.float32)
+        ab = colorizer.colorize(L, steps=2, seed=0)
+        np.testing.assert_array_equal(color.recombine(L, ab), round(level * 2.55))
+
+    def test_seed_decides(self, colorizer: Colorizer, lightness: np.ndarray) -> None:
+        first = colorizer.colorize(lightness, steps=2, seed=1)
+        colorizer.colorize(lightness[:50, :40], steps=3, seed=9)  # something else in between
+        again = colorizer.colorize(lightness, steps=2, seed=1)
+        other = colorizer.colorize(lightness, steps=2, seed=2)
+        np.testing.assert_array_equal(again, first)
+        assert np.abs(other - first).mean() > 0.1
+
+    def test_global_random_state_is_neither_read_nor_changed(
+        self, colorizer: Colorizer, lightness: np.ndarray
+    ) -> None:
+        state = torch.get_rng_state()
+        first = colorizer.colorize(lightness, steps=2, seed=1, sampler="ddpm")
+        assert torch.equal(torch.get_rng_state(), state)
+        torch.rand(1)
+        again = colorizer.colorize(lightness, steps=2, seed=1, sampler="ddpm")
+        np.testing.assert_array_equal(again, first)
+
+    def test_colors_follow_the_picture(self, colorizer: Colorizer, lightness: np.ndarray) -> None:
+        """A negative does not get the colors of its positive."""
+        first = colorizer.colorize(lightness, steps=2, seed=0)
+        assert np.abs(first).mean() > 1
+        assert np.abs(colorizer.colorize(100 - lightness, steps=2, seed=0) - first).mean() > 0.1
+
+    def test_saturation_scales_chroma(self, colorizer: Colorizer, lightness: np.ndarray) -> None:
+        ab = colorizer.colorize(lightness, steps=2, seed=0)
+        half = colorizer.colorize(lightness, steps=2, seed=0, saturation=0.5)
+        none = colorizer.colorize(lightness, steps=2, seed=0, saturation=0)
+        np.testing.assert_allclose(half, ab / 2, atol=1e-4)
+        assert not none.any()
+
+    @pytest.mark.parametrize("saturation", [0, 1, 4])
+    def test_lightness_is_kept_on_disk(
+        self, colorizer: Colorizer, lightness: np.ndarray, tmp_path: Path, saturation: float
+    ) -> None:
+        path = tmp_path / "out.png"
+        ab = colorizer.colorize(lightness, steps=2, seed=0, guidance=2, saturation=saturation)
+        photo.write_photo(photo.Photo(path, lightness, None, "PNG"), ab, path)
+        with Image.open(path) as image:
+            lab = skimage.color.rgb2lab(np.asarray(image))
+        assert np.abs(lab[..., 0] - lightness).max() <= 0.6
+        chroma = np.hypot(lab[..., 1], lab[..., 2]).max()
+        assert chroma < 0.1 if saturation == 0 else chroma > 5
+
+
+class TestDraw:
+    @pytest.mark.parametrize("sampler", ["dpm_solver_pp_2m", "ddim", "ddpm"])
+    def test_one_step_is_the_denoiser_at_T(
+        self, colorizer: Colorizer, lightness: np.ndarray, sampler: str
+    ) -> None:
+        L = lightness[None, :64, :96]
+        x_T = torch.randn((1, 2, 32, 48), generator=torch.Generator().manual_seed(5))
+        denoiser = colorizer.denoiser
+        cond = denoiser.encode(torch.from_numpy(L)[:, None])
+        x_0 = denoiser(x_T, torch.tensor([denoiser.schedule.T]), cond)
+        expected = x_0[0].permute(1, 2, 0).numpy() * np.array(denoiser.ab_std)
+        ab = colorizer.draw(L, steps=1, seed=5, sampler=sampler)
+        assert ab.shape == (1, 32, 48, 2)
+        np.testing.assert_allclose(ab[0], expected, atol=1e-3)
+
+    def test_pictures_of_a_batch_differ_in_noise(
+        self, colorizer: Colorizer, lightness: np.ndarray
+    ) -> None:
+        twice = np.stack([lightness[:64, :64]] * 2)
+        first, second = colorizer.draw(twice, steps=2, seed=0)
+        assert np.abs(first - second).mean() > 0.1
+
+    def test_guidance_asks_twice_at_some_of_the_times(
+        self, colorizer: Colorizer, lightness: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[int] = []
+        forward = colorizer.denoiser.forward
+
+        def counted(x_t: Tensor, t: Tensor, cond: Features) -> Tensor:
+            asked.append(int(t[0]))
+            return forward(x_t, t, cond)
+
+        monkeypatch.setattr(colorizer.denoiser, "forward", counted)
+        L = lightness[:64, :64]
+        plain = colorizer.colorize(L, steps=7, seed=0)
+        assert len(asked) == 7
+        asked.clear()
+        strong = colorizer.colorize(L, steps=7, seed=0, guidance=3)
+        schedule = colorizer.denoiser.schedule
+        times = timesteps(schedule, 7)
+        assert 7 < len(asked) == evaluations(schedule, times, 3) < 14
+        assert np.abs(strong - plain).mean() > 1
+        assert np.hypot(*strong.T).mean() > np.hypot(*plain.T).mean()
+
+    def test_temperature_scales_the_noise_at_the_start(
+        self, colorizer: Colorizer, lightness: np.ndarray
+    ) -> None:
+        L = lightness[:64, :64]
+        far, near, nearest = (
+            [colorizer.colorize(L, steps=4, seed=s, temperature=t) for s in (0, 1)]
+            for t in (1.0, 0.5, 0.0)
+        )
+        apart = [float(np.abs(a - b).mean()) for a, b in (far, near, nearest)]
+        assert apart[0] > 1.2 * apart[1] > 0
+        assert apart[2] == 0
+        drawn = colorizer.draw(L[None], steps=1, seed=0, temperature=0.5)
+        x_T = 0.5 * torch.randn((1, 2, 32, 32), generator=torch.Generator().manual_seed(0))
+        denoiser = colorizer.denoiser
+        cond = denoiser.encode(torch.from_numpy(L[None, None]))
+        expected = denoiser(x_T, torch.tensor([denoiser.schedule.T]), cond)[0].permute(1, 2, 0)
+        np.testing.assert_allclose(
+            drawn[0] / np.array(denoiser.ab_std), expected.detach().numpy(), atol=1e-4
+        )
+
+    @pytest.mark.parametrize(
+        ("shape", "given", "message"),
+        [
+            ((1, 64, 64), {"sampler": "euler"}, "sampler must be one of .* got 'euler'"),
+            ((1, 64, 64), {"steps": 0}, "steps must be from 1 to T = 1000, got 0"),
+            ((1, 64, 64), {"steps": 1001}, "steps must be from 1 to T = 1000, got 1001"),
+            ((1, 64, 70), {}, "multiples of 16, got \\(64, 70\\)"),
+        ],
+    )
+    def test_bad_arguments(
+        self, colorizer: Colorizer, shape: tuple[int, ...], given: dict[str, object], message: str
+    ) -> None:
+        arguments: dict[str, object] = {"steps": 1, "seed": 0} | given
+        with pytest.raises(ValueError, match=message):
+            colorizer.draw(np.zeros(shape, np.float32), **arguments)

@@ -1,0 +1,498 @@
+"""The weekly cycle with a real Prefect server, DVC and MLflow, on a handful of photographs.
+
+One project goes through the whole story, in the order of the tests: its schedule fires, nothing is
+new, a forced run is canceled in training, the next one killed, the one after it trains to the end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+import yaml
+from test_pipeline import save_params, small_project
+
+from colorized.tracking import Run
+
+SECRET = "3f1c-webhook-secret"
+STARTUP_SECONDS = 120
+RUN_SECONDS = 900  # on a busy machine
+
+pytestmark = pytest.mark.timeout(1800)
+
+
+def until(found: Callable[[], Any], seconds: float, what: str) -> Any:
+    """What `found` gives, as soon as it gives something."""
+    deadline = time.monotonic() + seconds
+    while not (value := found()):
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        time.sleep(0.05)
+    return value
+
+
+@dataclass
+class Server:
+    """A Prefect server, and the environment of those who use it."""
+
+    api: httpx.Client
+    home: Path
+    environment: dict[str, str]
+
+    def ask(self, method: str, path: str, **body: Any) -> Any:
+        def answer() -> httpx.Response | None:
+            found = self.api.request(method, path, json=body or None)
+            return None if found.status_code == 503 else found  # its database is busy
+
+        done = until(answer, 60, path)
+        done.raise_for_status()
+        return done.json() if done.content else None
+
+    def post(self, path: str, **body: Any) -> Any:
+        return self.ask("POST", path, **body)
+
+    def runs(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.post("/flow_runs/filter", sort="START_TIME_ASC")
+        return found
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.ask("GET", f"/flow_runs/{run_id}")
+        return found
+
+    def log(self, run_id: str) -> list[str]:
+        found = self.post("/logs/filter", logs={"flow_run_id": {"any_": [run_id]}})
+        return [line["message"] for line in found]
+
+    def artifacts(self, run_id: str) -> dict[str, str]:
+        found = self.post("/artifacts/filter", artifacts={"flow_run_id": {"any_": [run_id]}})
+        return {artifact["key"]: str(artifact["data"]) for artifact in found}
+
+
+class Listener(BaseHTTPRequestHandler):
+    """Takes what the webhook is told."""
+
+    told: list[dict[str, str]]
+
+    def do_POST(self) -> None:
+        assert self.path == f"/{SECRET}"
+        self.told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def webhook() -> Iterator[ThreadingHTTPServer]:
+    Listener.told = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), Listener) as listener:
+        threading.Thread(target=listener.serve_forever, daemon=True).start()
+        yield listener
+        listener.shutdown()
+
+
+@pytest.fixture(scope="module")
+def server(
+    tmp_path_factory: pytest.TempPathFactory, webhook: ThreadingHTTPServer
+) -> Iterator[Server]:
+    home = tmp_path_factory.mktemp("prefect")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {
+        **os.environ,
+        "COLORIZED_WEBHOOK_URL": f"http://127.0.0.1:{webhook.server_port}/{SECRET}",
+        "OMP_NUM_THREADS": "1",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_HOME": str(home),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PYTHONPATH": "",
+    }
+    command = ["server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    with (home / "output.txt").open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "prefect", *command],
+            env=environment, stdout=output, stderr=output, start_new_session=True,
+        )  # fmt: skip
+    try:
+        with httpx.Client(base_url=environment["PREFECT_API_URL"], timeout=60) as api:
+            yield Server(api, home, environment)
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
+
+
+def ready(server: Server) -> bool:
+    try:
+        return server.api.get("/health").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def project(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = small_project(tmp_path_factory.mktemp("weekly") / "project")
+    values = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
+    values["preprocess"]["test_crops"] = 1
+    values["train"] |= {"steps": 12, "cooldown_steps": 6, "validate_every": 6}
+    values["promote"]["seeds"] = 1
+    # Colors that are better than none, which a champion's must be.
+    values["sample"] |= {"steps": 8, "guidance": 1.0}
+    save_params(folder, values)
+    flows = folder / "pipelines" / "flows.py"
+    text = flows.read_text(encoding="utf-8")
+    assert "BACKOFF_SECONDS = 20.0" in text
+    flows.write_text(text.replace("BACKOFF_SECONDS = 20.0", "BACKOFF_SECONDS = 0.1"))
+    until(lambda: ready(server), STARTUP_SECONDS, "the Prefect server")
+    return folder
+
+
+@contextmanager
+def colorized(server: Server, folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    output = folder.parent / f"{arguments[0]}-output.txt"
+    with output.open("a", encoding="utf-8") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "colorized", *arguments], cwd=folder,
+            env=server.environment, stdout=subprocess.PIPE, stderr=errors, text=True,
+        )  # fmt: skip
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def retrain(server: Server, folder: Path, *options: str, code: int = 0) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "colorized", "retrain", *options], cwd=folder,
+        env=server.environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    assert SECRET not in done.stdout + done.stderr
+    if not code:
+        return done.stdout
+    # Prefect may say something, too, on either stream.
+    (error,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+    return error
+
+
+@pytest.fixture(scope="module")
+def served(server: Server, project: Path) -> Iterator[subprocess.Popen[str]]:
+    """`colorized schedule`, every minute."""
+    with colorized(server, project, "schedule", "--cron", "* * * * *") as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def cycle(server: Server, served: subprocess.Popen[str]) -> list[dict[str, Any]]:
+    """The first two runs that the clock started, ended; then the schedule is paused."""
+
+    def ended() -> list[dict[str, Any]]:
+        assert served.poll() is None
+        runs = [run for run in server.runs() if run["state"]["type"] not in WAITING]
+        return runs if len(runs) >= 2 else []
+
+    runs = until(ended, RUN_SECONDS, "two scheduled runs")
+    deployment = server.ask("GET", "/deployments/name/retrain/weekly")
+    server.ask("PATCH", f"/deployments/{deployment['id']}", paused=True)
+    return list(runs)
+
+
+WAITING = ("SCHEDULED", "PENDING", "RUNNING")
+
+
+def last_training(folder: Path) -> dict[str, str]:
+    found: dict[str, str] = json.loads((folder / "models" / "run.json").read_text())
+    return found
+
+
+def mlflow_run(folder: Path, run_id: str) -> Any:
+    run = Run.reopen(folder, run_id)
+    assert run is not None
+    return run.client.get_run(run_id)
+
+
+def test_schedule_fires_and_the_cycle_ends(
+    server: Server, project: Path, cycle: list[dict[str, Any]]
+) -> None:
+    first = cycle[0]
+    assert first["auto_scheduled"]
+    assert first["state"]["type"] == "COMPLETED", first["state"]["message"]
+    message = first["state"]["message"]
+    assert message.startswith(
+        "download ran, preprocess ran, train ran, sample ran, evaluate ran; promoted: "
+    )
+    log = server.log(first["id"])
+    assert any(line.startswith("step 6: loss") for line in log)
+    artifacts = server.artifacts(first["id"])
+    assert "| fid | " in artifacts["metrics"]
+    assert "(data:image/jpeg;base64," in artifacts["grid"]
+    assert "promotion" in artifacts
+    parent = mlflow_run(project, artifacts["mlflow-run"].rpartition("/")[2].rstrip(")"))
+    assert parent.info.status == "FINISHED"
+    assert parent.data.tags["prefect_run"] == first["id"]
+    lock = yaml.safe_load((project / "dvc.lock").read_text())
+    (lab,) = (out for out in lock["stages"]["preprocess"]["outs"] if out["path"] == "data/lab")
+    assert parent.data.tags["dvc.data/lab"] == lab["md5"]
+    child = mlflow_run(project, last_training(project)["run_id"])
+    assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    opened = Run.reopen(project, parent.info.run_id)
+    assert opened is not None
+    children = opened.client.search_runs(
+        [parent.info.experiment_id], f"tags.mlflow.parentRunId = '{parent.info.run_id}'"
+    )
+    names = {run.info.run_name.partition(" ")[0]: run for run in children}
+    assert set(names) == {"download", "preprocess", "train", "sample", "evaluate"}
+    assert names["preprocess"].data.tags["dvc.data/lab"] == lab["md5"]
+    assert names["preprocess"].data.params["preprocess.image_size"] == "64"
+    assert {run.info.status for run in children} == {"FINISHED"}
+
+
+def test_nothing_new_is_said(server: Server, cycle: list[dict[str, Any]]) -> None:
+    second = cycle[1]["state"]
+    assert second["name"] == "Up to date"
+    assert second["message"].startswith("up to date, nothing retrained; not promoted: ")
+
+
+@dataclass
+class Story:
+    """What the interrupted trainings must lead back to."""
+
+    weights: bytes
+    training: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def story(project: Path, cycle: list[dict[str, Any]]) -> Story:
+    weights = project / "models" / "colorized.safetensors"
+    return Story(weights.read_bytes(), last_training(project))
+
+
+@contextmanager
+def held_in_training(root: psutil.Process, folder: Path, story: Story) -> Iterator[psutil.Process]:
+    """The training process below `root`, stopped after it wrote another checkpoint."""
+    checkpoint = folder / "models" / "checkpoints" / story.training["fingerprint"] / "last.pt"
+    before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
+
+    def training() -> psutil.Process | None:
+        for process in root.children(recursive=True):
+            try:
+                if process.cmdline()[-1:] == ["pipelines.train"]:
+                    return process
+            except psutil.Error:
+                continue
+        return None
+
+    until(training, RUN_SECONDS, "training")
+    time_of = lambda: checkpoint.exists() and checkpoint.stat().st_mtime_ns  # noqa: E731
+    until(lambda: time_of() not in (0, False, before), RUN_SECONDS, "a checkpoint")
+    process = training()
+    assert process is not None
+    process.suspend()
+    try:
+        yield process
+    finally:
+        if alive(process.pid):
+            process.resume()
+
+
+def test_canceled_run_ends_its_stage_which_writes_a_checkpoint(
+    server: Server, project: Path, served: subprocess.Popen[str], story: Story
+) -> None:
+    deployment = server.ask("GET", "/deployments/name/retrain/weekly")
+    run = server.post(
+        f"/deployments/{deployment['id']}/create_flow_run", parameters={"force": True}
+    )
+    with held_in_training(psutil.Process(served.pid), project, story) as training:
+        dvc = training.parent()
+        assert dvc is not None
+        server.post(f"/flow_runs/{run['id']}/set_state", state={"type": "CANCELLING"}, force=False)
+        until(lambda: not alive(dvc.pid), 60, "the end of DVC")
+    until(lambda: server.run(run["id"])["state"]["type"] == "CANCELLED", 60, "the cancellation")
+    # Its parent died first: whoever inherits it may be slow to take its exit status.
+    until(lambda: not alive(training.pid), 60, "the end of training")
+    assert any("stopped after step" in line for line in server.log(run["id"]))
+
+
+def test_served_schedule_ends_with_ctrl_c(served: subprocess.Popen[str]) -> None:
+    served.send_signal(signal.SIGINT)
+    output, _ = served.communicate(timeout=60)
+    assert served.returncode == 0
+    assert output.splitlines()[0] == "retrain/weekly runs at * * * * * (UTC); Ctrl-C ends it"
+
+
+def test_second_run_is_refused_and_a_killed_one_gone_on_from(
+    server: Server, project: Path, story: Story
+) -> None:
+    with colorized(server, project, "retrain", "--force") as first:
+        with held_in_training(psutil.Process(first.pid), project, story):
+            (running,) = (run for run in server.runs() if run["state"]["type"] == "RUNNING")
+            refused = retrain(server, project, code=1)
+            assert refused.startswith(
+                f"error: another run holds .colorized.lock: process {first.pid}, since 2"
+            )
+            first.kill()
+            first.wait()
+        message = retrain(server, project, "--force")
+    assert message.startswith("train ran, evaluate ran; not promoted: ")
+    # What was interrupted twice gives what was not interrupted.
+    assert (project / "models" / "colorized.safetensors").read_bytes() == story.weights
+    assert last_training(project)["run_id"] != story.training["run_id"]
+    assert server.run(running["id"])["state"]["type"] == "CRASHED"
+
+
+def test_failure_is_told_to_the_webhook_and_the_secret_to_nobody(
+    server: Server, project: Path, webhook: ThreadingHTTPServer, cycle: list[dict[str, Any]]
+) -> None:
+    (project / "scans").rename(project / "elsewhere")
+    error = retrain(server, project, code=1)
+    (project / "elsewhere").rename(project / "scans")
+    assert error.startswith("error: download: ")
+    (told,) = (message for message in Listener.told if message["state"] == "Failed")
+    assert told["flow"] == "retrain"
+    assert "Failed: download: " in told["text"]
+    retries = [line for line in server.log(told["run"]) if "will start" in line]
+    assert len(retries) == 3
+
+    for folder in (server.home, project, project.parent):
+        for path in folder.rglob("*"):
+            if path.is_file():
+                assert SECRET.encode() not in path.read_bytes(), path
+
+
+def test_time_limit(server: Server, project: Path, cycle: list[dict[str, Any]]) -> None:
+    error = retrain(server, project, "--force", "--stage-hours", "0.00001", code=1)
+    assert error == "error: download: ended after 1e-05 hours, its time limit"
+
+
+def test_worker_of_a_work_pool_colors_a_batch(server: Server, project: Path) -> None:
+    root = Path(__file__).resolve().parents[2]
+    (project / "prefect.yaml").write_bytes((root / "prefect.yaml").read_bytes())
+
+    def prefect(*command: str) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "prefect", "--no-prompt", *command], cwd=project,
+            env=server.environment, check=False, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    prefect("work-pool", "create", "--type", "process", "colorized")
+    prefect("deploy", "--all")
+    deployed = server.post("/deployments/filter", work_pools={"name": {"any_": ["colorized"]}})
+    assert {d["name"]: d["global_concurrency_limit"]["limit"] for d in deployed} == {
+        "retrain": 1, "colorize-archive": 1,
+    }  # fmt: skip
+
+    (batch,) = (d["id"] for d in deployed if d["name"] == "colorize-archive")
+    run = server.post(
+        f"/deployments/{batch}/create_flow_run",
+        parameters={"inputs": ["scans/cat.jpg"], "out": "colored", "options": ["--steps", "2"]},
+    )
+    prefect("worker", "start", "--pool", "colorized", "--run-once")
+    until(lambda: server.run(run["id"])["state"]["type"] not in WAITING, 60, "the batch")
+    state = server.run(run["id"])["state"]
+    assert (state["type"], state["message"]) == ("COMPLETED", "1 photographs colored, in `colored`")
+    assert (project / "colored" / "cat.jpg").stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "expected"),
+    [
+        (["--cron", "every day"], 2, "every day"),
+        (["--cron", "0 3 * * 0", "--timezone", "Mars/Olympus"], 2, "Mars/Olympus"),
+        (["--cron", "0 3 * * 0"], 1, "prefect server start"),
+    ],
+)
+def test_schedule_that_cannot_be_is_one_line(
+    tmp_path: Path, options: list[str], code: int, expected: str
+) -> None:
+    root = Path(__file__).resolve().parents[2]
+    environment = {**os.environ, "PREFECT_HOME": str(tmp_path)}
+    environment.pop("PREFECT_API_URL", None)
+    done = subprocess.run(
+        [sys.executable, "-m", "colorized", "schedule", *options], cwd=root, env=environment,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == code
+    assert done.stderr.startswith("error: ")
+    assert expected in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.fixture
+def flows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    from pipelines import flows
+
+    return flows
+
+
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('on', flush=True); time.sleep(600)"  # noqa: E501
+
+
+@pytest.mark.parametrize("ending", ["time limit", "Ctrl-C"])
+def test_the_whole_process_group_ends(
+    flows: ModuleType, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    monkeypatch.setattr(flows, "GRACE_SECONDS", 0.5)
+    script = f"""
+import subprocess, sys
+print(subprocess.Popen([sys.executable, "-c", {STUBBORN!r}]).pid, flush=True)
+{STUBBORN}
+"""
+    lines: list[str] = []
+
+    def say(line: str) -> None:
+        lines.append(line)
+        if ending == "Ctrl-C" and lines.count("on") == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    command = [sys.executable, "-c", script]
+    if ending == "Ctrl-C":
+        with pytest.raises(KeyboardInterrupt):
+            flows.follow(command, say, 60)
+    else:
+        assert flows.follow(command, say, 3) is None
+    (child,) = (int(line) for line in lines if line.isdigit())
+    until(lambda: not alive(child), 5, "the end of the child's child")
+
+
+def alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_lines_come_as_they_are_written_and_bars_now_and_then(
+    flows: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as stream:
+        lines = flows._lines(stream)
+        os.write(writing, "\r\x1b[2Kbar 1\r\x1b[2Kline — käfer\r\n\r\x1b[2Kbar 2".encode())
+        assert next(lines) == "line — käfer"
+        os.write(writing, b"\r\x1b[2Kbar 3\nat http://user:hunter2@host/x\n")
+        assert [next(lines), next(lines)] == ["bar 3", "at http://host/x"]
+        monkeypatch.setattr(flows, "BAR_SECONDS", 0.0)
+        os.write(writing, b"\rbar 4\rbar 5")
+        assert next(lines) == "bar 4"
+        os.close(writing)
+        assert list(lines) == ["bar 5"]

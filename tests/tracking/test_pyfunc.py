@@ -1,0 +1,174 @@
+"""The served model: the real server of MLflow, asked over HTTP as a user asks it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import skimage.color
+from mlflow_server import Process, free_port
+from PIL import Image
+
+from colorized import photo
+from colorized.model.weights import RELEASED
+from colorized.photo import provenance
+from colorized.tracking import Registry, Run
+from pipelines import promote
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+
+PHOTOS = sorted((Path(__file__).parents[2] / "data" / "sample" / "photos").glob("*.jpg"))
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store whose champion are the released weights."""
+    root = tmp_path_factory.mktemp("served")
+    registry = Registry(root, create=True)
+    run = Run.start(root, "train", {}, {})
+    sha256 = hashlib.sha256(RELEASED.read_bytes()).hexdigest()
+    version = promote.register(registry, run, RELEASED, {"weights_sha256": sha256})
+    registry.set_alias("champion", version)
+    return root
+
+
+@pytest.fixture(scope="module")
+def address(project: Path) -> Iterator[str]:
+    """The command of the README, in the project's folder."""
+    port = free_port()
+    command = [
+        sys.executable, "-W", "ignore", "-m", "mlflow", "models", "serve",
+        "-m", "models:/colorized@champion", "--env-manager", "local",
+        "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+    ]  # fmt: skip
+    uri = f"http://127.0.0.1:{port}"
+    environment = {"MLFLOW_TRACKING_URI": f"sqlite:///{project / 'mlflow.db'}"}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    server = Process(command, f"{uri}/ping", project / "served.log", PATH=path, **environment)
+    yield f"{uri}/invocations"
+    server.signal(signal.SIGKILL)
+
+
+def ask(address: str, images: list[Any], **params: Any) -> Any:
+    """The pictures of the answer, or what the server says of the request: (status, text)."""
+    body = {"dataframe_split": {"columns": ["image"], "data": [[i] for i in images]}}
+    if params:
+        body["params"] = params
+    request = urllib.request.Request(
+        address, json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            return [row["image"] for row in json.load(answer)["predictions"]]
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def scan(index: int, size: tuple[int, int], format: str = "JPEG") -> bytes:
+    file = io.BytesIO()
+    with Image.open(PHOTOS[index]) as image:
+        image.convert("L").resize(size).save(file, format=format)
+    return file.getvalue()
+
+
+def text(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def pixels(data: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def test_curl_gets_a_photograph_in_color(address: str, tmp_path: Path) -> None:
+    original = scan(0, (90, 61))
+    (tmp_path / "photo.jpg").write_bytes(original)
+    asking = ('echo "{', "curl -sS", "python -c 'import base64, json")
+    lines = [line for line in README.read_text().splitlines() if line.startswith(asking)]
+    assert len(lines) == len(asking)
+    script = "\n".join(lines).replace("http://127.0.0.1:5001/invocations", address)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(
+        ["bash", "-ec", script], cwd=tmp_path, env={**os.environ, "PATH": path}, check=True
+    )
+    answer = (tmp_path / "color.png").read_bytes()
+    assert answer.startswith(b"\x89PNG")
+    colored, gray = pixels(answer), pixels(original)
+    assert colored.shape == (61, 90, 3)
+    assert np.ptp(colored.astype(int), axis=-1).max() > 10
+    L, L_out = (skimage.color.rgb2lab(v)[..., 0] for v in (gray, colored))
+    assert np.abs(L_out - L).max() <= 0.6
+
+    made = provenance.parse(photo.read_xmp(tmp_path / "color.png"))
+    assert made is not None
+    assert made.original_sha256 == hashlib.sha256(original).hexdigest()
+    sha256 = hashlib.sha256(RELEASED.read_bytes()).hexdigest()
+    assert made.weights_sha256 == sha256
+
+
+def test_several_pictures_each_as_alone(address: str) -> None:
+    one, two = text(scan(1, (40, 32))), text(scan(2, (31, 60), "PNG"))
+    both = ask(address, [one, two], steps=2, seed=3)
+    assert [pixels(base64.b64decode(p)).shape for p in both] == [(32, 40, 3), (60, 31, 3)]
+    assert ask(address, [two], steps=2, seed=3) == both[1:]
+    assert ask(address, [two], steps=2, seed=4) != both[1:]
+
+
+def test_parameters_and_arrays(address: str) -> None:
+    data = scan(1, (24, 20), "PNG")
+    gray = pixels(data)
+    for image in (text(data), gray[..., 0].tolist(), gray.tolist()):
+        (colored,) = ask(address, [image], steps=1, output="array", saturation=0.0)
+        np.testing.assert_array_equal(colored, gray)
+    (vivid,) = ask(address, [text(data)], steps=1, output="array", saturation=2.0)
+    assert np.ptp(np.array(vivid), axis=-1).max() > 10
+
+
+@pytest.mark.parametrize(
+    ("images", "params", "words"),
+    [
+        ([text(b"words")], {}, "picture 0: no picture of a known format"),
+        (["*"], {}, "image is neither base64 nor an array"),
+        ([text(scan(0, (20, 20), "PNG")), text(b"")], {}, "picture 1: the file is empty"),
+        ([text(scan(0, (20, 20)))[:-40]], {}, "picture 0: cannot be read"),
+        ([[[1, 2], [3]]], {}, "array"),
+        ([[[300]]], {}, "whole numbers of 0 … 255"),
+        ([text(scan(0, (4, 4)))] * 17, {}, "a request holds 1 to 16 pictures, got 17"),
+        ([], {}, "a request holds 1 to 16 pictures, got 0"),
+        ([text(scan(0, (6000, 6000), "PNG"))], {}, "6000 × 6000 pixels are more than"),
+        ([text(scan(0, (4, 4)))], {"steps": 0}, "steps must be in 1 … 1000, got 0"),
+        ([text(scan(0, (4, 4)))], {"guidance": 11.0}, "guidance must be in 0 … 10, got 11.0"),
+        ([text(scan(0, (4, 4)))], {"temperature": -1.0}, "temperature must be in 0 … 2, got -1.0"),
+        ([text(scan(0, (4, 4)))], {"output": "gif"}, "output must be png or array, got 'gif'"),
+        ([text(scan(0, (4, 4)))], {"seed": "one"}, "seed"),
+    ],
+)  # fmt: skip
+def test_bad_requests_are_named(
+    address: str, images: list[Any], params: dict[str, Any], words: str
+) -> None:
+    status, message = ask(address, images, **params)
+    assert status == 400
+    found = json.loads(message)["message"]
+    assert words in found
+    assert "Traceback" not in message and "/tmp" not in found
+
+
+def test_in_python_bytes_and_arrays(project: Path) -> None:
+    registry = Registry(project)
+    data = scan(0, (20, 16))
+    one, two = registry.predict("models:/colorized@champion", [data, data])
+    assert one == two
+    assert pixels(one).shape == (16, 20, 3)

@@ -1,0 +1,41 @@
+"""A small training that several test modules run."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import torch
+
+from colorized.data.dataset import Shard
+from colorized.model.denoiser import Denoiser
+from colorized.model.schedule import Schedule
+from colorized.model.unet import ChromaUNet
+from colorized.training.loop import TrainSettings, TrainState
+
+SETTINGS = TrainSettings(
+    steps=4,
+    batch_size=2,
+    crop_size=32,
+    min_crop=0.75,
+    learning_rate=3e-3,
+    warmup_steps=1,
+    cooldown_steps=1,
+    weight_decay=0.01,
+    clip_norm=1.0,
+    ema_decay=0.95,
+    condition_dropout=0.05,
+    noise_shift=1.0,
+    encoder_lr_scale=0.5,
+    bfloat16=False,
+    seed=0,
+)
+
+
+def fresh(shard: Shard, **changes: Any) -> TrainState:
+    """A new state, as a new process would make it."""
+    std = np.sqrt(((shard.ab.astype(float) - 128) ** 2).mean((0, 1, 2)))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = ChromaUNet((8, 16, 32), 16)
+    denoiser = Denoiser(network, Schedule("cosine", 100), tuple(std))
+    return TrainState(denoiser, dataclasses.replace(SETTINGS, **changes))

@@ -1,0 +1,558 @@
+"""The service behind the reading room: a real server, real sockets, real photographs."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import httpx
+import numpy as np
+import pytest
+import schemathesis
+import skimage.color
+from hypothesis import HealthCheck, given, settings
+from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi import checks as openapi_checks
+from typer.testing import CliRunner
+from web_server import ARCHIVE, ROOT, Server, scan, serve
+
+from colorized import cli, color, photo
+from colorized.batch import colorize_file
+from colorized.model.weights import RELEASED
+from colorized.photo import provenance
+from colorized.web import decoder, guard
+from colorized.web import serve as serving
+from colorized.web.decoder import Desk, Refused
+
+STATIC = ROOT / "colorized" / "web" / "static"
+TOKEN = "a-token-of-the-tests"
+DEADLINE = 120
+CHECKS = [
+    not_a_server_error,
+    openapi_checks.status_code_conformance,
+    openapi_checks.content_type_conformance,
+    openapi_checks.response_schema_conformance,
+]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serve(tmp_path_factory.mktemp("room"), "--max-pixels", "400000") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A service of one place, of one megabyte, and with a token."""
+    folder = tmp_path_factory.mktemp("small")
+    options = ("--queue", "1", "--max-megabytes", "1", "--token", TOKEN)
+    with serve(folder, *options) as server:
+        server.address = server.address.partition("/#")[0]
+        yield server
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.address, timeout=DEADLINE) as client:
+        yield client
+
+
+@pytest.fixture
+def known(small: Server) -> Iterator[httpx.Client]:
+    """A client that has the token."""
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    with httpx.Client(base_url=small.address, timeout=DEADLINE, headers=headers) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return scan(tmp_path_factory.mktemp("scan") / "scan.png").read_bytes()
+
+
+def color_it(client: httpx.Client, data: bytes, **fields: Any) -> httpx.Response:
+    return client.post("/api/colorize", files={"file": ("photo", data)}, data=fields)
+
+
+def until(ready: Callable[[], bool]) -> None:
+    """Wait for what another process does."""
+    end = time.monotonic() + DEADLINE
+    while not ready():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.05)
+
+
+def measured(client: httpx.Client) -> dict[str, float]:
+    """Samples of /metrics, those with labels by their last label's value."""
+    families = text_string_to_metric_families(client.get("/metrics").text)
+    samples = [sample for family in families for sample in family.samples]
+    return {"/".join([s.name, *s.labels.values()]): s.value for s in samples}
+
+
+class TestColorize:
+    def test_what_the_library_does(self, client: httpx.Client, picture: bytes) -> None:
+        asked = {"seed": 3, "steps": 4, "saturation": 1.3, "guidance": 2, "temperature": 0.9}
+        answer = color_it(client, picture, **asked)
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["content-type"] == "image/png"
+        model = colorize_file.load_model(RELEASED, "colorized.safetensors", "cpu")
+        lightness = photo.read_photo(picture).lightness
+        ab = model.colorizer.colorize(lightness, **asked)
+        expected = color.recombine(lightness, ab).astype(int)
+        given = np.asarray(Image.open(io.BytesIO(answer.content))).astype(int)
+        assert np.ptp(given, axis=-1).max() > 20
+        assert np.abs(given - expected).max() <= 1
+        L = skimage.color.rgb2lab(given.astype(np.uint8))[..., 0]
+        assert np.abs(L - lightness).max() < 0.6
+
+    def test_marks(self, client: httpx.Client, picture: bytes) -> None:
+        answer = color_it(client, picture, seed=2**63 - 1, steps=2)
+        made = provenance.parse(photo.read_xmp(answer.content))
+        assert made is not None
+        assert (made.seed, made.steps, made.model) == (2**63 - 1, 2, "colorized.safetensors")
+        assert made.original_sha256 == hashlib.sha256(picture).hexdigest()
+
+    @pytest.mark.parametrize(
+        ("original", "format", "expected"),
+        [
+            ("PNG", "jpeg", "JPEG"),
+            ("JPEG", "original", "JPEG"),
+            ("TIFF", "original", "TIFF"),
+            ("WEBP", "original", "WEBP"),
+            ("GIF", "original", "PNG"),
+            ("TIFF", "png", "PNG"),
+        ],
+    )
+    def test_formats(
+        self, client: httpx.Client, picture: bytes, original: str, format: str, expected: str
+    ) -> None:
+        file = io.BytesIO()
+        Image.open(io.BytesIO(picture)).save(file, original)
+        answer = color_it(client, file.getvalue(), format=format, steps=1)
+        assert answer.status_code == 200, answer.text
+        image = Image.open(io.BytesIO(answer.content))
+        assert (image.format, image.size) == (expected, (120, 90))
+        assert answer.headers["content-type"] == Image.MIME[expected]
+
+    def test_16_bits_stay(self, client: httpx.Client, picture: bytes) -> None:
+        gray = np.asarray(Image.open(io.BytesIO(picture))).astype(np.uint16) * 257 + 3
+        file = io.BytesIO()
+        Image.fromarray(gray).save(file, "PNG")
+        answer = color_it(client, file.getvalue(), steps=1)
+        written = cv2.imdecode(np.frombuffer(answer.content, np.uint8), cv2.IMREAD_UNCHANGED)
+        assert written.dtype == np.uint16
+
+    def test_notes_of_the_photograph(self, client: httpx.Client, picture: bytes) -> None:
+        file = io.BytesIO()
+        Image.open(io.BytesIO(picture)).save(file, "PNG", icc_profile=b"no profile")
+        notes = json.loads(color_it(client, file.getvalue(), steps=1).headers["colorized-notes"])
+        assert notes and "profile" in notes[0]
+
+
+class TestPreview:
+    def events(self, client: httpx.Client, data: bytes, **fields: Any) -> list[dict[str, Any]]:
+        answer = client.post("/api/preview", files={"file": ("p", data)}, data=fields)
+        assert answer.status_code == 200, answer.text
+        return [json.loads(line) for line in answer.text.splitlines()]
+
+    def test_tells_how_it_goes(self, client: httpx.Client, picture: bytes) -> None:
+        events = self.events(client, picture, steps=3, candidates=2, seed=5)
+        kinds = ["waiting", "reading", "opened", "step", "step", "step", "done"]
+        assert [event["event"] for event in events] == kinds
+        assert (events[2]["width"], events[2]["height"]) == (120, 90)
+        candidates = events[-1]["candidates"]
+        assert len(candidates) == 2
+        assert len({candidate["seed"] for candidate in candidates}) == 2
+        assert events[-1]["uncertainty"]["unit"] > 0
+
+    def test_a_candidate_is_what_its_seed_gives(self, client: httpx.Client, picture: bytes) -> None:
+        done = self.events(client, picture, steps=4, candidates=3)[-1]
+        for candidate in done["candidates"]:
+            alone = self.events(client, picture, steps=4, seed=candidate["seed"])[-1]
+            first, second = (chroma(one["ab"]) for one in (candidate, alone["candidates"][0]))
+            assert np.abs(first - second).max() < 1.5  # two roundings of up to half a unit each
+
+    def test_a_file_that_is_none(self, client: httpx.Client) -> None:
+        *_, last = self.events(client, b"a text")
+        assert last["event"] == "error"
+        assert last["error"].startswith("the photograph: no picture of a known format")
+
+
+def chroma(plane: dict[str, Any]) -> np.ndarray:
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(plane["png"])))).astype(float)
+    return (pixels[..., :2] - 128) * plane["unit"]
+
+
+class TestRefused:
+    @pytest.mark.parametrize(
+        ("data", "line"),
+        [
+            (b"", "the photograph: the file is empty"),
+            (b"a text", "the photograph: no picture of a known format"),
+            (b"\xff\xd8\xff\xe0" + bytes(50), "the photograph: "),
+        ],
+    )
+    def test_no_picture(self, client: httpx.Client, data: bytes, line: str) -> None:
+        answer = color_it(client, data)
+        assert answer.status_code == 422
+        assert answer.json()["error"].startswith(line)
+
+    def test_truncated(self, client: httpx.Client) -> None:
+        data = (ARCHIVE / "black-canyon.jpg").read_bytes()
+        answer = color_it(client, data[: len(data) // 2])
+        assert answer.status_code == 422
+        assert "\n" not in answer.json()["error"]
+
+    def test_too_many_pixels_before_decoding(self, client: httpx.Client) -> None:
+        file = io.BytesIO()
+        Image.new("1", (30_000, 30_000)).save(file, "PNG")  # a bomb: 110 kB for 900 megapixels
+        answer = color_it(client, file.getvalue())
+        assert answer.status_code == 422
+        assert "30000 × 30000 pixels are more than" in answer.json()["error"]
+
+    @pytest.mark.parametrize(
+        ("fields", "line"),
+        [
+            ({"steps": 0}, "steps: "),
+            ({"steps": 101}, "steps: "),
+            ({"seed": -1}, "seed: "),
+            ({"seed": 2**63}, "seed: "),
+            ({"saturation": "nan"}, "saturation: "),
+            ({"guidance": "inf"}, "guidance: "),
+            ({"temperature": "3"}, "temperature: "),
+            ({"format": "exe"}, "format: "),
+            ({"hints": "{"}, "hints: not JSON"),
+            ({"hints": '{"points": [{"x": 2}]}'}, "hints: points[0].x"),
+            ({"stepz": 3}, "'stepz': no such field"),
+        ],
+    )
+    def test_impossible_options(
+        self, client: httpx.Client, picture: bytes, fields: dict[str, Any], line: str
+    ) -> None:
+        answer = color_it(client, picture, **fields)
+        assert answer.status_code == 422
+        assert answer.json()["error"].startswith(line)
+
+    def test_no_file(self, client: httpx.Client) -> None:
+        answer = client.post("/api/colorize", data={"steps": 1})
+        assert (answer.status_code, answer.json()["error"]) == (422, "file: Field required")
+
+    def test_no_form(self, client: httpx.Client) -> None:
+        headers = {"Content-Type": "multipart/form-data; boundary=x"}
+        answer = client.post("/api/colorize", content=b"--y\r\n", headers=headers)
+        assert answer.status_code in (400, 422)
+        assert answer.json()["error"]
+
+    def test_name_of_the_client_is_no_path(
+        self, client: httpx.Client, server: Server, picture: bytes
+    ) -> None:
+        for name in ("../../out.png", "/etc/passwd", "a\nb.png", "x" * 500):
+            answer = client.post(
+                "/api/colorize", files={"file": (name, picture)}, data={"steps": 1}
+            )
+            assert answer.status_code == 200
+            assert answer.headers["content-disposition"] == 'attachment; filename="colorized.png"'
+
+    def test_more_bytes_than_allowed(self, known: httpx.Client) -> None:
+        answer = color_it(known, bytes(3 << 20))
+        assert (answer.status_code, answer.json()["error"]) == (413, "more than 1 MB")
+
+    def test_more_bytes_than_allowed_and_none_announced(self, known: httpx.Client) -> None:
+        def body() -> Iterator[bytes]:
+            yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+            for _ in range(48):
+                yield bytes(1 << 16)
+
+        headers = {"Content-Type": "multipart/form-data; boundary=x"}
+        answer = known.post("/api/colorize", content=body(), headers=headers)
+        assert (answer.status_code, answer.json()["error"]) == (413, "more than 1 MB")
+
+
+class TestWhoAsks:
+    @pytest.mark.parametrize("host", ["localhost:1", "127.0.0.1", "[::1]:8000"])
+    def test_names_of_this_machine(self, client: httpx.Client, host: str) -> None:
+        assert client.get("/healthz", headers={"Host": host}).status_code == 200
+
+    @pytest.mark.parametrize(
+        "host", ["evil.example", "127.0.0.1.evil.example", "", "[", "10.0.0.1"]
+    )
+    def test_another_name_is_refused(self, client: httpx.Client, host: str) -> None:
+        """It was rebound to this address."""
+        assert client.get("/healthz", headers={"Host": host}).status_code == 403
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {"Origin": "http://evil.example"},
+            {"Origin": "null"},
+            {"Origin": "http://127.0.0.1:1"},
+            {"Sec-Fetch-Site": "cross-site"},
+            {"Sec-Fetch-Site": "same-site"},
+        ],
+    )
+    def test_page_of_another_origin_is_refused(
+        self, client: httpx.Client, headers: dict[str, str]
+    ) -> None:
+        answer = client.post("/api/colorize", data={"a": "b"}, headers=headers)
+        assert (answer.status_code, answer.json()["error"]) == (
+            403,
+            "a page of another origin asks",
+        )
+
+    def test_page_of_ours_is_not(
+        self, client: httpx.Client, server: Server, picture: bytes
+    ) -> None:
+        headers = {"Origin": server.address, "Sec-Fetch-Site": "same-origin"}
+        answer = client.post(
+            "/api/colorize", files={"file": picture}, data={"steps": 1}, headers=headers
+        )
+        assert answer.status_code == 200
+
+    def test_token(self, small: Server, known: httpx.Client) -> None:
+        assert known.get("/api/about").status_code == 200
+        # By any name: a page that was rebound has no token.
+        assert known.get("/api/about", headers={"Host": "room.example"}).status_code == 200
+        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Cookie": "colorized=wrong"}):
+            for path in ("/api/about", "/metrics", "/openapi.json", "/static/app.js", "/samples/x"):
+                answer = httpx.get(f"{small.address}{path}", headers=headers)
+                assert (answer.status_code, path) == (401, path)
+            answer = httpx.post(f"{small.address}/api/colorize", headers=headers)
+            assert answer.status_code == 401
+        assert httpx.get(f"{small.address}/healthz").status_code == 200
+
+    def test_sign_in(self, small: Server) -> None:
+        with httpx.Client(base_url=small.address, follow_redirects=True) as client:
+            assert client.get("/").url.path == "/signin"
+            wrong = client.post("/signin", data={"token": "wrong"})
+            assert (wrong.url.path, wrong.url.query) == ("/signin", b"wrong")
+            right = client.post("/signin", data={"token": TOKEN})
+            assert (right.status_code, right.url.path) == (200, "/")
+            (cookie,) = client.cookies.jar
+            assert TOKEN not in str(cookie.value)
+            assert cookie.has_nonstandard_attr("HttpOnly")
+            assert cookie.get_nonstandard_attr("SameSite") == "strict"
+
+    def test_headers(self, client: httpx.Client) -> None:
+        for path in ("/", "/docs", "/static/app.js", "/healthz", "/nowhere", "/samples/../x"):
+            headers = client.get(path).headers
+            assert "default-src 'none'" in headers["content-security-policy"]
+            assert "unsafe" not in headers["content-security-policy"]
+            assert headers["x-content-type-options"] == "nosniff"
+            assert headers["referrer-policy"] == "same-origin"
+            assert "access-control-allow-origin" not in headers
+
+    @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
+    def test_other_machines_need_a_token(self, host: str) -> None:
+        with pytest.raises(serving.ServeError, match="give a --token"):
+            serving.check(host, None)
+        serving.check(host, TOKEN)
+
+    @pytest.mark.parametrize("token", ["", "short", "with a space", "schlüssel-schlüssel"])
+    def test_token_that_is_none(self, token: str) -> None:
+        with pytest.raises(serving.ServeError, match="a token has at least 8"):
+            serving.check("127.0.0.1", token)
+
+    @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+    def test_loopback(self, host: str) -> None:
+        assert guard.is_loopback(host)
+        serving.check(host, None)
+
+
+class TestQueue:
+    def hold(self, server: Server) -> socket.socket:
+        """Take a place, and be slow with the photograph."""
+        host, port = server.address.removeprefix("http://").split(":")
+        held = socket.create_connection((host, int(port)))
+        held.sendall(
+            f"POST /api/colorize HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {TOKEN}\r\n"
+            "Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 1000\r\n\r\n"
+            "--x\r\n".encode()
+        )
+        return held
+
+    def test_full(self, small: Server, known: httpx.Client, picture: bytes) -> None:
+        with self.hold(small):
+            until(lambda: known.get("/healthz").json()["taken"] == 1)
+            answer = color_it(known, picture, steps=1)
+            assert answer.status_code == 429
+            assert int(answer.headers["retry-after"]) >= 1
+        until(lambda: known.get("/healthz").json()["taken"] == 0)
+        assert color_it(known, picture, steps=1).status_code == 200
+
+    def test_who_leaves_is_forgotten(self, client: httpx.Client, picture: bytes) -> None:
+        before = measured(client)
+        fields = {"steps": 100, "candidates": 8}
+        with client.stream("POST", "/api/preview", files={"file": picture}, data=fields) as answer:
+            for line in answer.iter_lines():
+                if json.loads(line)["event"] == "step":
+                    break
+        left = "colorized_requests_total/left"
+        until(lambda: measured(client)[left] == before[left] + 1)
+        assert client.get("/healthz").json()["taken"] == 0
+        # The network is free again, long before 100 steps.
+        assert color_it(client, picture, steps=1).status_code == 200
+
+    def test_who_leaves_the_queue_is_forgotten(
+        self, client: httpx.Client, server: Server, picture: bytes
+    ) -> None:
+        before = measured(client)["colorized_requests_total/left"]
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(
+                f"{server.address}/api/colorize",
+                files={"file": picture},
+                data={"steps": 100, "guidance": 3},
+                timeout=httpx.Timeout(DEADLINE, read=0.05),
+            )
+        until(lambda: measured(client)["colorized_requests_total/left"] == before + 1)
+        until(lambda: client.get("/healthz").json()["taken"] == 0)
+
+    def test_metrics(self, client: httpx.Client, picture: bytes) -> None:
+        before = measured(client)
+        color_it(client, picture, steps=1)
+        color_it(client, b"no picture")
+        after = measured(client)
+        for outcome in ("done", "refused"):
+            name = f"colorized_requests_total/{outcome}"
+            assert after[name] == before[name] + 1
+        assert after["colorized_pixels_total"] == before["colorized_pixels_total"] + 120 * 90
+        assert after["colorized_places"] == 16
+
+
+class TestDesk:
+    def test_a_decoder_that_crashes_costs_one_photograph(self, picture: bytes) -> None:
+        at = Desk()
+        try:
+            assert at.ask("look", picture, seconds=DEADLINE) == 120 * 90
+            os.kill(at._process.pid or 0, signal.SIGSEGV)
+            with pytest.raises(Refused, match=r"its decoder crashed \(exit code -11\)"):
+                at.ask("open", 10**6, 128, True, seconds=DEADLINE)
+        finally:
+            at.close()
+
+    def test_a_decoder_that_hangs(self, picture: bytes) -> None:
+        at = Desk()
+        try:
+            with pytest.raises(Refused, match="given up, not done within 0 s"):
+                at.ask("look", picture, seconds=0)
+        finally:
+            at.close()
+
+    def test_an_error_of_ours_is_no_refusal(self) -> None:
+        at = Desk()
+        try:
+            with pytest.raises(RuntimeError, match="^AttributeError: "):
+                at.ask("open", 1, 128, True, seconds=DEADLINE)
+        finally:
+            at.close()
+
+    def test_planes_keep_chroma(self) -> None:
+        ab = np.random.default_rng(0).uniform(-60, 60, (20, 30, 2)).astype(np.float32)
+        made = decoder.plane(ab)
+        pixels = np.asarray(Image.open(io.BytesIO(made.png))).astype(float)
+        assert np.abs((pixels[..., :2] - 128) * made.unit - ab).max() <= made.unit / 2 + 1e-6
+
+
+def test_the_end_is_graceful(tmp_path: Path, picture: bytes) -> None:
+    """What is in the room when the signal comes is finished; nothing is left behind."""
+    with serve(tmp_path / "room") as server:
+        with (
+            httpx.Client(base_url=server.address, timeout=DEADLINE) as client,
+            client.stream(
+                "POST", "/api/preview", files={"file": picture}, data={"steps": 20}
+            ) as answer,
+        ):
+            lines = answer.iter_lines()
+            assert json.loads(next(lines))["event"] == "waiting"
+            server.process.send_signal(signal.SIGTERM)
+            events = [json.loads(line)["event"] for line in lines]
+        assert events[-1] == "done"
+        assert server.process.wait(DEADLINE) == 0
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(server.address)
+        assert list(server.folder.iterdir()) == []
+
+
+def test_nothing_is_kept(client: httpx.Client, server: Server, picture: bytes) -> None:
+    """Its working folder, which is also that of temporary files, is empty after a photograph."""
+    assert color_it(client, picture, steps=1).status_code == 200
+    large = (ARCHIVE / "black-canyon.jpg").read_bytes() + bytes(
+        3 << 20
+    )  # beyond what stays in memory
+    assert color_it(client, large, steps=1).status_code == 200
+    found = [path.name for path in server.folder.iterdir()]
+    assert [name for name in found if not name.startswith("pymp-")] == []  # a socket, until the end
+
+
+CURL = "curl -F file=@photo.jpg -F seed=1 http://127.0.0.1:8000/api/colorize -o color.png"
+
+
+def test_the_command_of_the_readme(server: Server, tmp_path: Path) -> None:
+    scan(tmp_path / "photo.jpg")
+    command = CURL.replace("http://127.0.0.1:8000", server.address)
+    subprocess.run(command.split(), cwd=tmp_path, check=True, capture_output=True)
+    with Image.open(tmp_path / "color.png") as image:
+        assert (image.format, image.mode, image.size) == ("PNG", "RGB", (120, 90))
+
+
+def test_port_that_is_taken(server: Server) -> None:
+    port = server.address.rpartition(":")[2]
+    result = CliRunner().invoke(cli.app, ["web", "--port", port])
+    assert str(result.exception) == f"127.0.0.1 port {port}: Address already in use"
+
+
+def test_pages_load_nothing_from_elsewhere() -> None:
+    for path in STATIC.iterdir():
+        found = re.findall(r"(?:https?:)?//[\w.-]+\.\w+", path.read_text(encoding="utf-8"))
+        assert [url for url in found if "www.w3.org" not in url] == [], path.name
+
+
+def test_samples_are_those_of_the_clone(client: httpx.Client) -> None:
+    samples = client.get("/api/about").json()["samples"]
+    assert len(samples) == len(list(ARCHIVE.glob("*.jpg"))) == 6
+    for sample in samples:
+        assert client.get(sample["url"]).headers["content-type"] == "image/jpeg"
+        assert len(sample["title"]) > 10
+    for name in ("..%2Fphotos.csv", "black-canyon", "ATTRIBUTION.md"):
+        assert client.get(f"/samples/{name}").status_code == 404
+
+
+@pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
+def test_openapi_holds(server: Server, mode: GenerationMode) -> None:
+    """schemathesis: whatever is sent, the answer is one that /openapi.json tells of, and no 5xx."""
+    schema = schemathesis.openapi.from_url(f"{server.address}/openapi.json")
+    operations = [found.ok() for found in schema.get_all_operations()]
+    assert len(operations) == 5
+    answers: Counter[int] = Counter()
+    for operation in operations:
+        if mode is GenerationMode.NEGATIVE and operation.method == "get":
+            continue  # they take nothing that could be wrong
+
+        @given(case=operation.as_strategy(generation_mode=mode))
+        @settings(
+            max_examples=40, deadline=None, derandomize=True, database=None,
+            suppress_health_check=list(HealthCheck),
+        )  # fmt: skip
+        def check(case: schemathesis.Case) -> None:
+            response = case.call(timeout=DEADLINE)
+            answers[response.status_code] += 1
+            case.validate_response(response, checks=CHECKS)
+
+        check()
+    assert answers.total() >= 50
+    assert answers[422] > 10
