@@ -40,6 +40,7 @@ from colorized.model.denoiser import Denoiser
 from colorized.model.imagenet import load_imagenet_encoder
 from colorized.model.schedule import Schedule
 from colorized.model.weights import ModelConfig, Weights
+from colorized.options import UNTUNED
 from colorized.training import loop
 from pipelines import release
 
@@ -100,7 +101,7 @@ def colored(denoiser: Denoiser, config: ModelConfig, some: Pictures) -> list[RGB
     """The pictures in the network's colors, 10 steps, without guidance."""
     L = np.stack([lab[..., 0] for lab in some.labs])
     colorizer = Colorizer(Weights(denoiser, config))
-    parts = [colorizer.draw(L[i : i + 50], steps=10, seed=i) for i in range(0, len(L), 50)]
+    parts = [colorizer.draw(L[i : i + 50], UNTUNED.override(seed=i)) for i in range(0, len(L), 50)]
     return [
         color.recombine(light, resample.resize(ab, *light.shape))
         for light, ab in zip(L, np.concatenate(parts), strict=True)

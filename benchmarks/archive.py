@@ -34,14 +34,15 @@ from PIL import Image
 
 from colorized import photo
 from colorized.batch import colorize_file
-from colorized.batch.job import GUIDANCE, STEPS, TEMPERATURE, Job, Settings
+from colorized.batch.job import Job, Settings
+from colorized.model.header import sampling_defaults
 from colorized.model.released import RELEASED
 
 ROOT = Path(__file__).resolve().parent.parent
 PHOTOS = sorted((ROOT / "data" / "sample" / "photos").glob("*.jpg"))
 RESULTS = ROOT / "benchmarks" / "results" / "archive.json"
 SIZE = (4000, 3000)
-SETTINGS = Settings(STEPS, 0, GUIDANCE, TEMPERATURE, saturation=1, max_pixels=300_000_000)
+SETTINGS = Settings(sampling_defaults(RELEASED), max_pixels=300_000_000)
 
 
 def photograph(path: Path, number: int) -> Path:
@@ -184,7 +185,7 @@ def memory() -> dict[str, Any]:
         "import sys; from pathlib import Path; from colorized.batch import colorize_file; "
         "from colorized.batch.job import *; from colorized.model.released import RELEASED; "
         "m = colorize_file.load_model(RELEASED, 'released', 'cpu'); "
-        f"s = Settings({STEPS}, 0, {GUIDANCE}, {TEMPERATURE}, 1, 300_000_000); "
+        "s = Settings(m.colorizer.defaults, 300_000_000); "
         "o = colorize_file.colorize_file(Job(Path(sys.argv[1]), Path(sys.argv[2])), m, s); "
         "assert not o.error, o.error; "
         # Not ru_maxrss, which a process has from the one that started it.

@@ -30,7 +30,6 @@ import skimage.segmentation
 from numpy.typing import NDArray
 
 from colorized import color, photo
-from colorized.batch.job import GUIDANCE, TEMPERATURE
 from colorized.color import resample
 from colorized.data import sources
 from colorized.inference.candidates import pick
@@ -41,7 +40,6 @@ from colorized.model.weights import RELEASED, load_weights
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "data" / "sample"
 RADIUS, POINTS, DRAWN, PICKED = 0.02, 5, 16, 8
-HOW = {"guidance": GUIDANCE, "temperature": TEMPERATURE}
 # Where a surface is, as shares of width and height.
 SURFACES = {
     "photos/macaw": (0.55, 0.45),
@@ -81,13 +79,14 @@ def of_hints(
     colorizer: Colorizer, pictures: list[NDArray[np.uint8]], steps: int
 ) -> dict[str, float]:
     rng = np.random.default_rng(0)
+    how = colorizer.defaults.override(steps=steps)
     found: dict[str, list[float]] = {}
     for i, rgb in enumerate(pictures):
         lab = color.srgb_to_lab(rgb.astype(np.float32) / 255)
         L, true_ab = np.ascontiguousarray(lab[..., 0]), np.ascontiguousarray(lab[..., 1:])
         true, odd = points(rgb, rng)
         for name, given in (("none", None), ("true", true), ("odd", odd)):
-            ab = colorizer.colorize(L, steps=steps, seed=i, **HOW, hints=given)
+            ab = colorizer.colorize(L, how.override(seed=i), hints=given)
             rest = (given or true).lay(L).share == 0
             found.setdefault(f"elsewhere_{name}", []).append(
                 float(ciede2000(L, ab, true_ab)[rest].mean())
@@ -105,6 +104,7 @@ def of_hints(
 
 
 def of_surfaces(colorizer: Colorizer, steps: int, count: int) -> dict[str, dict[str, float]]:
+    how = colorizer.defaults.override(steps=steps)
     results = {}
     for name, (x, y) in list(SURFACES.items())[:count]:
         L = color.lightness(photo.read_rgb(SAMPLE / f"{name}.jpg").astype(np.float32) / 255)
@@ -114,9 +114,7 @@ def of_surfaces(colorizer: Colorizer, steps: int, count: int) -> dict[str, dict[
         )
         hints = Hints((Point(x=x, y=y, radius=0.03, color=ODD),))
         near = hints.lay(L).share > 0
-        shift = colorizer.colorize(L, steps=steps, seed=0, **HOW, hints=hints) - colorizer.colorize(
-            L, steps=steps, seed=0, **HOW
-        )
+        shift = colorizer.colorize(L, how, hints=hints) - colorizer.colorize(L, how)
         along = shift[near].mean(axis=0)
         towards = shift @ (along / np.square(along).sum())
         results[Path(name).name] = {
@@ -129,11 +127,12 @@ def of_surfaces(colorizer: Colorizer, steps: int, count: int) -> dict[str, dict[
 def of_candidates(
     colorizer: Colorizer, pictures: list[NDArray[np.uint8]], steps: int
 ) -> dict[str, float]:
+    how = colorizer.defaults.override(steps=steps)
     found: dict[str, list[float]] = {}
     for rgb in pictures:
         lab = color.srgb_to_lab(rgb.astype(np.float32) / 255)
         small = colorizer.shrink(np.ascontiguousarray(lab[..., 0]))
-        ab = colorizer.draw(small[None].repeat(DRAWN, 0), steps=steps, seed=0, **HOW)
+        ab = colorizer.draw(small[None].repeat(DRAWN, 0), how)
         picked = pick(ab, range(DRAWN), PICKED)
         true = resample.resize(np.ascontiguousarray(lab[..., 1:]), *ab.shape[1:3])
         errors = np.linalg.norm(ab - true, axis=-1)

@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 from held_back import RESULTS, Lab, held_back, square
 
-from colorized.batch.job import GUIDANCE, STEPS, TEMPERATURE
 from colorized.color import resample
 from colorized.devices import open_device
 from colorized.inference.colorizer import Colorizer
@@ -63,23 +62,20 @@ def main() -> None:
     parser.add_argument("pictures", type=Path)
     parser.add_argument("--weights", type=Path, default=RELEASED)
     parser.add_argument("--n", type=int, default=50)
-    parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--guidance", type=float, default=GUIDANCE)
-    parser.add_argument("--temperature", type=float, default=TEMPERATURE)
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--guidance", type=float)
+    parser.add_argument("--temperature", type=float)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     weights = load_weights(options.weights, open_device(options.device))
     colorizer = Colorizer(weights)
+    how = colorizer.defaults.override(
+        steps=options.steps, guidance=options.guidance, temperature=options.temperature
+    )
 
     def colors(L: Lab, seed: int) -> Lab:
-        return colorizer.colorize(
-            L,
-            steps=options.steps,
-            seed=seed,
-            guidance=options.guidance,
-            temperature=options.temperature,
-        )
+        return colorizer.colorize(L, how.override(seed=seed))
 
     paths = held_back(options.pictures, "photos", options.n)
     rows = []
@@ -90,9 +86,9 @@ def main() -> None:
     results: dict[str, Any] = {
         "n": len(rows),
         "size": SIZE,
-        "steps": options.steps,
-        "guidance": options.guidance,
-        "temperature": options.temperature,
+        "steps": how.steps,
+        "guidance": how.guidance,
+        "temperature": how.temperature,
         "median_difference": medians,
         "ratio_to_seeds": ratios,
         "target_ratio": TARGET,

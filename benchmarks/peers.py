@@ -34,6 +34,7 @@ from colorized.evaluation._torchvision_shim import import_torchvision
 from colorized.inference.colorizer import Colorizer, working_size
 from colorized.model.imagenet import load_imagenet_encoder
 from colorized.model.weights import RELEASED, ModelConfig, Weights, load_tensors, load_weights
+from colorized.options import SamplingOptions
 from colorized.training.loop import TrainSettings, TrainState, train
 from pipelines.release import AB_STD, WORK_SIZE
 
@@ -249,19 +250,11 @@ class Ours:
     """Our weights with this project's sampler."""
 
     colorizer: Colorizer
-    steps: int
-    guidance: float
-    temperature: float
+    options: SamplingOptions
 
     def colorize(self, lightness: Lab, seed: int) -> Lab:
         """See `Method`."""
-        return self.colorizer.colorize(
-            lightness,
-            steps=self.steps,
-            seed=seed,
-            guidance=self.guidance,
-            temperature=self.temperature,
-        )
+        return self.colorizer.colorize(lightness, self.options.override(seed=seed))
 
 
 @dataclasses.dataclass
@@ -322,8 +315,8 @@ def trained(
     return peer, steps
 
 
-def method(name: str, network: Any, steps: int, guidance: float, temperature: float) -> Method:
+def method(name: str, network: Any, options: SamplingOptions) -> Method:
     """A trained network as a way to color."""
     if name.startswith("ours"):
-        return Ours(Colorizer(Weights(network, config())), steps, guidance, temperature)
-    return Drawn(network, steps)
+        return Ours(Colorizer(Weights(network, config())), options)
+    return Drawn(network, options.steps)

@@ -37,14 +37,15 @@ import peers
 from held_back import RESULTS, ROOT, SIZES, Pictures
 
 from colorized import color, plots
-from colorized.batch.job import GUIDANCE, STEPS, TEMPERATURE
 from colorized.data.dataset import open_shard
 from colorized.devices import open_device
 from colorized.evaluation import metrics
 from colorized.inference.colorizer import Colorizer
 from colorized.model.guidance import evaluations
+from colorized.model.header import sampling_defaults
 from colorized.model.sampling import timesteps
 from colorized.model.weights import RELEASED, load_weights
+from colorized.options import SamplingOptions
 from pipelines import release
 
 TRAINED = ("regression", "diffusers", "diffusers_half", "ours_scratch", "ours_imagenet")
@@ -90,14 +91,13 @@ def curve(
     method: str,
     network: Any,
     some: Pictures,
-    guidance: float,
-    temperature: float,
+    options: SamplingOptions,
     clock: Callable[[], float],
 ) -> list[dict[str, float]]:
     """FID and pictures a second for each number of steps."""
     rows = []
     for steps in CURVE:
-        colors = peers.method(method, network, steps, guidance, temperature)
+        colors = peers.method(method, network, options.override(steps=steps))
         seconds = []
         images = []
         for i, lab in enumerate(some.labs):
@@ -108,7 +108,7 @@ def curve(
         asked = steps
         if method.startswith("ours"):
             schedule = network.schedule
-            asked = evaluations(schedule, timesteps(schedule, steps), guidance)
+            asked = evaluations(schedule, timesteps(schedule, steps), options.guidance)
         rows.append(
             {
                 "steps": steps,
@@ -162,9 +162,9 @@ def main() -> None:
         "--seen", action="store_true", help="measure on pictures that were trained on"
     )
     parser.add_argument("--curve-n", type=int, default=250, help="objects for each number of steps")
-    parser.add_argument("--steps", type=int, default=STEPS, help="of our sampler")
-    parser.add_argument("--guidance", type=float, default=GUIDANCE, help="of our sampler")
-    parser.add_argument("--temperature", type=float, default=TEMPERATURE, help="of our sampler")
+    parser.add_argument("--steps", type=int, help="of our sampler")
+    parser.add_argument("--guidance", type=float, help="of our sampler")
+    parser.add_argument("--temperature", type=float, help="of our sampler")
     parser.add_argument("--lab", type=Path, help="folder of the shards to train on")
     parser.add_argument("--work", type=Path, default=ROOT / "data" / "benchmark")
     parser.add_argument("--device", default="cpu")
@@ -179,7 +179,9 @@ def main() -> None:
     clock = peers.clock(device)
     options.out.mkdir(parents=True, exist_ok=True)
 
-    how = options.guidance, options.temperature
+    how = sampling_defaults(options.weights).override(
+        steps=options.steps, guidance=options.guidance, temperature=options.temperature
+    )
     ways: dict[str, peers.Method] = {}
     networks: dict[str, Any] = {}
     about: dict[str, Any] = {}
@@ -188,7 +190,7 @@ def main() -> None:
             ways[name] = peers.Monochrome()
         elif name == "released":
             weights = load_weights(options.weights, device)
-            ways[name] = peers.Ours(Colorizer(weights), options.steps, *how)
+            ways[name] = peers.Ours(Colorizer(weights), how)
             about[name] = {"parameters": peers.parameters(weights.denoiser.network)}
         else:
             lab = options.lab or options.work / "lab"
@@ -198,8 +200,8 @@ def main() -> None:
             print(f"{name}: {options.minutes:g} minutes", flush=True)
             network, steps = peers.trained(name, shard, options.minutes, device, options.work)
             networks[name] = network
-            asked = options.steps if name.startswith("ours") else PEER_STEPS
-            ways[name] = peers.method(name, network, asked, *how)
+            asked = how.steps if name.startswith("ours") else PEER_STEPS
+            ways[name] = peers.method(name, network, how.override(steps=asked))
             about[name] = {
                 "parameters": peers.parameters(network),
                 "minutes": options.minutes,
@@ -223,7 +225,7 @@ def main() -> None:
     ]
     if len(compared) > 1 and compared[0] == "ours_imagenet":
         some = Pictures.load(options.pictures, "objects", options.curve_n, extractor, options.seen)
-        curves = {name: curve(name, networks[name], some, *how, clock) for name in compared}
+        curves = {name: curve(name, networks[name], some, how, clock) for name in compared}
         results["steps"] = {"n": len(some.labs), "size": SIZES["objects"], **curves}
         results["speed_at_equal_fid"] = {
             name: at_equal_fid(curves["ours_imagenet"], curves[name]) for name in compared[1:]

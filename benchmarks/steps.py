@@ -11,7 +11,6 @@ benchmarks/results/steps.json and the plot docs/pictures/steps.png.
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import sys
 from pathlib import Path
@@ -20,7 +19,6 @@ from typing import Any
 import torch
 from held_back import RESULTS, ROOT, SIZES, Pictures
 
-from colorized.batch.job import GUIDANCE, SAMPLER, STEPS, TEMPERATURE
 from colorized.devices import open_device
 from colorized.evaluation import metrics
 from colorized.inference.colorizer import Colorizer
@@ -83,49 +81,46 @@ def main() -> None:
     parser.add_argument("pictures", type=Path)
     parser.add_argument("--weights", type=Path, default=RELEASED)
     parser.add_argument("--n", type=int, default=300)
-    parser.add_argument("--guidance", type=float, default=GUIDANCE)
-    parser.add_argument("--temperature", type=float, default=TEMPERATURE)
+    parser.add_argument("--guidance", type=float)
+    parser.add_argument("--temperature", type=float)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--plot", type=Path, default=ROOT / "docs" / "pictures" / "steps.png")
     options = parser.parse_args()
     weights = load_weights(options.weights, open_device(options.device))
     colorizer = Colorizer(weights)
+    how = colorizer.defaults.override(guidance=options.guidance, temperature=options.temperature)
     schedule = weights.denoiser.schedule
     some = Pictures.load(options.pictures, NAME, options.n, metrics.InceptionExtractor())
 
     def measure(sampler: str, steps: int) -> dict[str, float]:
-        draw = functools.partial(
-            colorizer.draw,
-            steps=steps,
-            sampler=sampler,
-            guidance=options.guidance,
-            temperature=options.temperature,
+        chosen = how.override(sampler=sampler, steps=steps)
+        images = some.colored(
+            colorizer, lambda L, seed: colorizer.draw(L, chosen.override(seed=seed))
         )
-        images = some.colored(colorizer, lambda L, seed: draw(L, seed=seed))
-        asked = evaluations(schedule, timesteps(schedule, steps), options.guidance)
+        asked = evaluations(schedule, timesteps(schedule, steps), how.guidance)
         return {"steps": steps, "evaluations": asked, **some.in_short(images)}
 
     reference = measure(REFERENCE, REFERENCE_STEPS)
     print(REFERENCE, json.dumps(reference), flush=True)
     rows = []
     for steps in CURVE:
-        row = measure(SAMPLER, steps)
+        row = measure(how.sampler, steps)
         rows.append({**row, "fid_over_reference": row["fid"] / reference["fid"]})
         print(json.dumps(rows[-1]), flush=True)
     monochrome = some.fid(some.mono)
     enough = [row["evaluations"] for row in rows if row["fid_over_reference"] <= TOLERANCE]
-    default = next(row for row in rows if row["steps"] == STEPS)
+    default = next(row for row in rows if row["steps"] == how.steps)
     results: dict[str, Any] = {
         "pictures": NAME,
         "size": SIZES[NAME],
         "n": len(some.labs),
-        "guidance": options.guidance,
-        "temperature": options.temperature,
+        "guidance": how.guidance,
+        "temperature": how.temperature,
         "parameters": sum(p.numel() for p in weights.denoiser.network.parameters()),
         "threads": torch.get_num_threads(),
         "reference": {"sampler": REFERENCE, **reference},
-        "sampler": SAMPLER,
+        "sampler": how.sampler,
         "default": default,
         "rows": rows,
         "fid_monochrome": monochrome,

@@ -25,7 +25,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import mean
 
@@ -33,12 +33,9 @@ import httpx
 import numpy as np
 import psutil
 
-from colorized.batch.job import GUIDANCE, STEPS, TEMPERATURE
-
 ROOT = Path(__file__).resolve().parents[1]
 PHOTOGRAPHS = sorted((ROOT / "data" / "sample" / "archive").glob("*.jpg"))
 RESULTS = ROOT / "benchmarks" / "results" / "web.json"
-HOW = {"steps": STEPS, "guidance": GUIDANCE, "temperature": TEMPERATURE}
 MAX_CLIENTS, MAX_SECONDS = 200, 600
 WARM_SECONDS = 3.0
 BATCH = 4
@@ -58,7 +55,7 @@ class Load:
 def library(seconds: float) -> dict[str, float]:
     """Photographs a second of a loop over the library, and the seconds of one."""
     from colorized import photo
-    from colorized.batch import colorize_file, job
+    from colorized.batch import colorize_file
     from colorized.model.weights import RELEASED
     from colorized.photo import provenance
 
@@ -67,16 +64,13 @@ def library(seconds: float) -> dict[str, float]:
 
     def color_one(data: bytes) -> bytes:
         picture = photo.read_photo(data)
-        ab = model.colorizer.colorize(picture.lightness, seed=0, sampler=job.SAMPLER, **HOW)
+        ab = model.colorizer.colorize(picture.lightness)
         made = provenance.Marks(
             model=model.name,
             weights_sha256=model.weights_sha256,
             original_sha256=model.weights_sha256,
             data_sha256=model.data_sha256,
-            sampler=job.SAMPLER,
-            seed=0,
-            **HOW,
-            saturation=1.0,
+            **asdict(model.colorizer.defaults),
         )
         return photo.encode_photo(picture, ab, "a.png", provenance.for_copy(made, picture, "a.png"))
 
@@ -105,7 +99,7 @@ def batching() -> dict[str, float]:
 
     def draw(count: int) -> np.ndarray:
         stack = np.repeat(small[None], count, axis=0)
-        return colorizer.draw(stack, seed=0, **HOW)
+        return colorizer.draw(stack)
 
     def seconds(count: int) -> float:
         times = []
@@ -135,7 +129,6 @@ async def client(address: str, number: int, end: float, load: Load) -> None:
                 answer = await http.post(
                     "/api/colorize",
                     files={"file": path.read_bytes()},
-                    data=HOW,
                 )
             except httpx.HTTPError as error:
                 load.outcomes[type(error).__name__] += 1

@@ -10,11 +10,14 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from colorized.options import UNTUNED
 
 
 class ParamsError(ValueError):
@@ -116,13 +119,20 @@ class Train(Section):
 
 class Sample(Section):
     pictures: Count
-    sampler: Literal["dpm_solver_pp_2m", "ddim", "ddpm"]
-    steps: Count
-    guidance: Annotated[float, Field(ge=0, le=10)]
-    temperature: Annotated[float, Field(ge=0, le=2)]
-    seed: Seed
+    sampler: str | None
+    steps: int | None
+    guidance: float | None
+    temperature: float | None
+    seed: int
     diversity_draws: Annotated[int, Field(ge=2)]
     diversity_pictures: Count
+
+    @field_validator("sampler", "steps", "guidance", "temperature", "seed")
+    @classmethod
+    def _sampling(cls, value: Any, info: ValidationInfo) -> Any:
+        """Checked as an option; None is that of the weights."""
+        UNTUNED.override(**{str(info.field_name): value})
+        return value
 
 
 class Evaluate(Section):
@@ -160,8 +170,6 @@ class Params(Section):
             raise ValueError("train.crop_size must not exceed preprocess.image_size")
         if self.train.batch_size % self.train.accumulate:
             raise ValueError("train.batch_size must be a multiple of train.accumulate")
-        if self.sample.steps > self.diffusion.T:
-            raise ValueError("sample.steps must not exceed diffusion.T")
         return self
 
 

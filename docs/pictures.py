@@ -14,7 +14,6 @@ from pathlib import Path
 from PIL import Image
 
 from colorized import color, photo
-from colorized.batch.job import GUIDANCE, STEPS, TEMPERATURE
 from colorized.inference import contact_sheet
 from colorized.inference.colorizer import Colorizer
 from colorized.inference.hints import Hints, Point
@@ -28,14 +27,12 @@ HINT = (0.55, 0.45)  # on the bird, as shares of width and height
 HINT_COLORS = ("#a02030", "#2050a0", "#307030")
 SIDE = 480
 GAP = 6
-SEED = 0
-HOW = {"steps": STEPS, "guidance": GUIDANCE, "temperature": TEMPERATURE}
 
 
 def before_and_after(path: Path, colorizer: Colorizer) -> Image.Image:
     """The print in its own tone and the same photograph colorized, side by side."""
     lightness = photo.read_photo(path).lightness
-    ab = colorizer.colorize(lightness, seed=SEED, **HOW)
+    ab = colorizer.colorize(lightness)
     halves = [
         Image.fromarray(rgb) for rgb in (photo.read_rgb(path), color.recombine(lightness, ab))
     ]
@@ -47,7 +44,7 @@ def before_and_after(path: Path, colorizer: Colorizer) -> Image.Image:
 def several(path: Path, colorizer: Colorizer) -> Image.Image:
     """A contact sheet of five candidates, and the map of where they disagree."""
     guide = colorizer.guide(photo.read_photo(path).lightness)
-    drawn = colorizer.candidates(guide, 5, seed=SEED, **HOW)
+    drawn = colorizer.candidates(guide, 5)
     sheet = Image.fromarray(contact_sheet.contact_sheet(drawn, guide)).reduce(2)
     map_ = Image.fromarray(contact_sheet.uncertainty_map(drawn.uncertainty, *guide.shape))
     map_.thumbnail((SIDE, sheet.height), Image.Resampling.LANCZOS)
@@ -60,7 +57,7 @@ def hinted(path: Path, colorizer: Colorizer) -> Image.Image:
     pictures = []
     for color_ in HINT_COLORS:
         hints = Hints((Point(x=HINT[0], y=HINT[1], radius=0.03, color=color_),))
-        ab = colorizer.colorize(lightness, seed=SEED, **HOW, hints=hints)
+        ab = colorizer.colorize(lightness, hints=hints)
         rgb = color.recombine(lightness, ab)
         share = hints.lay(lightness).share
         rgb[(share > 0) & (share < 1)] = 255

@@ -36,7 +36,6 @@ from IPython import get_ipython
 from PIL import Image
 
 from colorized import color, photo
-from colorized.batch.job import GUIDANCE, TEMPERATURE
 from colorized.color import resample
 from colorized.inference import contact_sheet
 from colorized.inference.colorizer import Colorizer
@@ -46,8 +45,6 @@ from colorized.model.weights import RELEASED, load_weights
 
 ROOT = next(p for p in (Path.cwd(), *Path.cwd().parents) if (p / "params.yaml").is_file())
 SAMPLE = ROOT / "data" / "sample"
-
-HOW = {"guidance": GUIDANCE, "temperature": TEMPERATURE}
 
 colorizer = Colorizer(load_weights(RELEASED))
 denoiser, schedule = colorizer.denoiser, colorizer.denoiser.schedule
@@ -128,13 +125,13 @@ it, to less noise, and asks again. Above $\mathbf{x_t}$, below $\mathbf{\hat x_0
 cautious mean of all that could be, then one coloring.
 -----
 #%
-STEPS, SEED = 10, 6
+options = colorizer.defaults.override(steps=10, seed=6)
 with torch.inference_mode():
     cond = denoiser.encode(torch.from_numpy(small_L)[None, None])
-    generator = torch.Generator().manual_seed(SEED)
+    generator = torch.Generator().manual_seed(options.seed)
     x_T = torch.randn(1, 2, h, w, generator=generator)
     steps = list(sampling.dpm_solver_pp_2m(
-        denoiser, cond, x_T, schedule, sampling.timesteps(schedule, STEPS), generator))
+        denoiser, cond, x_T, schedule, sampling.timesteps(schedule, options.steps), generator))
 
 shown = steps[::2] + steps[-1:]
 print("t", [step.t for step in shown])
@@ -164,7 +161,7 @@ The scan's own $L$ is put back. Where a color does not exist in sRGB at that lig
 is reduced at the same hue. What is left is the rounding to 8 bits.
 -----
 #%
-ab = colorizer.colorize(L, steps=STEPS, seed=SEED, **HOW)
+ab = colorizer.colorize(L, options)
 result = color.recombine(L, ab)
 error = np.abs(color.lightness(result.astype(np.float32) / 255) - L).max()
 assert error < 0.6
@@ -178,7 +175,7 @@ others are as different from each other as they come.
 -----
 #%
 guide = colorizer.guide(L)
-candidates = colorizer.candidates(guide, 5, steps=STEPS, seed=0, **HOW)
+candidates = colorizer.candidates(guide, 5, options)
 print("mean distance from all draws:", [round(d, 1) for d in candidates.distances])
 Image.fromarray(contact_sheet.contact_sheet(candidates, guide)).reduce(2)
 -----
@@ -200,7 +197,7 @@ goes with it. Three colors for the bird, at the one point that is circled:
 #%
 def with_hint(hexadecimal):
     hints = Hints((Point(x=0.55, y=0.45, radius=0.03, color=hexadecimal),))
-    out = color.recombine(L, colorizer.colorize(L, steps=STEPS, seed=0, **HOW, hints=hints))
+    out = color.recombine(L, colorizer.colorize(L, options, hints=hints))
     known = hints.lay(L).share
     out[(known > 0) & (known < 1)] = 255
     return out
@@ -214,7 +211,7 @@ Dorothea Lange, *Abandoned Dust Bowl Home*, about 1935–1940.
 -----
 #%
 print_ = photo.read_photo(SAMPLE / "archive" / "dust-bowl-home.jpg")
-ab = colorizer.colorize(print_.lightness, steps=STEPS, seed=0, **HOW)
+ab = colorizer.colorize(print_.lightness)
 row(photo.read_rgb(SAMPLE / "archive" / "dust-bowl-home.jpg"),
     color.recombine(print_.lightness, ab), height=240)
 -----

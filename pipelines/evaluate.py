@@ -146,6 +146,14 @@ def _bound(params: Params, weights: Weights, shard: Shard) -> dict[str, float]:
 def _grid(params: Params, weights: Weights) -> plots.Picture:
     """The middle of as many test photographs as asked for, colored at 256 pixels."""
     colorizer = Colorizer(weights)
+    p = params.sample
+    options = colorizer.defaults.override(
+        sampler=p.sampler,
+        steps=p.steps,
+        guidance=p.guidance,
+        temperature=p.temperature,
+        seed=p.seed,
+    )
     source = raw.open_source()
     # The first crop of each photograph is its middle.
     first = {line["file"]: line for line in reversed(index.read_index(stage.LAB, "test"))}
@@ -157,14 +165,7 @@ def _grid(params: Params, weights: Weights) -> plots.Picture:
         rgb = source.rgb(name)[y : y + side, x : x + side]
         lab = color.srgb_to_lab(resample.resize_rgb(rgb, GRID_SIZE, GRID_SIZE))
         L, ab = lab[..., 0], lab[..., 1:]
-        drawn = colorizer.colorize(
-            L,
-            steps=params.sample.steps,
-            seed=params.sample.seed,
-            sampler=params.sample.sampler,
-            guidance=params.sample.guidance,
-            temperature=params.sample.temperature,
-        )
+        drawn = colorizer.colorize(L, options)
         cells.append([color.recombine(L, c) for c in (np.zeros_like(ab), drawn, ab)])
     return plots.grid(cells, ["monochrome", "colors by the model", "true colors"])
 

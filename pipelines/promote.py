@@ -159,6 +159,7 @@ class Holdout:
         """Color all pictures once for each seed of the protocol; `name` is for the progress bar."""
         extractor = metrics.InceptionExtractor()
         colorizer = Colorizer(weights)
+        options = sample.sampling(colorizer, self.sample)
         pictures = [sample.picture(self.shard, row) for row in self.rows]
         true = [color.recombine(L, ab) for L, ab in pictures]
         gray = [color.recombine(L, np.zeros_like(ab)) for L, ab in pictures]
@@ -173,7 +174,7 @@ class Holdout:
         for seed in self.protocol.seeds:
             images = []
             for i, (L, _) in enumerate(track(pictures, description=f"{name}, seed {seed}")):
-                ab = sample.drawn(colorizer, L, self.sample, seed + i)
+                ab = colorizer.colorize(L, options.override(seed=seed + i))
                 finite = finite and bool(np.isfinite(ab).all())
                 images.append(color.recombine(L, np.nan_to_num(ab)))
             if not finite:

@@ -18,6 +18,7 @@ from colorized.inference.colorizer import Colorizer
 from colorized.model.guidance import evaluations
 from colorized.model.sampling import timesteps
 from colorized.model.weights import load_weights
+from colorized.options import SamplingOptions
 from colorized.params import Params, Sample
 from pipelines import stage
 
@@ -26,6 +27,7 @@ def main(params: Params) -> None:
     """Color the test split as a user's photographs are, one by one, and time it."""
     p = params.sample
     colorizer = Colorizer(load_weights(stage.WEIGHTS, devices.open_device(params.train.device)))
+    options = sampling(colorizer, p)
     shard = open_shard(stage.LAB, "test")
     rows = index.holdout(stage.LAB, "test", p.pictures)
     shutil.rmtree(stage.SAMPLES, ignore_errors=True)
@@ -39,7 +41,7 @@ def main(params: Params) -> None:
     for i in track(range(len(rows)), description="coloring"):
         L, true_ab = picture(shard, rows[i])
         started = time.perf_counter()
-        colored[i] = color.recombine(L, drawn(colorizer, L, p, p.seed + i))
+        colored[i] = color.recombine(L, colorizer.colorize(L, options.override(seed=p.seed + i)))
         seconds.append(time.perf_counter() - started)
         gray[i] = color.recombine(L, np.zeros_like(true_ab))
         true[i] = color.recombine(L, true_ab)
@@ -49,38 +51,26 @@ def main(params: Params) -> None:
     draws: list[NDArray[np.float32]] = []
     for row in track(chosen, description="drawing again"):
         repeated = np.repeat(picture(shard, row)[0][None], p.diversity_draws, axis=0)
-        draws.append(
-            colorizer.draw(
-                repeated,
-                steps=p.steps,
-                seed=p.seed,
-                sampler=p.sampler,
-                guidance=p.guidance,
-                temperature=p.temperature,
-            )
-        )
+        draws.append(colorizer.draw(repeated, options))
     np.save(stage.SAMPLES / "draws.npy", np.stack(draws))
     schedule = colorizer.denoiser.schedule
-    nfe = evaluations(schedule, timesteps(schedule, p.steps), p.guidance)
+    nfe = evaluations(schedule, timesteps(schedule, options.steps), options.guidance)
     timing = {"nfe": nfe, "seconds_per_image": round(statistics.median(seconds), 4)}
     (stage.SAMPLES / "timing.json").write_text(json.dumps(timing) + "\n", encoding="utf-8")
     print(f"{len(rows)} crops colored, {timing['seconds_per_image']} s each")
 
 
-def drawn(
-    colorizer: Colorizer, L: NDArray[np.float32], p: Sample, seed: int
-) -> NDArray[np.float32]:
-    """Chroma of one crop, (S, S, 2).
+def sampling(colorizer: Colorizer, p: Sample) -> SamplingOptions:
+    """The options of the weights, but for those that params.yaml gives.
 
     Every crop should have a seed of its own: they are draws of a distribution, which FID compares.
     """
-    return colorizer.colorize(
-        L,
-        steps=p.steps,
-        seed=seed,
+    return colorizer.defaults.override(
         sampler=p.sampler,
+        steps=p.steps,
         guidance=p.guidance,
         temperature=p.temperature,
+        seed=p.seed,
     )
 
 

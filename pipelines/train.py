@@ -35,6 +35,7 @@ from colorized.data.dataset import Pictures, Shard, open_shard
 from colorized.model.denoiser import Denoiser
 from colorized.model.draw import draw_chroma
 from colorized.model.weights import RELEASED, ModelConfig, load_weights, save_weights
+from colorized.options import SamplingOptions
 from colorized.params import Params
 from colorized.tracking import PARENT, UNSENT, FileRun, Run, installed, system_metrics
 from colorized.training import fit
@@ -149,7 +150,7 @@ def _lead(
 
         def on_validate(step: int) -> None:
             path = folder / "grids" / f"step-{step:06d}.png"
-            plots.save(path, _grid(state.ema, val_shard, params))
+            plots.save(path, _grid(state.ema, val_shard, config.sampling))
             run.file(path, "grids")
 
         fit.fit(
@@ -296,21 +297,13 @@ def _around() -> dict[str, str]:
     return {"prefect_flow_run": flow} if flow else {}
 
 
-def _grid(denoiser: Denoiser, shard: Shard, params: Params) -> plots.Picture:
+def _grid(denoiser: Denoiser, shard: Shard, options: SamplingOptions) -> plots.Picture:
     """A few validation pictures, colored by the averaged weights as they are now."""
     count = min(GRID_PICTURES, len(shard))
     rows = np.linspace(0, len(shard) - 1, count).astype(np.int64)
     batch = shard.batch(rows)
     L = batch.lightness[:, 0].numpy()
-    small = draw_chroma(
-        denoiser,
-        L,
-        steps=params.sample.steps,
-        seed=params.sample.seed,
-        sampler=params.sample.sampler,
-        guidance=params.sample.guidance,
-        temperature=params.sample.temperature,
-    )
+    small = draw_chroma(denoiser, L, options)
     size = L.shape[-1]
     cells = []
     for i in range(count):

@@ -12,16 +12,17 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = sorted((ROOT / "colorized").rglob("*.py"))
 
-LEAVES = {"devices", "params", "plots", "text"}
+LEAVES = {"devices", "options", "params", "plots", "text"}
 INNER = LEAVES | {"color", "photo", "model"}
 WORK = INNER | {"data", "training", "inference", "evaluation"}
 # What each part of colorized/, a package or a module, may import besides itself. The commands may
 # also import pipelines, when they run.
 MAY_IMPORT: dict[str, set[str]] = {
     **{leaf: set() for leaf in LEAVES},
+    "params": {"options"},
     "color": set(),
     "photo": {"color"},
-    "model": {"color"},
+    "model": {"color", "options"},
     "data": LEAVES | {"color", "photo"},
     "training": LEAVES | {"data", "model"},
     "evaluation": {"color"},

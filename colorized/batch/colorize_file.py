@@ -10,7 +10,7 @@ import errno
 import io
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from colorized import color, devices, photo
-from colorized.batch.job import SAMPLER, Job, Outcome, Settings, Stamp
+from colorized.batch.job import Job, Outcome, Settings, Stamp
 from colorized.color import resample
 from colorized.color.upsampling import Enlarger
 from colorized.inference import contact_sheet
@@ -40,14 +40,13 @@ class Model:
     """A colorizer, and what is known of its weights.
 
     `name` is for people; `data_sha256`, the digest of the training data, is empty where the
-    weights do not say it; `T` is the largest number of steps.
+    weights do not say it.
     """
 
     colorizer: Colorizer
     name: str
     weights_sha256: str
     data_sha256: str
-    T: int
 
 
 def load_model(path: Path, name: str, device: str) -> Model:
@@ -58,7 +57,6 @@ def load_model(path: Path, name: str, device: str) -> Model:
         name,
         Stamp.of(path).sha256,
         str(loaded.about.get("data_sha256", "")),
-        loaded.config.T,
     )
 
 
@@ -121,12 +119,7 @@ def _facts(
         weights_sha256=model.weights_sha256,
         original_sha256=original.sha256,
         data_sha256=model.data_sha256,
-        sampler=SAMPLER,
-        seed=drawn.candidates.seeds[k],
-        steps=settings.steps,
-        guidance=settings.guidance,
-        temperature=settings.temperature,
-        saturation=settings.saturation,
+        **asdict(settings.sampling.override(seed=drawn.candidates.seeds[k])),
         candidate=k + 1,
         candidates=settings.candidates,
         hints_sha256=settings.hints_sha256,
@@ -190,14 +183,10 @@ def _draw(page: photo.Page, model: Model, settings: Settings) -> _Drawn:
     drawn = model.colorizer.candidates(
         guide,
         settings.candidates,
-        steps=settings.steps,
-        seed=settings.seed,
-        sampler=SAMPLER,
-        guidance=settings.guidance,
-        temperature=settings.temperature,
+        settings.sampling,
         hints=settings.hints,
     )
-    return _Drawn(page, guide, replace(drawn, ab=drawn.ab * np.float32(settings.saturation)))
+    return _Drawn(page, guide, drawn)
 
 
 @contextlib.contextmanager

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from colorized.options import SamplingOptions
+
 if TYPE_CHECKING:
     from colorized.inference.hints import Hints
-
-SAMPLER, STEPS, GUIDANCE, TEMPERATURE = "dpm_solver_pp_2m", 6, 1.52, 0.8
-"""How photographs are colored unless told otherwise; why, says docs/model.md."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,8 @@ class Settings:
 
     Attributes
     ----------
-    steps, seed, guidance, temperature, saturation
-        As in `Colorizer.colorize`.
+    sampling
+        How the colors are drawn.
     max_pixels
         Larger photographs are refused before they are decoded.
     candidates
@@ -48,11 +47,7 @@ class Settings:
         Where the picture says that a machine colored it, in words.
     """
 
-    steps: int
-    seed: int
-    guidance: float
-    temperature: float
-    saturation: float
+    sampling: SamplingOptions
     max_pixels: int
     candidates: int = 1
     hints: Hints | None = None
@@ -65,12 +60,7 @@ class Settings:
         """What decides the result, for a journal to compare: values of JSON."""
         return {
             "weights": weights_sha256,
-            "sampler": SAMPLER,
-            "steps": self.steps,
-            "seed": self.seed,
-            "guidance": self.guidance,
-            "temperature": self.temperature,
-            "saturation": self.saturation,
+            **asdict(self.sampling),
             "candidates": self.candidates,
             "hints": self.hints_sha256,
             "uncertainty": self.uncertainty,

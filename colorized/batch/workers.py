@@ -132,16 +132,15 @@ class Crew:
         for worker in self._workers:
             worker.end()
 
-    def largest_steps(self) -> int:
-        """T of the weights, as soon as a worker has loaded them.
+    def wait_until_ready(self) -> None:
+        """Return as soon as a worker has loaded the weights.
 
         Raises
         ------
         WorkerError
             None can.
         """
-        T: int = self._greet(self._workers[0])
-        return T
+        self._greet(self._workers[0])
 
     def run(self, jobs: Iterable[Job], settings: Settings) -> Iterator[tuple[Job, Outcome]]:
         """Color photographs, and give each back as soon as it is done, in any order.
@@ -238,8 +237,8 @@ class Alone:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def largest_steps(self) -> int:
-        return self._model.T
+    def wait_until_ready(self) -> None:
+        pass
 
     def run(self, jobs: Iterable[Job], settings: Settings) -> Iterator[tuple[Job, Outcome]]:
         from colorized.batch import colorize_file
@@ -260,7 +259,7 @@ def _work(connection: Connection, equipment: Equipment) -> None:
     except (OSError, ValueError, RuntimeError, MemoryError) as error:
         connection.send(("failed", line(error)))
         return
-    connection.send(("ready", model.T))
+    connection.send(("ready", ""))
     while True:
         try:
             job, settings = connection.recv()

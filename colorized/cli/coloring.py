@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from colorized.batch.job import GUIDANCE, STEPS, TEMPERATURE
 from colorized.cli.messages import Failure, complain, finite
+from colorized.options import LIMITS
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -39,34 +38,29 @@ class Mark(StrEnum):
     MARGIN = "margin"
 
 
+def _sampling(name: str, help_text: str) -> Any:
+    """A sampling option, whose default stands in the weights file."""
+    low, high = LIMITS[name]
+    return typer.Option(
+        min=low, max=high, callback=finite, help=help_text, show_default="the weights'"
+    )
+
+
 def colorize(
     inputs: Annotated[list[str], typer.Argument(help="Photographs, or folders of them.")],
     out: Annotated[str, typer.Option("-o", "--out", help="Folder for the colored photographs.")],
-    steps: Annotated[int, typer.Option(min=1, help="Sampling steps: more are slower.")] = STEPS,
-    seed: Annotated[
-        int, typer.Option(min=0, max=2**63 - 1, help="Another gives other plausible colors.")
-    ] = 0,
+    steps: Annotated[int | None, _sampling("steps", "Sampling steps: more are slower.")] = None,
+    seed: Annotated[int | None, _sampling("seed", "Another gives other plausible colors.")] = None,
     saturation: Annotated[
-        float, typer.Option(min=0, max=4, callback=finite, help="Chroma is multiplied by this.")
-    ] = 1.0,
+        float | None, _sampling("saturation", "Chroma is multiplied by this.")
+    ] = None,
     guidance: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            max=10,
-            callback=finite,
-            help="Above 1, colors go more clearly with the picture.",
-        ),
-    ] = GUIDANCE,
+        float | None, _sampling("guidance", "Above 1, colors go more clearly with the picture.")
+    ] = None,
     temperature: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            max=2,
-            callback=finite,
-            help="Below 1, colors are likelier and vary less from seed to seed.",
-        ),
-    ] = TEMPERATURE,
+        float | None,
+        _sampling("temperature", "Below 1, colors are likelier and vary less from seed to seed."),
+    ] = None,
     weights: Annotated[
         str | None,
         typer.Option(
@@ -139,13 +133,25 @@ def colorize(
     from colorized.batch.job import Settings, Stamp
     from colorized.batch.journal import Journal
     from colorized.batch.report import Report
+    from colorized.model.header import sampling_defaults
 
     if uncertainty and candidates == 1:
         raise typer.BadParameter("needs --candidates 2 or more", param_hint="--uncertainty")
-    settings = Settings(
-        steps, seed, guidance, temperature, saturation, max_pixels, candidates,
-        uncertainty=uncertainty, layer=layer, mark=mark.value if mark else None,
-    )  # fmt: skip
+
+    def settings(path: Path, **known: Any) -> Settings:
+        """For the weights in the file at `path`."""
+        sampling = sampling_defaults(path).override(
+            steps=steps,
+            seed=seed,
+            guidance=guidance,
+            temperature=temperature,
+            saturation=saturation,
+        )
+        return Settings(
+            sampling, max_pixels, candidates,
+            uncertainty=uncertainty, layer=layer, mark=mark.value if mark else None, **known,
+        )  # fmt: skip
+
     if engine is Engine.RAY:
         if hints is not None:
             raise Failure("--hints is for one photograph, --engine ray for many")
@@ -158,12 +164,12 @@ def colorize(
     if report is None:
         report = any(path.is_dir() for path in paths)
     jobs = plan.plan(paths, folder)
-    if hints is not None:
-        settings = _with_hints(settings, hints, len(jobs))
+    known = _read_hints(hints, len(jobs)) if hints else {}
     with weights_file(weights) as (path, name), Journal(folder) as journal:
         for warning in journal.warnings:
             complain("warning", warning)
-        facts = settings.facts(Stamp.of(path).sha256)
+        asked = settings(path, **known)
+        facts = asked.facts(Stamp.of(path).sha256)
         todo, done = plan.remaining(jobs, journal, facts, overwrite)
         if done:
             complain("note", f"{len(done)} of {len(jobs)} photographs are done already")
@@ -172,8 +178,8 @@ def colorize(
         try:
             if todo:
                 with _crew(path, name, device.split(","), workers, len(todo), timeout) as crew:
-                    _check_steps(steps, crew.largest_steps())
-                    work = plan.color(todo, crew, settings, facts, journal, overwrite)
+                    crew.wait_until_ready()
+                    work = plan.color(todo, crew, asked, facts, journal, overwrite)
                     failed = _follow(work, results, len(jobs), len(done))
         finally:
             if report:
@@ -185,8 +191,8 @@ def colorize(
 
 
 def _on_cluster(
-    inputs: list[str], out: str, settings: Settings, weights: str | None, device: str,
-    address: str | None, timeout: float, overwrite: bool,
+    inputs: list[str], out: str, settings: Callable[[Path], Settings], weights: str | None,
+    device: str, address: str | None, timeout: float, overwrite: bool,
 ) -> None:  # fmt: skip
     from colorized.batch import ray
     from colorized.batch.job import Stamp
@@ -196,7 +202,8 @@ def _on_cluster(
     tasks = ray.find(inputs, out)
     failed = 0
     with weights_file(weights) as (path, name), ray.known_results(out) as known:
-        facts = settings.facts(Stamp.of(path).sha256)
+        wanted = settings(path)
+        facts = wanted.facts(Stamp.of(path).sha256)
         store = ray.Store(out)
         todo, done = ray.remaining(tasks, store, known, facts, overwrite)
         if done:
@@ -204,7 +211,7 @@ def _on_cluster(
         if not todo:
             return
         lent = f"{FOLDER}/weights-{Stamp.of(path).sha256}"
-        asked = ray.Batch(store.url, settings, facts, lent, name, device, timeout or math.inf)
+        asked = ray.Batch(store.url, wanted, facts, lent, name, device, timeout or math.inf)
         # Ray says on stdout what it thinks of its machines; results alone belong there.
         results = sys.stdout
         with (
@@ -227,13 +234,14 @@ def _on_cluster(
         raise typer.Exit(1)
 
 
-def _with_hints(settings: Settings, path: Path, jobs: int) -> Settings:
+def _read_hints(path: Path, jobs: int) -> dict[str, Any]:
+    """The hints of the settings."""
     from colorized.batch.job import Stamp
     from colorized.inference.hints import read_hints
 
     if jobs != 1:
         raise Failure(f"--hints is for one photograph, not for {jobs}")
-    return replace(settings, hints=read_hints(path), hints_sha256=Stamp.of(path).sha256)
+    return {"hints": read_hints(path), "hints_sha256": Stamp.of(path).sha256}
 
 
 def _crew(
@@ -245,11 +253,6 @@ def _crew(
         workers = min(count(devices), jobs)
     equipment = equip(path, name, devices, workers)
     return Crew(equipment, timeout or math.inf) if workers else Alone(equipment[0])
-
-
-def _check_steps(steps: int, largest: int) -> None:
-    if steps > largest:
-        raise typer.BadParameter(f"must not exceed {largest}, got {steps}", param_hint="--steps")
 
 
 def _progress() -> Progress:

@@ -13,9 +13,9 @@ class Failure(ValueError):
     """One line for the user; the command cannot do what it was asked."""
 
 
-def finite(value: float) -> float:
+def finite(value: float | None) -> float | None:
     """A callback for options that take a number."""
-    if not math.isfinite(value):
+    if value is not None and not math.isfinite(value):
         raise typer.BadParameter(f"must be finite, got {value}")
     return value
 

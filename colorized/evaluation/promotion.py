@@ -22,17 +22,18 @@ from dataclasses import asdict, dataclass
 class Protocol:
     """All that a measured FID depends on besides the weights.
 
-    `data_sha256` is of the pictures measured on, `seeds` begin the draws, one after another.
+    `data_sha256` is of the pictures measured on, `seeds` begin the draws, one after another. Of
+    the options for sampling, None is what a model's own weights say.
     """
 
     data_sha256: str
     pictures: int
     image_size: int
     seeds: tuple[int, ...]
-    sampler: str
-    steps: int
-    guidance: float
-    temperature: float
+    sampler: str | None
+    steps: int | None
+    guidance: float | None
+    temperature: float | None
     extractor_sha256: str
 
     @property

@@ -7,6 +7,7 @@ back to the scan's own size. The lightness of the scan itself is never touched.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
@@ -24,6 +25,7 @@ from colorized.model.draw import chroma_of, draw_chroma
 from colorized.model.guidance import guided
 from colorized.model.unet import STRIDE
 from colorized.model.weights import Weights
+from colorized.options import SamplingOptions
 
 MAX_ASPECT = 8
 """Photographs longer than this many times their breadth are squeezed to it for the network."""
@@ -46,11 +48,12 @@ class Colorizer:
     Parameters
     ----------
     weights
-        From `load_weights`, already on the device to work on.
+        From `load_weights`, already on the device to work on. Its options are `defaults`.
     """
 
     def __init__(self, weights: Weights) -> None:
         self.denoiser = weights.denoiser
+        self.defaults = weights.config.sampling
         self.work_size = weights.config.work_size
         self.device = next(weights.denoiser.parameters()).device
         if self.device.type != "mps":
@@ -59,13 +62,8 @@ class Colorizer:
     def colorize(
         self,
         lightness: Image,
+        options: SamplingOptions | None = None,
         *,
-        steps: int,
-        seed: int,
-        sampler: str = "dpm_solver_pp_2m",
-        guidance: float = 1.0,
-        temperature: float = 1.0,
-        saturation: float = 1.0,
         hints: Hints | None = None,
         on_step: OnStep | None = None,
     ) -> Image:
@@ -75,44 +73,40 @@ class Colorizer:
         ----------
         lightness
             L* (H, W), 0 … 100.
-        saturation
-            Chroma is multiplied by this.
+        options
+            By default those of the weights.
         hints
             Colors that are known.
         on_step
-            Called after evaluation i = 1 … n with (i, n, ab), the present estimate (h, w, 2). What
-            it raises ends the sampling.
+            Called after evaluation i = 1 … n with (i, n, ab), the present estimate (h, w, 2)
+            before saturation. What it raises ends the sampling.
 
-        Other parameters and errors as in `draw_chroma`. The same ones give the same colors,
-        whatever was colored before.
+        The same parameters give the same colors, whatever was colored before.
 
         Returns
         -------
         ndarray
             ab (H, W, 2), CIELAB units, not yet fitted to the gamut.
         """
+        options = options or self.defaults
         guide = self.guide(lightness)
         first = None if on_step is None else lambda i, n, ab: on_step(i, n, ab[0])
-        ab = self._draw(guide, [seed], steps, sampler, guidance, temperature, hints, first)[0]
-        return self.enlarge(ab * np.float32(saturation), lightness, guide)
+        ab = self._draw(guide, [options.seed], options, hints, first)[0]
+        return self.enlarge(ab * np.float32(options.saturation), lightness, guide)
 
     def candidates(
         self,
         lightness: Image,
         count: int,
+        options: SamplingOptions | None = None,
         *,
-        steps: int,
-        seed: int,
-        sampler: str = "dpm_solver_pp_2m",
-        guidance: float = 1.0,
-        temperature: float = 1.0,
         hints: Hints | None = None,
         on_step: OnStep | None = None,
     ) -> Candidates:
         """Draw several colorings of one photograph, and pick typical and different ones.
 
         Of `count` colorings one is all that is drawn. Of more, twice as many are drawn, with the
-        seeds `seed`, `seed` + 1, …, and `candidates.pick` picks `count` of them.
+        seeds `options.seed`, `options.seed` + 1, …, and `candidates.pick` picks `count` of them.
 
         Parameters
         ----------
@@ -126,12 +120,12 @@ class Colorizer:
         """
         if count < 1:
             raise ValueError(f"count must be at least 1, got {count}")
+        options = options or self.defaults
         pool = 1 if count == 1 else 2 * count
-        seeds = [(seed + k) % 2**63 for k in range(pool)]
-        ab = self._draw(
-            self.guide(lightness), seeds, steps, sampler, guidance, temperature, hints, on_step
-        )
-        return pick(ab, seeds, count)
+        seeds = [(options.seed + k) % 2**63 for k in range(pool)]
+        ab = self._draw(self.guide(lightness), seeds, options, hints, on_step)
+        picked = pick(ab, seeds, count)
+        return dataclasses.replace(picked, ab=picked.ab * np.float32(options.saturation))
 
     def guide_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the guide of a picture: see `guide`."""
@@ -170,35 +164,32 @@ class Colorizer:
         self,
         guide: Image,
         seeds: Sequence[int],
-        steps: int,
-        sampler: str,
-        guidance: float,
-        temperature: float,
+        options: SamplingOptions,
         hints: Hints | None,
         on_step: OnStep | None,
     ) -> Image:
         """One draw for each seed, (K, h, w, 2), for a guide; the encoder runs once."""
-        if sampler not in sampling.SAMPLERS:
-            raise ValueError(f"sampler must be one of {tuple(sampling.SAMPLERS)}, got {sampler!r}")
-        times = sampling.timesteps(self.denoiser.schedule, steps)
+        times = sampling.timesteps(self.denoiser.schedule, options.steps)
         small = self.shrink(guide)
         known = hints.lay(guide) if hints else None
         cond = self.denoiser.encode(torch.from_numpy(small)[None, None].to(self.device))
-        denoiser = guided(self.denoiser, guidance)
+        denoiser = guided(self.denoiser, options.guidance)
         if known is not None:
             size = (small.shape[0] // 2, small.shape[1] // 2)
             steering = _steering(known, guide, size, self.denoiser.ab_std)
             denoiser = steering.steer(denoiser)
         shape = (1, 2, small.shape[0] // 2, small.shape[1] // 2)
-        batch = MAX_BATCH if sampler in _DETERMINISTIC else 1
+        batch = MAX_BATCH if options.sampler in _DETERMINISTIC else 1
         evaluations = itertools.count(1)
-        total = steps * -(-len(seeds) // batch)
+        total = options.steps * -(-len(seeds) // batch)
         drawn: list[Image] = []
         for start in range(0, len(seeds), batch):
             # A generator for each, so that a seed gives the same colors alone and among others.
             generators = [torch.Generator().manual_seed(s) for s in seeds[start : start + batch]]
-            x_T = temperature * torch.cat([torch.randn(shape, generator=g) for g in generators])
-            run = sampling.SAMPLERS[sampler](
+            x_T = options.temperature * torch.cat(
+                [torch.randn(shape, generator=g) for g in generators]
+            )
+            run = sampling.SAMPLERS[options.sampler](
                 denoiser,
                 tuple(c.expand(len(generators), *c.shape[1:]) for c in cond),
                 x_T.to(self.device),
@@ -207,34 +198,16 @@ class Colorizer:
                 generators[0],
             )
             for step in run:
-                ab = chroma_of(self.denoiser, step.x0_hat)
                 if on_step is not None:
-                    on_step(next(evaluations), total, ab)
-            drawn.extend(ab)
+                    on_step(next(evaluations), total, chroma_of(self.denoiser, step.x0_hat))
+            drawn.extend(chroma_of(self.denoiser, step.x0_hat))
         if known is not None:
             drawn = [_settled(ab, guide, known) for ab in drawn]
         return np.stack(drawn)
 
-    def draw(
-        self,
-        lightness: Image,
-        *,
-        steps: int,
-        seed: int,
-        sampler: str = "dpm_solver_pp_2m",
-        guidance: float = 1.0,
-        temperature: float = 1.0,
-    ) -> Image:
+    def draw(self, lightness: Image, options: SamplingOptions | None = None) -> Image:
         """Draw the chroma of pictures at the network's own scale: see `draw_chroma`."""
-        return draw_chroma(
-            self.denoiser,
-            lightness,
-            steps=steps,
-            seed=seed,
-            sampler=sampler,
-            guidance=guidance,
-            temperature=temperature,
-        )
+        return draw_chroma(self.denoiser, lightness, options or self.defaults)
 
 
 def _steering(

@@ -10,37 +10,21 @@ from colorized import color
 from colorized.model import sampling
 from colorized.model.denoiser import Denoiser
 from colorized.model.guidance import guided
+from colorized.options import SamplingOptions
 
 
 @torch.inference_mode()
 def draw_chroma(
     denoiser: Denoiser,
     lightness: NDArray[np.float32],
-    *,
-    steps: int,
-    seed: int,
-    sampler: str = "dpm_solver_pp_2m",
-    guidance: float = 1.0,
-    temperature: float = 1.0,
+    options: SamplingOptions,
 ) -> NDArray[np.float32]:
-    """Draw the chroma of pictures at the network's own scale.
+    """Draw the chroma of pictures at the network's own scale, with noise for all together.
 
     Parameters
     ----------
     lightness
         L* (B, H, W), 0 … 100; H and W multiples of 16.
-    steps
-        Times at which the network is asked.
-    seed
-        Of the noise, which is drawn for the batch as a whole.
-    sampler
-        A key of `sampling.SAMPLERS`.
-    guidance
-        Weight of the condition, see `guidance.guided`. 1 is the model of P(ab | L); any other
-        asks the network twice at some of the times.
-    temperature
-        Deviation of the noise that sampling begins with. Below 1, draws keep nearer to what is
-        most likely, and so to one another.
 
     Returns
     -------
@@ -50,24 +34,24 @@ def draw_chroma(
     Raises
     ------
     ValueError
-        For an unknown sampler, `steps` outside 1 … T, or another H or W.
+        For `steps` above T, or another H or W.
     """
     device = next(denoiser.parameters()).device
     L = torch.from_numpy(np.ascontiguousarray(lightness, dtype=np.float32))[:, None]
     cond = denoiser.encode(L.to(device))
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(options.seed)
     B, _, H, W = L.shape
-    x_T = temperature * torch.randn((B, 2, H // 2, W // 2), generator=generator)
+    x_T = options.temperature * torch.randn((B, 2, H // 2, W // 2), generator=generator)
     x_0 = sampling.sample(
-        guided(denoiser, guidance),
+        guided(denoiser, options.guidance),
         cond,
         x_T.to(device),
         denoiser.schedule,
-        steps,
+        options.steps,
         generator,
-        sampler,
+        options.sampler,
     )
-    return chroma_of(denoiser, x_0)
+    return chroma_of(denoiser, x_0) * np.float32(options.saturation)
 
 
 def chroma_of(denoiser: Denoiser, x_0: torch.Tensor) -> NDArray[np.float32]:

@@ -22,19 +22,21 @@ from torch import Tensor
 
 from colorized.model import packing
 from colorized.model.denoiser import Denoiser
+from colorized.model.header import (
+    FORMAT,
+    METADATA_KEY,
+    PACKED,
+    not_safetensors,
+    parse_header,
+    parse_sampling,
+    read_header,
+    unusable,
+)
+from colorized.model.header import CheckpointError as CheckpointError
 from colorized.model.released import RELEASED as RELEASED
 from colorized.model.schedule import Schedule
 from colorized.model.unet import FEATURE_RMS, STRIDE, ChromaUNet
-
-FORMAT = 2
-"""Files of format 1, from before the network's `out4` and `FEATURE_RMS`, are read all the same."""
-PACKED = 3
-"""Format of files whose tensors are packed; otherwise as format 2."""
-METADATA_KEY = "colorized"
-
-
-class CheckpointError(ValueError):
-    """One line that names the file and what is wrong with it."""
+from colorized.options import UNTUNED, SamplingOptions
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ class ModelConfig:
     """What is needed to rebuild a denoiser around its tensors.
 
     `work_size` is the shorter side, in pixels, of the lightness the network was trained on, and
-    `ab_std` the deviation of a* and b* in its training data, CIELAB units.
+    `ab_std` the deviation of a* and b* in its training data, CIELAB units. `sampling` are the
+    options that suit the weights.
     """
 
     channels: tuple[int, int, int]
@@ -51,6 +54,7 @@ class ModelConfig:
     T: int
     ab_std: tuple[float, float]
     work_size: int
+    sampling: SamplingOptions = UNTUNED
 
     def __post_init__(self) -> None:
         if self.work_size <= 0 or self.work_size % STRIDE:
@@ -89,15 +93,35 @@ def save_weights(
         raise CheckpointError(f"{path}: not written, {broken[0]} is not finite in half precision")
     if packed:
         half = packing.pack(half)
-    # One key only: safetensors writes several in an order that changes from run to run.
     described = {
         "format": PACKED if packed else FORMAT,
         "config": asdict(config),
         "about": dict(about),
     }
+    _write(path, half, described)
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor], described: Mapping[str, Any]) -> None:
+    # One key only: safetensors writes several in an order that changes from run to run.
     metadata = {METADATA_KEY: json.dumps(described, sort_keys=True)}
     with replacing(path) as file:
-        file.write(safetensors.torch.save(half, metadata))
+        file.write(safetensors.torch.save(dict(tensors), metadata))
+
+
+def save_sampling(path: Path, sampling: SamplingOptions) -> None:
+    """Write other default options into a weights file; its tensors stay as they are.
+
+    Raises
+    ------
+    CheckpointError
+        As in `load_weights`.
+    """
+    load_weights(path)
+    described = read_header(path)
+    described["config"]["sampling"] = asdict(sampling)
+    with safetensors.safe_open(path, framework="pt", device="cpu") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    _write(path, tensors, described)
 
 
 def load_weights(path: Path, device: torch.device | str = "cpu") -> Weights:
@@ -110,20 +134,17 @@ def load_weights(path: Path, device: torch.device | str = "cpu") -> Weights:
         or another format's configuration, or lacks a tensor or holds one too many; names it.
     """
     tensors, metadata = _read(path)
-    if METADATA_KEY not in metadata:
-        raise CheckpointError(f"{path}: holds no weights of this program")
+    described = parse_header(path, metadata)
     try:
-        described = json.loads(metadata[METADATA_KEY])
-        if described["format"] not in (1, FORMAT, PACKED):
-            raise ValueError(f"format {described['format']}, this program reads 1 to {PACKED}")
         values = described["config"]
+        values["sampling"] = parse_sampling(values)
         values["channels"] = tuple(values["channels"])
         values["ab_std"] = tuple(values["ab_std"])
         config = ModelConfig(**values)
         about = described["about"]
         denoiser = config.build()
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: its configuration cannot be used ({error})") from error
+        raise unusable(path, error) from error
     if described["format"] == 1:
         tensors = _from_format_1(tensors, denoiser.network)
     load_tensors(denoiser.network, tensors, str(path))
@@ -152,10 +173,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except ValueError as error:
         raise CheckpointError(f"{path}: tensor {error}") from error
     except (safetensors.SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{path}: not a safetensors file or a damaged one ({error}); other formats, "
-            "pickles among them, are not opened"
-        ) from error
+        raise not_safetensors(path, error) from error
 
 
 def load_tensors(network: torch.nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:

@@ -16,6 +16,7 @@ import binascii
 import hashlib
 import importlib.metadata
 import io
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -32,24 +33,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from colorized import color, photo
-from colorized.batch.job import GUIDANCE, SAMPLER, STEPS, TEMPERATURE
 from colorized.inference.colorizer import Colorizer
+from colorized.model.header import sampling_defaults
 from colorized.model.weights import load_weights
+from colorized.options import LIMITS, SamplingOptions
 from colorized.photo import provenance
 
 MAX_PICTURES = 16
 MAX_PIXELS = 25_000_000
 """Of one request: pictures, and pixels of all of them together."""
-
-DEFAULTS = {
-    "seed": 0,
-    "steps": STEPS,
-    "guidance": GUIDANCE,
-    "temperature": TEMPERATURE,
-    "saturation": 1.0,
-    "output": "png",
-}
-LIMITS = {"seed": (0, 2**63 - 1), "guidance": (0, 10), "temperature": (0, 2), "saturation": (0, 4)}
 
 
 class Served(PythonModel):
@@ -77,7 +69,7 @@ class Served(PythonModel):
             many pictures or pixels, bytes that are no picture, an impossible parameter.
         """
         try:
-            return self._color(model_input, DEFAULTS | (params or {}))
+            return self._color(model_input, params or {})
         except ValueError as error:
             raise MlflowException(
                 " ".join(str(error).split()), error_code=INVALID_PARAMETER_VALUE
@@ -88,7 +80,7 @@ class Served(PythonModel):
             raise ValueError("the request has no column 'image'")
         if not 1 <= len(table) <= MAX_PICTURES:
             raise ValueError(f"a request holds 1 to {MAX_PICTURES} pictures, got {len(table)}")
-        _check(params, self.weights.config.T)
+        output, options = _parameters(self.colorizer.defaults, params)
         left = MAX_PIXELS
         results = []
         for number, value in enumerate(table["image"]):
@@ -97,47 +89,39 @@ class Served(PythonModel):
                 try:
                     path.write_bytes(_as_file(value))
                     picture = photo.read_photo(path, left)
-                    results.append(self._one(picture, params, path))
+                    results.append(self._one(picture, options, output, path))
                 except ValueError as error:  # names the file, which nobody knows here
                     raise ValueError(str(error).replace(f"{folder}/", "")) from error
             left -= picture.lightness.size
         return pd.DataFrame({"image": results})
 
-    def _one(self, picture: photo.Photo, params: dict[str, Any], path: Path) -> Any:
-        ab = self.colorizer.colorize(
-            picture.lightness,
-            steps=params["steps"],
-            seed=params["seed"],
-            sampler=SAMPLER,
-            guidance=params["guidance"],
-            temperature=params["temperature"],
-            saturation=params["saturation"],
-        )
-        if params["output"] == "array":
+    def _one(self, picture: photo.Photo, options: SamplingOptions, output: str, path: Path) -> Any:
+        ab = self.colorizer.colorize(picture.lightness, options)
+        if output == "array":
             return color.recombine(picture.lightness, ab).tolist()
         made = provenance.Marks(
             model="colorized",
             weights_sha256=self.weights_sha256,
             original_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
             data_sha256=str(self.weights.about.get("data_sha256", "")),
-            seed=params["seed"],
-            steps=params["steps"],
-            guidance=params["guidance"],
-            temperature=params["temperature"],
-            saturation=params["saturation"],
-            sampler=SAMPLER,
+            **asdict(options),
         )
         colored = path.with_suffix(".png")
         photo.write_photo(picture, ab, colored, provenance.for_copy(made, picture, colored))
         return base64.b64encode(colored.read_bytes()).decode()
 
 
-def _check(params: dict[str, Any], T: int) -> None:
-    for key, (low, high) in (LIMITS | {"steps": (1, T)}).items():
-        if not low <= params[key] <= high:
-            raise ValueError(f"{key} must be in {low} … {high}, got {params[key]}")
-    if params["output"] not in ("png", "array"):
-        raise ValueError(f"output must be png or array, got {params['output']!r}")
+def _defaults(sampling: SamplingOptions) -> dict[str, Any]:
+    """The parameters of a request with their defaults."""
+    return {name: getattr(sampling, name) for name in LIMITS} | {"output": "png"}
+
+
+def _parameters(defaults: SamplingOptions, params: dict[str, Any]) -> tuple[str, SamplingOptions]:
+    given = _defaults(defaults) | params
+    output = given.pop("output")
+    if output not in ("png", "array"):
+        raise ValueError(f"output must be png or array, got {output!r}")
+    return output, defaults.override(**given)
 
 
 def _as_file(value: Any) -> bytes:
@@ -171,14 +155,15 @@ def save(weights: Path, folder: Path) -> None:
     # Bytes, base64 and arrays all are an `image`.
     image = Schema([ColSpec(AnyType(), "image")])
     kinds = {int: "long", float: "double", str: "string"}
-    params = [ParamSpec(key, kinds[type(value)], value) for key, value in DEFAULTS.items()]
+    defaults = _defaults(sampling_defaults(weights))
+    params = [ParamSpec(key, kinds[type(value)], value) for key, value in defaults.items()]
     picture = base64.b64encode(gradient()).decode()
     pyfunc.save_model(
         folder,
         python_model=__file__,
         artifacts={"weights": str(weights)},
         signature=ModelSignature(image, image, ParamSchema(params)),
-        input_example=(pd.DataFrame({"image": [picture]}), DEFAULTS),
+        input_example=(pd.DataFrame({"image": [picture]}), defaults),
         pip_requirements=[f"colorized=={importlib.metadata.version('colorized')}"],
     )
 

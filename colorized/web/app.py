@@ -42,8 +42,8 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp
 
-from colorized.batch.job import GUIDANCE, STEPS, TEMPERATURE
 from colorized.inference import hints
+from colorized.options import LIMITS, SamplingOptions
 from colorized.web import guard
 from colorized.web.decoder import MEDIA_TYPES, Plane, Refused, plane
 from colorized.web.service import OnEvent, Order, Room
@@ -56,7 +56,6 @@ ARCHIVE = Path(__file__).resolve().parents[2] / "data" / "sample" / "archive"
 
 MAX_STEPS = 100
 MAX_CANDIDATES = 8
-DEFAULTS = Order(steps=STEPS, seed=0, guidance=GUIDANCE, temperature=TEMPERATURE)
 NO_MEMORY = "the service has too little memory for this photograph now"
 
 
@@ -113,44 +112,47 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 _PHOTOGRAPH = {"schema": {"type": "string", "format": "binary"}}
 
 
-async def _order(
-    steps: Annotated[
-        int, Form(ge=1, le=MAX_STEPS, description="Sampling steps: more are slower.")
-    ] = DEFAULTS.steps,
-    seed: Annotated[
-        int, Form(ge=0, le=2**63 - 1, description="Another gives other plausible colors.")
-    ] = DEFAULTS.seed,
-    guidance: Annotated[
-        float,
-        Form(
-            ge=0,
-            le=10,
-            allow_inf_nan=False,
-            description="Above 1, colors go more clearly with the picture.",
-        ),
-    ] = DEFAULTS.guidance,
-    temperature: Annotated[
-        float,
-        Form(
-            ge=0,
-            le=2,
-            allow_inf_nan=False,
-            description="Below 1, colors are likelier and vary less from seed to seed.",
-        ),
-    ] = DEFAULTS.temperature,
-    hint_text: Annotated[
-        str,
-        Form(
-            alias="hints",
-            max_length=200_000,
-            description='Colors that are known: {"points": [{"x": 0.4, "y": 0.6, "radius": 0.02, '
-            '"color": "#8b1a1a"}]}, shares of width, height and shorter side.',
-        ),
-    ] = "",
-) -> Order:
-    known = hints.parse_json(hint_text) if hint_text.strip() else None
-    digest = hashlib.sha256(hint_text.encode()).hexdigest() if known else ""
-    return Order(steps, seed, guidance, temperature, hints=known, hints_sha256=digest)
+def _number(name: str, description: str, high: float | None = None) -> Any:
+    """The form's field of a sampling option; `high` is a lower limit than that of the option."""
+    least, most = LIMITS[name]
+    return Form(ge=least, le=most if high is None else high, description=description)
+
+
+def _order(defaults: SamplingOptions) -> Callable[..., Awaitable[Order]]:
+    """What reads an order from a form; what the form does not say is as in `defaults`."""
+
+    async def order(
+        steps: Annotated[
+            int, _number("steps", "Sampling steps: more are slower.", high=MAX_STEPS)
+        ] = defaults.steps,
+        seed: Annotated[
+            int, _number("seed", "Another gives other plausible colors.")
+        ] = defaults.seed,
+        guidance: Annotated[
+            float, _number("guidance", "Above 1, colors go more clearly with the picture.")
+        ] = defaults.guidance,
+        temperature: Annotated[
+            float,
+            _number("temperature", "Below 1, colors are likelier and vary less from seed to seed."),
+        ] = defaults.temperature,
+        hint_text: Annotated[
+            str,
+            Form(
+                alias="hints",
+                max_length=200_000,
+                description='Colors that are known: {"points": [{"x": 0.4, "y": 0.6, "radius": '
+                '0.02, "color": "#8b1a1a"}]}, shares of width, height and shorter side.',
+            ),
+        ] = "",
+    ) -> Order:
+        known = hints.parse_json(hint_text) if hint_text.strip() else None
+        digest = hashlib.sha256(hint_text.encode()).hexdigest() if known else ""
+        sampling = defaults.override(
+            steps=steps, seed=seed, guidance=guidance, temperature=temperature
+        )
+        return Order(sampling, known, digest)
+
+    return order
 
 
 async def _read(file: UploadFile) -> bytes:
@@ -179,6 +181,9 @@ def create(room: Room, token: str | None = None) -> ASGIApp:
     token
         Asked of every client where there is one.
     """
+
+    defaults = room.model.colorizer.defaults
+    read_order = _order(defaults)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -217,11 +222,10 @@ def create(room: Room, token: str | None = None) -> ASGIApp:
     async def colorize(
         request: Request,
         file: Annotated[UploadFile, File(description="The photograph.")],
-        order: Annotated[Order, Depends(_order)],
+        order: Annotated[Order, Depends(read_order)],
         saturation: Annotated[
-            float,
-            Form(ge=0, le=4, allow_inf_nan=False, description="Chroma is multiplied by this."),
-        ] = 1.0,
+            float, _number("saturation", "Chroma is multiplied by this.")
+        ] = defaults.saturation,
         format: Annotated[
             Literal["png", "jpeg", "original"],
             Form(description="Of the answer; `original` is PNG where that cannot hold color."),
@@ -229,7 +233,7 @@ def create(room: Room, token: str | None = None) -> ASGIApp:
     ) -> Response:
         """Color a photograph."""
         await _known_fields(request, "file saturation format")
-        order = dataclasses.replace(order, saturation=saturation)
+        order = dataclasses.replace(order, sampling=order.sampling.override(saturation=saturation))
         work = _counted(room, room.colorize(functools.partial(_read, file), order, format))
         done = await _unless_left(request, work)
         if done is None:
@@ -259,13 +263,15 @@ def create(room: Room, token: str | None = None) -> ASGIApp:
     async def preview(
         request: Request,
         file: Annotated[UploadFile, File(description="The photograph.")],
-        order: Annotated[Order, Depends(_order)],
+        order: Annotated[Order, Depends(read_order)],
         candidates: Annotated[
             int, Form(ge=1, le=MAX_CANDIDATES, description="Colorings to draw.")
         ] = 1,
     ) -> StreamingResponse:
         """Color a photograph for a page, and tell how it goes."""
         await _known_fields(request, "file candidates")
+        # The page changes the saturation by itself.
+        order = dataclasses.replace(order, sampling=order.sampling.override(saturation=1.0))
         work = functools.partial(room.preview, functools.partial(_read, file), order, candidates)
         return StreamingResponse(_events(room, work), media_type="application/x-ndjson")
 
@@ -310,14 +316,15 @@ def _pages(app: FastAPI, room: Room, token: str | None) -> None:
     async def about() -> About:
         """What a page must know before it sends anything."""
         limits = room.limits
+        defaults = room.model.colorizer.defaults
         return About(
             model=room.model.name,
             max_bytes=limits.max_bytes,
             max_pixels=limits.max_pixels,
             max_candidates=MAX_CANDIDATES,
-            steps=DEFAULTS.steps,
-            guidance=DEFAULTS.guidance,
-            temperature=DEFAULTS.temperature,
+            steps=defaults.steps,
+            guidance=defaults.guidance,
+            temperature=defaults.temperature,
             samples=[Sample(url=f"/samples/{name}", title=t) for name, t in to_try.items()],
         )
 

@@ -31,9 +31,9 @@ from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from colorized.batch.colorize_file import Model
-from colorized.batch.job import SAMPLER
 from colorized.inference.candidates import Candidates
 from colorized.inference.hints import Hints
+from colorized.options import SamplingOptions
 from colorized.web.decoder import Desk, Finished, Opened, Plane, Refused, warm_up
 
 LARGE = 24_000_000
@@ -73,11 +73,7 @@ class Limits:
 class Order:
     """How a photograph is to be colored; as `Colorizer.candidates`."""
 
-    steps: int
-    seed: int
-    guidance: float
-    temperature: float
-    saturation: float = 1.0
+    sampling: SamplingOptions
     hints: Hints | None = None
     hints_sha256: str = ""
 
@@ -200,17 +196,11 @@ class Room:
                 "model": self.model.name,
                 "weights_sha256": self.model.weights_sha256,
                 "data_sha256": self.model.data_sha256,
-                "sampler": SAMPLER,
-                "seed": order.seed,
-                "steps": order.steps,
-                "guidance": order.guidance,
-                "temperature": order.temperature,
-                "saturation": order.saturation,
+                **dataclasses.asdict(order.sampling),
                 "hints_sha256": order.hints_sha256,
             }
-            ab = drawn.ab[0] * np.float32(order.saturation)
             with self.metrics.stage("write"):
-                finished: Finished = await seat.ask("finish", ab, format, facts)
+                finished: Finished = await seat.ask("finish", drawn.ab[0], format, facts)
             beyond = await asyncio.to_thread(_beyond, order, opened)
             return dataclasses.replace(finished, notes=[*finished.notes, *beyond])
 
@@ -298,11 +288,7 @@ class Room:
             self.model.colorizer.candidates,
             guide,
             count,
-            steps=order.steps,
-            seed=order.seed,
-            sampler=SAMPLER,
-            guidance=order.guidance,
-            temperature=order.temperature,
+            order.sampling,
             hints=order.hints,
             on_step=step,
         )

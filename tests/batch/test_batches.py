@@ -20,12 +20,11 @@ from colorized.batch.job import Job, Settings, Stamp
 from colorized.batch.journal import Journal
 from colorized.batch.workers import Crew, Equipment, WorkerError
 from colorized.model.released import RELEASED
+from colorized.options import UNTUNED
 
 PHOTOS = sorted((Path(__file__).parents[2] / "data" / "sample" / "photos").glob("*.jpg"))
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
-SETTINGS = Settings(
-    steps=1, seed=0, guidance=1, temperature=1, saturation=1, max_pixels=300_000_000
-)
+SETTINGS = Settings(UNTUNED.override(steps=1), max_pixels=300_000_000)
 
 
 def scan(path: Path, index: int = 0, size: tuple[int, int] = (61, 43)) -> Path:
@@ -214,7 +213,7 @@ class TestCrew:
             Crew([Equipment(tmp_path / "none", "none", "cpu", 1)], timeout=300) as crew,
             pytest.raises(WorkerError, match="none: no such weights file"),
         ):
-            crew.largest_steps()
+            crew.wait_until_ready()
 
     def test_results_do_not_depend_on_the_number_of_threads(
         self, tmp_path: Path, jobs: list[Job]

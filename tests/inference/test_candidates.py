@@ -13,6 +13,7 @@ from colorized.inference import contact_sheet
 from colorized.inference.candidates import Candidates, pick
 from colorized.inference.colorizer import MAX_BATCH, Colorizer
 from colorized.model.weights import RELEASED, load_weights
+from colorized.options import UNTUNED
 
 PHOTO = Path(__file__).parents[2] / "data" / "sample" / "photos" / "macaw.jpg"
 
@@ -74,13 +75,19 @@ class TestColorizer:
         self, colorizer: Colorizer, lightness: np.ndarray, sampler: str
     ) -> None:
         """Up to the last digits: a batch is added up in another order."""
-        drawn = colorizer.candidates(lightness, 3, steps=3, seed=5, sampler=sampler)
+        drawn = colorizer.candidates(
+            lightness, 3, UNTUNED.override(steps=3, seed=5, sampler=sampler)
+        )
         assert set(drawn.seeds) <= set(range(5, 11))
         for ab, seed in zip(drawn.ab, drawn.seeds, strict=True):
-            alone = colorizer.candidates(lightness, 1, steps=3, seed=seed, sampler=sampler)
+            alone = colorizer.candidates(
+                lightness, 1, UNTUNED.override(steps=3, seed=seed, sampler=sampler)
+            )
             assert alone.seeds == (seed,)
             np.testing.assert_allclose(alone.ab[0], ab, atol=0.01)
-            whole = colorizer.colorize(lightness, steps=3, seed=seed, sampler=sampler)
+            whole = colorizer.colorize(
+                lightness, UNTUNED.override(steps=3, seed=seed, sampler=sampler)
+            )
             np.testing.assert_allclose(colorizer.enlarge(ab, lightness), whole, atol=0.02)
 
     def test_the_guide_stands_for_the_photograph(
@@ -88,15 +95,15 @@ class TestColorizer:
     ) -> None:
         guide = colorizer.guide(lightness)
         assert colorizer.guide_size(*guide.shape) == guide.shape
-        small = colorizer.candidates(guide, 1, steps=2, seed=0)
-        whole = colorizer.candidates(lightness, 1, steps=2, seed=0)
+        small = colorizer.candidates(guide, 1, UNTUNED.override(steps=2, seed=0))
+        whole = colorizer.candidates(lightness, 1, UNTUNED.override(steps=2, seed=0))
         np.testing.assert_array_equal(small.ab, whole.ab)
 
     def test_progress(self, colorizer: Colorizer, lightness: np.ndarray) -> None:
         count = MAX_BATCH // 2 + 1  # two batches
         seen: list[tuple[int, int, int]] = []
         drawn = colorizer.candidates(
-            lightness, count, steps=2, seed=0,
+            lightness, count, UNTUNED.override(steps=2, seed=0),
             on_step=lambda i, n, ab: seen.append((i, n, len(ab))),
         )  # fmt: skip
         assert len(drawn.ab) == count
@@ -107,7 +114,9 @@ class TestColorizer:
     ) -> None:
         estimates: list[np.ndarray] = []
         final = colorizer.colorize(
-            lightness, steps=4, seed=0, on_step=lambda i, n, ab: estimates.append(ab)
+            lightness,
+            UNTUNED.override(steps=4, seed=0),
+            on_step=lambda i, n, ab: estimates.append(ab),
         )
         assert [e.ndim for e in estimates] == [3] * 4
         np.testing.assert_array_equal(colorizer.enlarge(estimates[-1], lightness), final)
@@ -122,22 +131,22 @@ class TestColorizer:
                 raise Left
 
         with pytest.raises(Left):
-            colorizer.colorize(lightness, steps=4, seed=0, on_step=leave)
+            colorizer.colorize(lightness, UNTUNED.override(steps=4, seed=0), on_step=leave)
 
     @pytest.mark.parametrize("count", [0, -1])
     def test_none(self, colorizer: Colorizer, lightness: np.ndarray, count: int) -> None:
         with pytest.raises(ValueError, match=f"count must be at least 1, got {count}"):
-            colorizer.candidates(lightness, count, steps=1, seed=0)
+            colorizer.candidates(lightness, count, UNTUNED.override(steps=1, seed=0))
 
     def test_the_largest_seed(self, colorizer: Colorizer, lightness: np.ndarray) -> None:
-        drawn = colorizer.candidates(lightness, 2, steps=1, seed=2**63 - 1)
+        drawn = colorizer.candidates(lightness, 2, UNTUNED.override(steps=1, seed=2**63 - 1))
         assert set(drawn.seeds) <= {2**63 - 1, 0, 1, 2}
 
 
 class TestSheets:
     def test_contact_sheet(self, colorizer: Colorizer, lightness: np.ndarray) -> None:
         guide = colorizer.guide(lightness)
-        drawn = colorizer.candidates(guide, 3, steps=2, seed=0)
+        drawn = colorizer.candidates(guide, 3, UNTUNED.override(steps=2, seed=0))
         sheet = contact_sheet.contact_sheet(drawn, guide)
         height, width = sheet.shape[:2]
         assert height > 2 * 250 and width > 2 * 320  # four pictures in two lines

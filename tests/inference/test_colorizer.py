@@ -18,6 +18,7 @@ from colorized.model.guidance import evaluations
 from colorized.model.sampling import timesteps
 from colorized.model.unet import STRIDE
 from colorized.model.weights import RELEASED, load_weights
+from colorized.options import UNTUNED
 
 PHOTOS = sorted((Path(__file__).parents[2] / "data" / "sample" / "photos").glob("*.jpg"))
 
@@ -65,7 +66,7 @@ class TestColorize:
     @pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (37, 211), (211, 37), (200, 150)])
     def test_any_size(self, colorizer: Colorizer, size: tuple[int, int]) -> None:
         L = np.random.default_rng(0).uniform(0, 100, size).astype(np.float32)
-        ab = colorizer.colorize(L, steps=2, seed=0)
+        ab = colorizer.colorize(L, UNTUNED.override(steps=2, seed=0))
         assert ab.shape == (*size, 2)
         assert ab.dtype == np.float32
         assert np.isfinite(ab).all()
@@ -73,14 +74,16 @@ class TestColorize:
     @pytest.mark.parametrize("level", [0, 100])
     def test_black_and_white(self, colorizer: Colorizer, level: float) -> None:
         L = np.full((40, 40), level, np.float32)
-        ab = colorizer.colorize(L, steps=2, seed=0)
+        ab = colorizer.colorize(L, UNTUNED.override(steps=2, seed=0))
         np.testing.assert_array_equal(color.recombine(L, ab), round(level * 2.55))
 
     def test_seed_decides(self, colorizer: Colorizer, lightness: np.ndarray) -> None:
-        first = colorizer.colorize(lightness, steps=2, seed=1)
-        colorizer.colorize(lightness[:50, :40], steps=3, seed=9)  # something else in between
-        again = colorizer.colorize(lightness, steps=2, seed=1)
-        other = colorizer.colorize(lightness, steps=2, seed=2)
+        first = colorizer.colorize(lightness, UNTUNED.override(steps=2, seed=1))
+        colorizer.colorize(
+            lightness[:50, :40], UNTUNED.override(steps=3, seed=9)
+        )  # something else in between
+        again = colorizer.colorize(lightness, UNTUNED.override(steps=2, seed=1))
+        other = colorizer.colorize(lightness, UNTUNED.override(steps=2, seed=2))
         np.testing.assert_array_equal(again, first)
         assert np.abs(other - first).mean() > 0.1
 
@@ -88,22 +91,27 @@ class TestColorize:
         self, colorizer: Colorizer, lightness: np.ndarray
     ) -> None:
         state = torch.get_rng_state()
-        first = colorizer.colorize(lightness, steps=2, seed=1, sampler="ddpm")
+        first = colorizer.colorize(lightness, UNTUNED.override(steps=2, seed=1, sampler="ddpm"))
         assert torch.equal(torch.get_rng_state(), state)
         torch.rand(1)
-        again = colorizer.colorize(lightness, steps=2, seed=1, sampler="ddpm")
+        again = colorizer.colorize(lightness, UNTUNED.override(steps=2, seed=1, sampler="ddpm"))
         np.testing.assert_array_equal(again, first)
 
     def test_colors_follow_the_picture(self, colorizer: Colorizer, lightness: np.ndarray) -> None:
         """A negative does not get the colors of its positive."""
-        first = colorizer.colorize(lightness, steps=2, seed=0)
+        first = colorizer.colorize(lightness, UNTUNED.override(steps=2, seed=0))
         assert np.abs(first).mean() > 1
-        assert np.abs(colorizer.colorize(100 - lightness, steps=2, seed=0) - first).mean() > 0.1
+        assert (
+            np.abs(
+                colorizer.colorize(100 - lightness, UNTUNED.override(steps=2, seed=0)) - first
+            ).mean()
+            > 0.1
+        )
 
     def test_saturation_scales_chroma(self, colorizer: Colorizer, lightness: np.ndarray) -> None:
-        ab = colorizer.colorize(lightness, steps=2, seed=0)
-        half = colorizer.colorize(lightness, steps=2, seed=0, saturation=0.5)
-        none = colorizer.colorize(lightness, steps=2, seed=0, saturation=0)
+        ab = colorizer.colorize(lightness, UNTUNED.override(steps=2, seed=0))
+        half = colorizer.colorize(lightness, UNTUNED.override(steps=2, seed=0, saturation=0.5))
+        none = colorizer.colorize(lightness, UNTUNED.override(steps=2, seed=0, saturation=0))
         np.testing.assert_allclose(half, ab / 2, atol=1e-4)
         assert not none.any()
 
@@ -112,7 +120,9 @@ class TestColorize:
         self, colorizer: Colorizer, lightness: np.ndarray, tmp_path: Path, saturation: float
     ) -> None:
         path = tmp_path / "out.png"
-        ab = colorizer.colorize(lightness, steps=2, seed=0, guidance=2, saturation=saturation)
+        ab = colorizer.colorize(
+            lightness, UNTUNED.override(steps=2, seed=0, guidance=2, saturation=saturation)
+        )
         photo.write_photo(photo.Photo(path, lightness, None, "PNG"), ab, path)
         with Image.open(path) as image:
             lab = skimage.color.rgb2lab(np.asarray(image))
@@ -132,7 +142,7 @@ class TestDraw:
         cond = denoiser.encode(torch.from_numpy(L)[:, None])
         x_0 = denoiser(x_T, torch.tensor([denoiser.schedule.T]), cond)
         expected = x_0[0].permute(1, 2, 0).numpy() * np.array(denoiser.ab_std)
-        ab = colorizer.draw(L, steps=1, seed=5, sampler=sampler)
+        ab = colorizer.draw(L, UNTUNED.override(steps=1, seed=5, sampler=sampler))
         assert ab.shape == (1, 32, 48, 2)
         np.testing.assert_allclose(ab[0], expected, atol=1e-3)
 
@@ -140,7 +150,7 @@ class TestDraw:
         self, colorizer: Colorizer, lightness: np.ndarray
     ) -> None:
         twice = np.stack([lightness[:64, :64]] * 2)
-        first, second = colorizer.draw(twice, steps=2, seed=0)
+        first, second = colorizer.draw(twice, UNTUNED.override(steps=2, seed=0))
         assert np.abs(first - second).mean() > 0.1
 
     def test_guidance_asks_twice_at_some_of_the_times(
@@ -155,10 +165,10 @@ class TestDraw:
 
         monkeypatch.setattr(colorizer.denoiser, "forward", counted)
         L = lightness[:64, :64]
-        plain = colorizer.colorize(L, steps=7, seed=0)
+        plain = colorizer.colorize(L, UNTUNED.override(steps=7, seed=0))
         assert len(asked) == 7
         asked.clear()
-        strong = colorizer.colorize(L, steps=7, seed=0, guidance=3)
+        strong = colorizer.colorize(L, UNTUNED.override(steps=7, seed=0, guidance=3))
         schedule = colorizer.denoiser.schedule
         times = timesteps(schedule, 7)
         assert 7 < len(asked) == evaluations(schedule, times, 3) < 14
@@ -170,13 +180,16 @@ class TestDraw:
     ) -> None:
         L = lightness[:64, :64]
         far, near, nearest = (
-            [colorizer.colorize(L, steps=4, seed=s, temperature=t) for s in (0, 1)]
+            [
+                colorizer.colorize(L, UNTUNED.override(steps=4, seed=s, temperature=t))
+                for s in (0, 1)
+            ]
             for t in (1.0, 0.5, 0.0)
         )
         apart = [float(np.abs(a - b).mean()) for a, b in (far, near, nearest)]
         assert apart[0] > 1.2 * apart[1] > 0
         assert apart[2] == 0
-        drawn = colorizer.draw(L[None], steps=1, seed=0, temperature=0.5)
+        drawn = colorizer.draw(L[None], UNTUNED.override(steps=1, seed=0, temperature=0.5))
         x_T = 0.5 * torch.randn((1, 2, 32, 32), generator=torch.Generator().manual_seed(0))
         denoiser = colorizer.denoiser
         cond = denoiser.encode(torch.from_numpy(L[None, None]))
@@ -189,14 +202,13 @@ class TestDraw:
         ("shape", "given", "message"),
         [
             ((1, 64, 64), {"sampler": "euler"}, "sampler must be one of .* got 'euler'"),
-            ((1, 64, 64), {"steps": 0}, "steps must be from 1 to T = 1000, got 0"),
-            ((1, 64, 64), {"steps": 1001}, "steps must be from 1 to T = 1000, got 1001"),
+            ((1, 64, 64), {"steps": 0}, "steps must be in 1 … 1000, got 0"),
+            ((1, 64, 64), {"steps": 1001}, "steps must be in 1 … 1000, got 1001"),
             ((1, 64, 70), {}, "multiples of 16, got \\(64, 70\\)"),
         ],
     )
     def test_bad_arguments(
         self, colorizer: Colorizer, shape: tuple[int, ...], given: dict[str, object], message: str
     ) -> None:
-        arguments: dict[str, object] = {"steps": 1, "seed": 0} | given
         with pytest.raises(ValueError, match=message):
-            colorizer.draw(np.zeros(shape, np.float32), **arguments)
+            colorizer.draw(np.zeros(shape, np.float32), UNTUNED.override(steps=1).override(**given))

@@ -35,6 +35,7 @@ from web_server import ARCHIVE, ROOT, Server, scan, serve
 from colorized import cli, color, photo
 from colorized.batch import colorize_file
 from colorized.model.weights import RELEASED
+from colorized.options import UNTUNED
 from colorized.photo import provenance
 from colorized.web import decoder, guard
 from colorized.web import serve as serving
@@ -113,7 +114,7 @@ class TestColorize:
         assert answer.headers["content-type"] == "image/png"
         model = colorize_file.load_model(RELEASED, "colorized.safetensors", "cpu")
         lightness = photo.read_photo(picture).lightness
-        ab = model.colorizer.colorize(lightness, **asked)
+        ab = model.colorizer.colorize(lightness, UNTUNED.override(**asked))
         expected = color.recombine(lightness, ab).astype(int)
         given = np.asarray(Image.open(io.BytesIO(answer.content))).astype(int)
         assert np.ptp(given, axis=-1).max() > 20
