@@ -12,7 +12,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = sorted((ROOT / "colorized").rglob("*.py"))
 
-LEAVES = {"devices", "params", "plots", "text"}
+LEAVES = {"atomic", "devices", "params", "plots", "text"}
 INNER = LEAVES | {"color", "photo", "model"}
 WORK = INNER | {"data", "training", "inference", "evaluation"}
 # What each part of colorized/, a package or a module, may import besides itself. The commands may
@@ -20,11 +20,11 @@ WORK = INNER | {"data", "training", "inference", "evaluation"}
 MAY_IMPORT: dict[str, set[str]] = {
     **{leaf: set() for leaf in LEAVES},
     "color": set(),
-    "photo": {"color"},
-    "model": {"color"},
+    "photo": {"atomic", "color"},
+    "model": {"atomic", "color"},
     "data": LEAVES | {"color", "photo"},
     "training": LEAVES | {"data", "model"},
-    "evaluation": {"color"},
+    "evaluation": {"atomic", "color"},
     "inference": LEAVES | {"color", "model"},
     "batch": WORK - {"data", "training", "evaluation"},
     "tracking": WORK - {"data", "training", "evaluation"} | {"batch"},

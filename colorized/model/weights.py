@@ -8,18 +8,17 @@ its target and moved into place, so that a file that has its name is whole.
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
+from colorized import atomic
 from colorized.model import packing
 from colorized.model.denoiser import Denoiser
 from colorized.model.released import RELEASED as RELEASED
@@ -96,8 +95,7 @@ def save_weights(
         "about": dict(about),
     }
     metadata = {METADATA_KEY: json.dumps(described, sort_keys=True)}
-    with replacing(path) as file:
-        file.write(safetensors.torch.save(half, metadata))
+    atomic.write(path, safetensors.torch.save(half, metadata))
 
 
 def load_weights(path: Path, device: torch.device | str = "cpu") -> Weights:
@@ -180,18 +178,3 @@ def load_tensors(network: torch.nn.Module, tensors: Mapping[str, Tensor], source
         if not torch.isfinite(tensor).all():
             raise CheckpointError(f"{source}: tensor {name} is not finite")
     network.load_state_dict(dict(tensors))
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file beside `path` that takes its place when all is written, or is removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".partial")
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

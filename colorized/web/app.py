@@ -44,6 +44,7 @@ from starlette.types import ASGIApp
 
 from colorized.batch.job import GUIDANCE, STEPS, TEMPERATURE
 from colorized.inference import hints
+from colorized.text import out_of_memory
 from colorized.web import guard
 from colorized.web.decoder import MEDIA_TYPES, Plane, Refused, plane
 from colorized.web.service import OnEvent, Order, Room
@@ -383,7 +384,7 @@ async def _counted(room: Room, work: Awaitable[T]) -> T:
         outcome = "left"
         raise
     except RuntimeError as error:
-        if "allocate" in str(error):  # so says torch
+        if out_of_memory(error):
             raise MemoryError from error
         raise
     finally:
