@@ -13,15 +13,11 @@ def test_a_file_is_the_old_one_or_the_new_one(tmp_path: Path) -> None:
     target = tmp_path / "folder" / LONG
     atomic.write(target, "old\r\n")
     assert target.read_bytes() == b"old\r\n"
-    with pytest.raises(RuntimeError), atomic.replacing(target) as partial:
-        partial.write_text("half")
-        raise RuntimeError
+    with pytest.raises(ZeroDivisionError), atomic.replacing(target) as partial:
+        partial.write_text(f"half {1 / 0}")
     assert target.read_bytes() == b"old\r\n"
     with pytest.raises(FileNotFoundError), atomic.replacing(target):
         pass  # nothing was written
-    with pytest.raises(OSError, match="No space left"), atomic.replacing(target) as partial:
-        partial.symlink_to("/dev/full")
-        partial.write_bytes(b"new")
     atomic.write(target, b"new")
     assert target.read_bytes() == b"new"
     assert list(target.parent.iterdir()) == [target]
@@ -33,9 +29,8 @@ def test_a_folder_is_the_old_one_or_the_new_one(tmp_path: Path) -> None:
     with atomic.replacing_folder(target) as partial:
         assert not list(partial.iterdir())
         (partial / "a").write_text("old")
-    with pytest.raises(RuntimeError), atomic.replacing_folder(target) as partial:
-        (partial / "b").write_text("half")
-        raise RuntimeError
+    with pytest.raises(ZeroDivisionError), atomic.replacing_folder(target) as partial:
+        (partial / "b").write_text(f"half {1 / 0}")
     assert [path.name for path in target.iterdir()] == ["a"]
     with atomic.replacing_folder(target) as partial:
         (partial / "c").write_text("new")
