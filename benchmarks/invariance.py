@@ -1,6 +1,6 @@
 """Whether colors depend on the size or the shape of a picture.
 
-    python benchmarks/invariance.py PICTURES [--weights FILE] [--n 50] [--guidance W]
+    python benchmarks/invariance.py PICTURES [--weights FILE] [--n 50]
 
 PICTURES holds the folder `photos`; N of those that no training sees, their middle at 256 pixels,
 are colored whole, cropped to a wide and to a tall half and to the square middle of half the side,
@@ -17,13 +17,11 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from held_back import RESULTS, Lab, held_back, square
 
 from colorized.color import resample
-from colorized.devices import open_device
 from colorized.inference.colorizer import Colorizer
 from colorized.model.weights import RELEASED, load_weights
 
@@ -58,45 +56,36 @@ def compare(L: Lab, colors: Callable[[Lab, int], Lab], seed: int) -> dict[str, f
 
 def main() -> None:
     """Measure, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("pictures", type=Path)
     parser.add_argument("--weights", type=Path, default=RELEASED)
     parser.add_argument("--n", type=int, default=50)
-    parser.add_argument("--steps", type=int)
-    parser.add_argument("--guidance", type=float)
-    parser.add_argument("--temperature", type=float)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
-    weights = load_weights(options.weights, open_device(options.device))
-    colorizer = Colorizer(weights)
-    how = colorizer.defaults.override(
-        steps=options.steps, guidance=options.guidance, temperature=options.temperature
-    )
+    colorizer = Colorizer(load_weights(options.weights))
 
     def colors(L: Lab, seed: int) -> Lab:
-        return colorizer.colorize(L, how.override(seed=seed))
+        return colorizer.colorize(L, colorizer.defaults.override(seed=seed))
 
-    paths = held_back(options.pictures, "photos", options.n)
-    rows = []
-    for i, path in enumerate(paths):
-        rows.append(compare(square(path, SIZE)[..., 0], colors, 2 * i))
+    rows = [
+        compare(square(path, SIZE)[..., 0], colors, 2 * i)
+        for i, path in enumerate(held_back(options.pictures, "photos", options.n))
+    ]
     medians = {name: float(np.median([row[name] for row in rows])) for name in rows[0]}
     ratios = {name: value / medians["seeds"] for name, value in medians.items() if name != "seeds"}
-    results: dict[str, Any] = {
+    results = {
         "n": len(rows),
         "size": SIZE,
-        "steps": how.steps,
-        "guidance": how.guidance,
-        "temperature": how.temperature,
+        "steps": colorizer.defaults.steps,
+        "guidance": colorizer.defaults.guidance,
+        "temperature": colorizer.defaults.temperature,
         "median_difference": medians,
         "ratio_to_seeds": ratios,
         "target_ratio": TARGET,
         "largest_ratio": max(ratios.values()),
     }
-    print(json.dumps(results, indent=2))
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "invariance.json").write_text(json.dumps(results, indent=2) + "\n")
+    text = json.dumps(results, indent=2) + "\n"
+    print(text, end="")
+    (RESULTS / "invariance.json").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -43,14 +43,6 @@ def use_bfloat16(precision: str, device: torch.device) -> bool:
     return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory lacks; torch has several that do, some in many lines."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    text = str(error)
-    return isinstance(error, RuntimeError) and ("allocate" in text or "out of memory" in text)
-
-
 class Meter:
     """How busy a device is between one reading and the next."""
 

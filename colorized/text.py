@@ -17,3 +17,11 @@ def line(error: BaseException) -> str:
         name = printable(os.fsdecode(error.filename)) if error.filename else ""
         text = f"{name}: {error.strerror}" if name else error.strerror
     return " ".join(text.split()) or type(error).__name__
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether this is an out-of-memory error: torch raises RuntimeErrors that say so in words."""
+    text = str(error)
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and ("allocate" in text or "out of memory" in text)
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 
-from colorized.data import kaggle_set, sources
+from colorized.data import kaggle, sources
 from colorized.params import Params
 from pipelines import stage
 
@@ -17,15 +17,14 @@ def main(params: Params) -> None:
     """Get the pictures of `data.source`."""
     data = params.data
     if data.source == "kaggle":
-        manifest = kaggle_set.fetch(
+        version = kaggle.fetch(
             data.dataset,
             None if data.version == "latest" else data.version,
             by_hand=stage.BY_HAND,
             downloads=stage.DOWNLOADS,
             out=stage.RAW,
         )
-        version = "" if manifest.version is None else f", version {manifest.version}"
-        print(f"{data.dataset}{version}: verified")
+        print(f"{data.dataset}{'' if version is None else f', version {version}'}: verified")
         return
     folder = stage.ROOT / data.path
     sample = data.source == "sample"

@@ -7,13 +7,13 @@ Comments and values that the preset does not name stay. `git diff params.yaml` s
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
+from colorized import atomic
 from colorized.params import ParamsError, load_params
 from pipelines import stage
 
@@ -40,14 +40,9 @@ def apply(name: str, path: Path) -> list[str]:
             if old != value:
                 changes.append(f"{section}.{key}: {old} → {value}")
                 values[section][key] = value
-    temporary = path.with_name(path.name + ".partial")
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            yaml.dump(values, file)
-        load_params(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic.replacing(path) as partial:
+        yaml.dump(values, partial)
+        load_params(partial)
     return changes
 
 

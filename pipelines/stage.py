@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from colorized.params import Params, load_params
+from colorized.text import out_of_memory
 from pipelines import lock
 
 ROOT = Path.cwd()
@@ -56,8 +57,7 @@ def run(main: Callable[[Params], None]) -> None:
     except RuntimeError as error:
         if "DataLoader worker" in str(error):
             sys.exit(_fail("a process that prepares batches died, perhaps for want of memory", 1))
-        # Where memory lacks, torch raises a RuntimeError that says so in many lines.
-        if "allocate" not in str(error) and "out of memory" not in str(error):
+        if not out_of_memory(error):
             raise
         sys.exit(_fail(OUT_OF_MEMORY, 1))
 

@@ -12,7 +12,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = sorted((ROOT / "colorized").rglob("*.py"))
 
-LEAVES = {"devices", "options", "params", "plots", "text"}
+LEAVES = {"atomic", "devices", "options", "params", "plots", "text"}
 INNER = LEAVES | {"color", "photo", "model"}
 WORK = INNER | {"data", "training", "inference", "evaluation"}
 # What each part of colorized/, a package or a module, may import besides itself. The commands may
@@ -21,11 +21,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     **{leaf: set() for leaf in LEAVES},
     "params": {"options"},
     "color": set(),
-    "photo": {"color"},
-    "model": {"color", "options"},
+    "photo": {"atomic", "color"},
+    "model": {"atomic", "color", "options"},
     "data": LEAVES | {"color", "photo"},
     "training": LEAVES | {"data", "model"},
-    "evaluation": {"color"},
+    "evaluation": {"atomic", "color"},
     "inference": LEAVES | {"color", "model"},
     "batch": WORK - {"data", "training", "evaluation"},
     "tracking": WORK - {"data", "training", "evaluation"} | {"batch"},

@@ -27,7 +27,7 @@ from colorized.inference.candidates import Candidates
 from colorized.inference.colorizer import Colorizer
 from colorized.model.weights import load_weights
 from colorized.photo import provenance
-from colorized.text import line, printable
+from colorized.text import line, out_of_memory, printable
 
 THUMBNAIL = 120
 """Height of the thumbnails of a report, pixels."""
@@ -91,12 +91,9 @@ def colorize_file(job: Job, model: Model, settings: Settings) -> Outcome:
             if settings.hints:
                 for page in drawn:
                     notes |= dict.fromkeys(settings.hints.beyond(page.guide))
-    except MemoryError:
-        return Outcome(original=original, size=size, error=_too_little(job, model))
     except Exception as error:  # a damaged file can make a library raise anything
         why = line(error)
-        # Where memory lacks, torch raises a RuntimeError that says so in many lines.
-        if isinstance(error, RuntimeError) and "allocate" in why:
+        if out_of_memory(error):
             why = _too_little(job, model)
         elif not isinstance(error, photo.PhotoError | OSError):
             why = f"{printable(job.source)}: {why}"

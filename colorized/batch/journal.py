@@ -26,6 +26,7 @@ from typing import Any
 
 import filelock
 
+from colorized import atomic
 from colorized.batch.job import Stamp
 from colorized.text import printable
 
@@ -247,7 +248,7 @@ class Journal:
         for made, target in staged:
             target.parent.mkdir(parents=True, exist_ok=True)
             _move(made, target)
-            _sync_folder(target.parent)
+            atomic.sync_folder(target.parent)
 
 
 def _difference(entry: Entry, settings: Mapping[str, Any]) -> str:
@@ -271,21 +272,5 @@ def _move(made: Path, target: Path) -> None:
         if error.errno != errno.EXDEV:
             raise
         # The target's folder is another file system: the file is made whole there first.
-        beside = target.parent / f".{uuid.uuid4().hex}.part"
-        try:
-            shutil.copy2(made, beside)
-            with open(beside, "rb") as file:
-                os.fsync(file.fileno())
-            os.replace(beside, target)
-        finally:
-            beside.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError:
-        pass  # some network file systems cannot; they keep names in their own way
-    finally:
-        os.close(handle)
+        with atomic.replacing(target) as partial:
+            shutil.copy2(made, partial)

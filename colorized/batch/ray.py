@@ -19,13 +19,12 @@ import logging
 import os
 import tempfile
 import time
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from colorized import photo
+from colorized import atomic, photo
 from colorized.batch.job import Job, Settings, Stamp
 from colorized.batch.journal import FOLDER, SHARDS, Entry, Journal
 from colorized.batch.plan import BatchError, plan
@@ -119,17 +118,7 @@ class Store:
             with self._told(name):
                 self._fs.pipe_file(f"{self._root}/{name}", content)
             return
-        target = Path(self._root, name)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        beside = target.parent / f".{uuid.uuid4().hex}.part"
-        try:
-            with open(beside, "xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, target)
-        finally:
-            beside.unlink(missing_ok=True)
+        atomic.write(Path(self._root, name), content)
 
     @contextlib.contextmanager
     def lending(self, name: str, content: bytes) -> Iterator[None]:

@@ -13,13 +13,13 @@ import csv
 import io
 import json
 import os
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from colorized import atomic
 from colorized.batch.journal import FOLDER, Journal
 from colorized.batch.plan import Result
 from colorized.text import printable
@@ -139,9 +139,9 @@ class Report:
         for name in (TABLE, *names):
             if not _is_ours(out / name):
                 raise ReportError(f"{printable(out / name)}: is not this program's; no report")
-        _replace(out / TABLE, table(rows))
+        atomic.write(out / TABLE, table(rows))
         for number, (name, page) in enumerate(zip(names, pages, strict=True), 1):
-            _replace(out / name, _page(page, rows, names, number))
+            atomic.write(out / name, _page(page, rows, names, number))
         return [out / name for name in (TABLE, *names)]
 
 
@@ -192,13 +192,3 @@ def _is_ours(path: Path) -> bool:
     with open(path, "rb") as file:
         start = file.read(1000)
     return _GENERATOR.encode() in start or start.startswith(",".join(_COLUMNS).encode())
-
-
-def _replace(path: Path, text: str) -> None:
-    beside = path.parent / FOLDER / f"{uuid.uuid4().hex}.part"
-    try:
-        with open(beside, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -31,6 +31,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from colorized import atomic
 from colorized.data.duplicates import Lookalikes, perceptual_hash
 from colorized.data.sources import (
     SPLITS,
@@ -171,21 +172,14 @@ def build_shards(
     SourceError
         When a split would be left without a picture, or the disk is full.
     """
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     try:
-        _check_space(source, partial, settings, train_writer is None)
-        report = _write(source, partial, settings, progress, train_writer)
-        shutil.rmtree(out, ignore_errors=True)
-        os.replace(partial, out)
+        with atomic.replacing_folder(out) as partial:
+            _check_space(source, partial, settings, train_writer is None)
+            return _write(source, partial, settings, progress, train_writer)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
         raise SourceError(f"{out}: the disk is full; nothing of it was kept") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return report
 
 
 def _check_space(source: Source, folder: Path, settings: CropSettings, with_train: bool) -> None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from colorized import color, photo
 from colorized.color import resample
-from colorized.data import kaggle_set
+from colorized.data import kaggle
 
 SPLITS = ("train", "val", "test")
 MIN_SIDE = 32
@@ -170,7 +170,7 @@ class LabArrays:
         return color.recombine(lab[..., 0], lab[..., 1:])
 
     def _open(self) -> None:
-        self._L, self._ab = kaggle_set.open_arrays(self.folder)
+        self._L, self._ab = kaggle.open_arrays(self.folder)
         self._starts = np.cumsum([0] + [len(part) for part in self._ab])
 
     def _rows(self, row: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -8,18 +8,17 @@ its target and moved into place, so that a file that has its name is whole.
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
+from colorized import atomic
 from colorized.model import packing
 from colorized.model.denoiser import Denoiser
 from colorized.model.header import (
@@ -104,8 +103,7 @@ def save_weights(
 def _write(path: Path, tensors: Mapping[str, Tensor], described: Mapping[str, Any]) -> None:
     # One key only: safetensors writes several in an order that changes from run to run.
     metadata = {METADATA_KEY: json.dumps(described, sort_keys=True)}
-    with replacing(path) as file:
-        file.write(safetensors.torch.save(dict(tensors), metadata))
+    atomic.write(path, safetensors.torch.save(dict(tensors), metadata))
 
 
 def save_sampling(path: Path, sampling: SamplingOptions) -> None:
@@ -198,18 +196,3 @@ def load_tensors(network: torch.nn.Module, tensors: Mapping[str, Tensor], source
         if not torch.isfinite(tensor).all():
             raise CheckpointError(f"{source}: tensor {name} is not finite")
     network.load_state_dict(dict(tensors))
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file beside `path` that takes its place when all is written, or is removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".partial")
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import struct
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
-from colorized import color
+from colorized import atomic, color
 from colorized.photo import jp2, metadata, tiff, tones
 from colorized.photo.names import (
     CODESTREAM_SUFFIXES,
@@ -118,21 +116,13 @@ def write_scan(colored: Iterable[Colored], path: str | Path) -> None:
     Errors and format as in `write_photo`; what a `chroma` or the iterable raises is passed on.
     """
     path = Path(path)
-    # A name of its own, since one derived from the file's could be too long.
-    temporary = path.parent / f".{uuid.uuid4().hex}.part"
-    try:
-        with contextlib.ExitStack() as stack:
-            with _failing(path):
-                file = stack.enter_context(open(temporary, "xb+"))
-            _encoded(file, colored, path)
-            with _failing(path):
-                file.flush()
-                os.fsync(file.fileno())
+    with contextlib.ExitStack() as stack:
         with _failing(path):
-            os.replace(temporary, path)
-    finally:
+            partial = stack.enter_context(atomic.replacing(path))
+            file = stack.enter_context(open(partial, "xb+"))
+        _encoded(file, colored, path)
         with _failing(path):
-            temporary.unlink(missing_ok=True)
+            stack.close()
 
 
 def _whole(photo: Photo, ab: NDArray[np.floating[Any]], xmp: bytes) -> Colored:

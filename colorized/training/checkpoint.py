@@ -1,8 +1,4 @@
-"""Checkpoints to go on from: `torch.save` files of a training run's whole state.
-
-They are written beside their target and moved into place, so that a file that has its name is
-whole.
-"""
+"""Checkpoints to go on from: `torch.save` files of a training run's whole state."""
 
 from __future__ import annotations
 
@@ -12,13 +8,15 @@ from typing import Any
 
 import torch
 
-from colorized.model.weights import CheckpointError, replacing
+from colorized import atomic
+from colorized.model.weights import CheckpointError
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     """Write a training state (tensors, numbers, strings, containers of them)."""
-    with replacing(path) as file:
-        torch.save(dict(state), file)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic.replacing(path) as partial:
+        torch.save(dict(state), partial)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

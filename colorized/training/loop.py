@@ -32,9 +32,9 @@ from colorized.data.dataset import (
     chroma_target,
     step_seed,
 )
-from colorized.devices import out_of_memory
 from colorized.model.denoiser import Denoiser, drop_condition, simple_loss, stratified_times
 from colorized.model.weights import load_tensors
+from colorized.text import out_of_memory
 from colorized.training.distributed import Processes
 
 VALIDATION_TIMES = (0.05, 0.2, 0.4, 0.6, 0.8, 0.95)

@@ -44,6 +44,7 @@ from starlette.types import ASGIApp
 
 from colorized.inference import hints
 from colorized.options import LIMITS, SamplingOptions
+from colorized.text import out_of_memory
 from colorized.web import guard
 from colorized.web.decoder import MEDIA_TYPES, Plane, Refused, plane
 from colorized.web.service import OnEvent, Order, Room
@@ -390,7 +391,7 @@ async def _counted(room: Room, work: Awaitable[T]) -> T:
         outcome = "left"
         raise
     except RuntimeError as error:
-        if "allocate" in str(error):  # so says torch
+        if out_of_memory(error):
             raise MemoryError from error
         raise
     finally:

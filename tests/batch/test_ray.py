@@ -86,7 +86,7 @@ def test_node_that_dies_midway(cluster: Any, tmp_path: Path) -> None:
     made = sorted(p for p in out.rglob("*.png") if ".colorized" not in p.parts)
     assert (process.returncode, ours(err)) == (0, [])
     assert len(made) == len(told) == len(set(told)) == 48
-    assert not list(out.rglob("*.part"))
+    assert not list(out.rglob("*.partial"))
     assert not list((out / ".colorized").glob("weights-*"))
     # Every photograph has one line in one manifest.
     lines = [

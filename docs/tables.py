@@ -1,0 +1,307 @@
+"""Tables of what was measured, in README.md, docs/ and the model card, between their markers.
+
+python docs/tables.py [--check]   writes them all, or exits with 1 where one is out of date
+python docs/tables.py exiftool    renews that of docs/archive.md too; needs ExifTool
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+METRICS = ROOT / "reports" / "metrics.json"
+TEXTS = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "models" / "released" / "README.md",
+]
+MARKED = re.compile(
+    r"(?P<begin><!-- (?P<name>\w+): begin \(docs/tables\.py\) -->\n)"
+    r"(?P<old>.*?)(?P<end><!-- (?P=name): end -->)",
+    re.S,
+)
+SIDES = {"scenes": 96, "objects": 64, "photos": 256}
+
+
+def table(head: str, rows: Iterable[str], intro: str = "") -> str:
+    """Markdown of rows whose cells are divided by `|`; all but the first column are numbers."""
+    rule = "| --- |" + " ---: |" * head.count("|")
+    lines = [f"| {head} |", rule, *(f"| {row} |" for row in rows)]
+    return "\n".join([*([intro, ""] if intro else []), *lines])
+
+
+def metrics(m: dict[str, Any]) -> str:
+    rows = {
+        "n": (f"{m['n']}", "test crops; so few that FID is biased upward: compare equal `n` only"),
+        "fid": (
+            f"{m['fid']:.1f}",
+            "distance of the colorized from the true crops, lower is better",
+        ),
+        "fid_monochrome": (f"{m['fid_monochrome']:.1f}", "the same for gray: the value to beat"),
+        "kid": (f"{m['kid']:.4f} ± {m['kid_std']:.4f}", "like FID, but unbiased at small `n`"),
+        "colorfulness": (f"{m['colorfulness']:.1f}", "Hasler and Süsstrunk's measure; 0 is gray"),
+        "colorfulness_real": (f"{m['colorfulness_real']:.1f}", "the same of the true colors"),
+        "delta_colorfulness": (f"{m['delta_colorfulness']:.1f}", "the gap between the two"),
+        "psnr": (f"{m['psnr']:.1f} dB", "closeness to the true picture; favors timid colors"),
+        "delta_e": (f"{m['delta_e']:.1f}", "mean CIEDE2000 from the true color; 1 is just visible"),
+        "lightness_error_max": (
+            f"{m['lightness_error_max']:.2f}",
+            "largest change of L* (0 … 100) in any pixel: what rounding to 8 bits costs",
+        ),
+        "diversity": (
+            f"{m['diversity']:.1f}",
+            "deviation between colorings of one crop, CIELAB units; 0 would be one answer only",
+        ),
+        "vlb_bits_per_dim": (
+            f"{m['vlb_bits_per_dim']:.2f} ± {m['vlb_standard_error']:.2f}",
+            "upper bound on the bits per 8-bit chroma value, with its standard error",
+        ),
+        "nfe": (f"{m['nfe']}", "network evaluations per picture"),
+        "seconds_per_image": (
+            f"{m['seconds_per_image']:.2f} s",
+            "median per crop, on the machine that made this table",
+        ),
+    }
+    lines = ["| metric | value | meaning |", "| --- | ---: | --- |"]
+    lines += [f"| `{name}` | {value} | {meaning} |" for name, (value, meaning) in rows.items()]
+    return "\n".join([*lines, "", f"Features: `extractor_sha256` {m['extractor_sha256'][:16]}…"])
+
+
+def quality(found: dict[str, Any]) -> str:
+    rows = []
+    for name, side in SIDES.items():
+        ours, gray = found[name]["released"], found[name]["monochrome"]
+        rows.append(
+            f"{name}, {side} px | {found[name]['n']} | {ours['fid']:.1f} | {gray['fid']:.1f} | "
+            f"{ours['fid_over_monochrome']:.2f} | {ours['kid']:.4f} | {gray['kid']:.4f} | "
+            f"{ours['delta_colorfulness_share']:.0%} | {ours['psnr']:.1f} | "
+            f"{ours['delta_e']:.1f} | {ours['diversity']:.1f}"
+        )
+    head = "pictures | N | FID | gray | ratio | KID | gray | ΔCF | PSNR | ΔE | diversity"
+    return table(head, rows)
+
+
+def invariance(found: dict[str, Any]) -> str:
+    median = found["median_difference"]
+    return table(
+        "version | difference, CIELAB units | over that of seeds",
+        [
+            f"another seed | {median['seeds']:.1f} | 1.00",
+            *(f"{n} | {median[n]:.1f} | {r:.2f}" for n, r in found["ratio_to_seeds"].items()),
+        ],
+        f"N {found['n']}; 1 is what another seed changes.",
+    )
+
+
+def train_speed(found: dict[str, Any]) -> str:
+    return table(
+        " | parameters | chroma, px | pictures / s | peak memory",
+        (
+            f"{name} | {row['parameters'] / 1e6:.2f} M | {row['chroma_side']} | "
+            f"{row['pictures_per_second']:.1f} | {row['peak_memory_gb']:.2f} GB"
+            for name, row in found["methods"].items()
+        ),
+        f"Threads: {found['threads']}; crops of {found['crop']} pixels.",
+    )
+
+
+def steps(found: dict[str, Any]) -> str:
+    reference = found["reference"]
+    named = [("ancestral", reference), *(("DPM-Solver++(2M)", row) for row in found["rows"])]
+    return table(
+        "sampler | steps | evaluations | FID | of ancestral | KID | colorfulness",
+        (
+            f"{name} | {row['steps']} | {row['evaluations']} | {row['fid']:.1f} | "
+            f"{row['fid'] / reference['fid']:.2f} | {row['kid']:.4f} | "
+            f"{row['colorfulness_share']:.0%}"
+            for name, row in named
+        ),
+        f"N {found['n']}; gray has FID {found['fid_monochrome']:.1f}.",
+    )
+
+
+def peers(found: dict[str, Any]) -> str:
+    rows = []
+    for name in (n for n in found["scenes"] if n not in ("n", "size")):
+        about = found["methods"].get(name)
+        cells = [found[side][name] for side in SIDES]
+        trained = " |  | "
+        if about:
+            trained = (
+                f"{about['parameters'] / 1e6:.2f} M | {about['pictures_seen']:,} | "
+                f"{cells[-1]['seconds_per_picture']:.2f}"
+            )
+        measured = (
+            f"{c['fid']:.1f}, {c['kid']:.4f}, {c['delta_colorfulness_share']:.0%}" for c in cells
+        )
+        rows.append(" | ".join([name, trained, *measured]))
+    minutes = {about["minutes"] for about in found["methods"].values()}
+    ns = ", ".join(f"{name} N {found[name]['n']}" for name in SIDES)
+    sides = " | ".join(f"{name}: FID, KID, ΔCF" for name in SIDES)
+    return table(
+        f"method | parameters | crops seen | s / picture | {sides}",
+        rows,
+        f"{minutes.pop():g} minutes of training each; {ns}.",
+    )
+
+
+def speed(found: dict[str, Any]) -> str:
+    rows = []
+    for name, row in found["speed_at_equal_fid"].items():
+        peer, ours, cells = row["peer"], row["ours"], "not reached |  |  | "
+        if ours:
+            cells = (
+                f"{ours['fid']:.1f} | {ours['steps']} | {ours['pictures_per_second']:.1f} | "
+                f"{row['ratio']:.1f}"
+            )
+        rows.append(
+            f"{name} | {peer['fid']:.1f} | {peer['steps']} | "
+            f"{peer['pictures_per_second']:.1f} | {cells}"
+        )
+    head = "peer | its FID | steps | pictures / s | our FID | steps | pictures / s | ratio"
+    return table(head, rows, f"Objects, N {found['steps']['n']}.")
+
+
+def upsampling(found: dict[str, Any]) -> str:
+    """Error of each method near edges, as a share of that of linear interpolation."""
+    both = [found, read("upsampling-photos")]
+    first, speed = found["quality"], found["speed"]
+
+    def cells(text: str, method: str, key: str) -> str:
+        return " | ".join([text, *(f"{s['quality'][method][key]:.2f}" for s in both)])
+
+    rows = [cells("linear interpolation, CIELAB units", "linear", "error")]
+    rows += [cells(f"{m}, as a share of it", m, "over_linear") for m in first if m != "linear"]
+    heads = (f"{s['photographs']} photographs, {s['enlarged']:.0f} ×" for s in both)
+    return table(" | ".join(["error near edges", *heads]), rows) + (
+        f"\n\nThe first are those of `data/sample`, the second 256 pixels high. A scan of "
+        f"{speed['megapixels']:.0f} megapixels takes {speed['over_linear']:.0f} times as long as "
+        f"OpenCV's linear interpolation, {speed['guide_to_rows']:.1f} s on the machine that made "
+        f"this table, with {found['threads']} thread(s)."
+    )
+
+
+def candidates(found: dict[str, Any]) -> str:
+    c = found["candidates"]
+    rows = [
+        f"error of the first | {c['first']:.1f}",
+        f"mean error of all draws | {c['mean']:.1f}",
+        f"photographs where the first is better than the mean | {c['first_better']:.0%}",
+        f"error of the best of those picked | {c['best_picked']:.1f}",
+        f"mean distance of two that are picked | {c['apart_picked']:.1f}",
+        f"mean distance of any two | {c['apart_any']:.1f}",
+        f"correlation of uncertainty and mean error, over the pixels | {c['correlation']:.2f}",
+    ]
+    return table(f"{found['photographs']} photographs, 8 of 16 draws; CIELAB units | ", rows)
+
+
+def hints(found: dict[str, Any]) -> str:
+    h, surfaces = found["hints"], found["surfaces"].values()
+    shift = {key: sum(s[key] for s in surfaces) / len(surfaces) for key in ("surface", "elsewhere")}
+    rows = [
+        f"CIEDE2000 at hints in true colors | {h['at_true_hints_with']:.2f} "
+        f"(without them {h['at_true_hints_without']:.1f})",
+        f"CIEDE2000 at hints in random colors | {h['at_odd_hints_with']:.2f} "
+        f"(without them {h['at_odd_hints_without']:.1f})",
+        f"the worst photograph | {h['at_hints_worst_photograph']:.2f}",
+        f"CIEDE2000 of the rest against its true colors, no hints | {h['elsewhere_none']:.1f}",
+        f"the same, with five hints in true colors | {h['elsewhere_true']:.1f}",
+        f"shift of the hint's surface, mean of {len(surfaces)} | {shift['surface']:.2f}",
+        f"shift of everything else | {shift['elsewhere']:.2f}",
+    ]
+    return table(f"{found['photographs']} photographs, five hints each | ", rows)
+
+
+def exiftool() -> str:
+    """ExifTool's view of a photograph with an archive's IPTC and EXIF, colored."""
+    groups = ("XMP-iptcExt:all", "XMP-colorized:all", "IPTC:all", "IFD0:Artist")
+    with TemporaryDirectory() as name:
+        scan = Path(name) / "dust-bowl-home.jpg"
+        scan.write_bytes((ROOT / "data" / "sample" / "archive" / scan.name).read_bytes())
+        written = ["-IPTC:By-line=Dorothea Lange", "-EXIF:Artist=Dorothea Lange"]
+        subprocess.run(["exiftool", "-q", "-overwrite_original", *written, scan], check=True)
+        command = [sys.executable, "-m", "colorized", "colorize", scan, "-o", Path(name) / "out"]
+        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        shown = [f"-{group}" for group in (*groups, "ICC_Profile:ProfileDescription")]
+        command = ["exiftool", "-a", "-G1", "-s", *shown, Path(name) / "out" / scan.name]
+        said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return f"\n```text\n{said}```\n"
+
+
+def read(name: str) -> dict[str, Any]:
+    """A benchmark's results."""
+    found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return found
+
+
+# Table → the results it shows.
+TABLES: dict[Callable[[dict[str, Any]], str], str] = {
+    quality: "quality",
+    invariance: "invariance",
+    train_speed: "train_speed",
+    steps: "steps",
+    peers: "peers",
+    speed: "peers",
+    upsampling: "upsampling",
+    candidates: "hints",
+    hints: "hints",
+}
+
+
+def made(with_exiftool: bool = False) -> dict[str, str]:
+    """The tables by their names."""
+    tables = {make.__name__: make(read(name)) for make, name in TABLES.items()}
+    tables["metrics"] = metrics(json.loads(METRICS.read_text(encoding="utf-8")))
+    return tables | ({"exiftool": exiftool()} if with_exiftool else {})
+
+
+def renew(text: str, tables: dict[str, str]) -> str:
+    """The text with these tables between their markers; others stay."""
+
+    def new(match: re.Match[str]) -> str:
+        found = tables.get(match["name"])
+        return match[0] if found is None else f"{match['begin']}{found}\n{match['end']}"
+
+    return MARKED.sub(new, text)
+
+
+def main() -> int:
+    """Write or check; 1 when texts and results disagree, or one of them cannot be used."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("more", nargs="?", choices=["exiftool"])
+    parser.add_argument("--check", action="store_true")
+    options = parser.parse_args()
+    code = 0
+    try:
+        tables = made(options.more == "exiftool")
+        for path in TEXTS:
+            found = path.read_text(encoding="utf-8")
+            if (wanted := renew(found, tables)) == found:
+                continue
+            if options.check:
+                print(f"error: {path} is out of date: run docs/tables.py", file=sys.stderr)
+                code = 1
+            else:
+                path.write_text(wanted, encoding="utf-8")
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyError as error:
+        print(f"error: a result lacks {error}", file=sys.stderr)
+        return 1
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
