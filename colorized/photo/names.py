@@ -23,9 +23,19 @@ _GRAY_SUFFIXES = (".pbm", ".pfm", ".pgm")
 # JPEG 2000 without the boxes of a file around it.
 CODESTREAM_SUFFIXES = (".j2c", ".j2k", ".jpc")
 
+_DECODERS = ("PIL", "imagecodecs", "pillow_heif", "pypdfium2", "tifffile")
+
 
 class PhotoError(ValueError):
     """A photograph cannot be read or written; one line that names the file."""
+
+
+class Damaged(ValueError):
+    """Why a file cannot be read, in words for people."""
+
+
+# Pillow speaks of broken files in OSError and SyntaxError.
+_SPEAKING = (Damaged, OSError, PhotoError, SyntaxError)
 
 
 def printable(path: str | Path) -> str:
@@ -33,10 +43,27 @@ def printable(path: str | Path) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(path))
 
 
-def reason(error: BaseException) -> str:
-    """What an exception says, in one line."""
+def reason(error: BaseException, otherwise: str = "the file is damaged") -> str:
+    """What an exception says, in one line; `otherwise` where that is of Python, not of the file."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(text.split()) or type(error).__name__
+    text = " ".join(text.split())
+    if isinstance(error, EOFError):
+        return "the file ends early"
+    if not text or not (isinstance(error, _SPEAKING) or _from_decoder(error)):
+        return otherwise
+    return text
+
+
+def _from_decoder(error: BaseException) -> bool:
+    """Whether an exception is a decoder's own, or was raised by its code in the usual kinds."""
+    if type(error).__module__.startswith(_DECODERS):
+        return True
+    trace = error.__traceback__
+    if trace is None or not isinstance(error, ValueError | RuntimeError):
+        return False
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return str(trace.tb_frame.f_globals.get("__name__", "")).startswith(("PIL", "pillow_heif"))
 
 
 def is_picture_name(path: str | Path) -> bool:

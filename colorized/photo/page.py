@@ -15,13 +15,15 @@ import torch
 from numpy.typing import NDArray
 
 from colorized.color import resample
-from colorized.photo.tones import Levels, Tones
+from colorized.photo.tones import Levels, ToneMapping
 
 A = TypeVar("A")
 B = TypeVar("B")
 
 # Pixels of a strip: large enough to keep threads busy, small enough for the processor's cache.
 _STRIP = 1 << 19
+# L* below and above which a picture with nothing else is one that shows nothing.
+_BLACK, _WHITE = 1.0, 99.0
 
 
 class Raster(Protocol):
@@ -30,6 +32,7 @@ class Raster(Protocol):
     height: int
     width: int
     band: int  # rows that are decoded together
+    dtype: np.dtype[Any]  # uint8 or uint16, known before anything is decoded
 
     def rows(self, start: int, stop: int) -> Levels:
         """(stop - start, W) or, in color, (stop - start, W, C)."""
@@ -83,7 +86,7 @@ class Page:
         path: Path,
         format: str,
         raster: Raster,
-        tones: Tones,
+        tones: ToneMapping,
         facts: Facts,
         notes: list[str],
         alpha: bool = False,
@@ -98,7 +101,7 @@ class Page:
         self.total = total or self.height * self.width
         self._raster = raster
         self._tones = tones
-        self.bits = 16 if raster.rows(0, 1).dtype == np.uint16 else 8
+        self.bits = 8 * raster.dtype.itemsize
 
     def rows(self, start: int, stop: int) -> NDArray[np.float32]:
         """L* of the rows [start, stop), (stop - start, W), 0 … 100.
@@ -122,6 +125,7 @@ class Page:
         """L* (height, width), averaged in linear light as by `resample.resize_lightness`."""
         if height > self.height or width > self.width:
             whole = gather(self, self.rows, np.float32)
+            self._check_range(whole)
             return resample.resize_lightness(whole, height, width)
         short = np.zeros((height, self.width), np.float32)
 
@@ -131,7 +135,9 @@ class Page:
 
         for first, part in in_order(shrink, self.strips()):
             short[first : first + len(part)] += part
-        return resample.lightness_of(resample.resize(short, height, width))
+        small = resample.lightness_of(resample.resize(short, height, width))
+        self._check_range(small)
+        return small
 
     def strips(self) -> list[tuple[int, int]]:
         """[start, stop) of strips of rows, top to bottom; what is decoded together is in one."""
@@ -142,15 +148,27 @@ class Page:
         alpha = None
         if self.has_alpha:
             alpha = gather(self, self.opacity, np.uint16 if self.bits == 16 else np.uint8)
+        lightness = gather(self, self.rows, np.float32)
+        self._check_range(lightness)
         return Photo(
             path=self.path,
-            lightness=gather(self, self.rows, np.float32),
+            lightness=lightness,
             alpha=alpha,
             format=self.format,
             bits=self.bits,
             facts=self.facts,
             notes=self.notes,
         )
+
+    def _check_range(self, lightness: NDArray[np.float32]) -> None:
+        """Note that it comes out all black or all white, unless its levels are all the same."""
+        color = "black" if lightness.max() < _BLACK else "white" if lightness.min() > _WHITE else ""
+        if not color:
+            return
+        first = self._levels(0, 1).reshape(-1, *self._levels(0, 1).shape[2:])[0]
+        if any((self._levels(*strip) != first).any() for strip in self.strips()):
+            note = f"it comes out all {color}, though its levels are not all the same"
+            self.notes.extend([note] if note not in self.notes else [])
 
     def _levels(self, start: int, stop: int) -> Levels:
         levels = self._raster.rows(start, stop)
@@ -235,12 +253,13 @@ class Whole:
     def __init__(self, levels: Levels) -> None:
         self._levels = levels
         self.height, self.width = levels.shape[:2]
+        self.dtype = levels.dtype
 
     def rows(self, start: int, stop: int) -> Levels:
         return self._levels[start:stop]
 
 
-class Kept:
+class BandCache:
     """The bands decoded last, of all pages of a file."""
 
     def __init__(self) -> None:
@@ -258,16 +277,22 @@ class Banded:
         Rows of a band; the last one may have fewer.
     decode
         Gives the rows of the band of that number; called from several threads.
-    kept
+    cache
         Where bands are kept, for all pages of a file.
     """
 
     def __init__(
-        self, height: int, width: int, band: int, decode: Callable[[int], Levels], kept: Kept
+        self,
+        height: int,
+        width: int,
+        band: int,
+        dtype: np.dtype[Any],
+        decode: Callable[[int], Levels],
+        cache: BandCache,
     ) -> None:
-        self.height, self.width, self.band = height, width, band
+        self.height, self.width, self.band, self.dtype = height, width, band, dtype
         self._decode = decode
-        self._kept = kept
+        self._cache = cache
         # Strips are asked for in order, so of bands larger than strips two are in use at once.
         self._room = 1 if band >= height else 2 if band * width > _STRIP else 2 * threads() + 1
 
@@ -282,8 +307,8 @@ class Banded:
 
     def _band(self, number: int) -> Levels:
         key = id(self), number
-        with self._kept.lock:
-            bands = self._kept.bands
+        with self._cache.lock:
+            bands = self._cache.bands
             found = bands.get(key)
             if mine := found is None:
                 found = bands[key] = Future()
@@ -295,6 +320,18 @@ class Banded:
             except BaseException as error:
                 found.set_exception(error)
         return found.result()
+
+
+def turned_raster(raster: Raster, orientation: int, cache: BandCache) -> Banded:
+    """The raster upright, decoded as a whole when rows of it are asked for."""
+    height, width = raster.height, raster.width
+    if orientation in (5, 6, 7, 8):
+        height, width = width, height
+
+    def decode(_: int) -> Levels:
+        return turned(raster.rows(0, raster.height), orientation)
+
+    return Banded(height, width, height, raster.dtype, decode, cache)
 
 
 def cut(height: int, width: int, band: int = 1) -> list[tuple[int, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +13,8 @@ import pypdfium2
 import pypdfium2.raw
 
 from colorized.photo import tones
-from colorized.photo.names import PhotoError, printable, reason
-from colorized.photo.page import Banded, Facts, Kept, Page
+from colorized.photo.names import Damaged, PhotoError, printable, reason
+from colorized.photo.page import BandCache, Banded, Facts, Page
 from colorized.photo.tones import Levels
 
 # Of a page without scans, and the most that one with scans is given.
@@ -48,16 +49,16 @@ def read(
     for shape in shapes:
         check(*shape)
     total = sum(height * width for height, width in shapes)
-    kept = Kept()
+    cache = BandCache()
 
-    def render(number: int) -> Levels:
+    def render(number: int, _: int) -> Levels:
         height, width = shapes[number]
         try:
             with _LOCK:
                 bitmap = document[number].render(scale=scales[number], rev_byteorder=True)
                 pixels = bitmap.to_numpy()[..., :3].copy()
             if pixels.ndim != 3 or abs(len(pixels) - height) > 1:
-                raise ValueError(f"page {number + 1} has another size than it says")
+                raise Damaged(f"page {number + 1} has another size than it says")
             rows = np.minimum(np.arange(height), pixels.shape[0] - 1)
             columns = np.minimum(np.arange(width), pixels.shape[1] - 1)
             return pixels if pixels.shape[:2] == (height, width) else pixels[rows][:, columns]
@@ -70,8 +71,9 @@ def read(
     for number, (height, width) in enumerate(shapes):
         notes: list[str] = []
         dpi = scales[number] * _POINTS
-        raster = Banded(height, width, height, lambda _, n=number: render(n), kept)  # type: ignore[misc]
-        meant = tones.in_color("RGB", np.dtype(np.uint8), b"", notes)
+        eight = np.dtype(np.uint8)
+        raster = Banded(height, width, height, eight, functools.partial(render, number), cache)
+        meant = tones.in_color("RGB", eight, b"", notes)
         pages.append(Page(path, "PDF", raster, meant, Facts(dpi=(dpi, dpi)), notes, total=total))
     return pages
 

@@ -34,7 +34,7 @@ from colorized.photo.names import (
     reason,
 )
 from colorized.photo.page import Facts, Page, Photo, Whole, in_order, turned
-from colorized.photo.tones import Levels, Tones
+from colorized.photo.tones import Levels, ToneMapping
 
 Image.MAX_IMAGE_PIXELS = None
 
@@ -242,7 +242,7 @@ def _content(file: BinaryIO) -> bytes:
 
 def _levels(
     image: Image.Image, path: Path, content: bytes, icc: bytes, notes: list[str]
-) -> tuple[Levels, Tones, bool]:
+) -> tuple[Levels, ToneMapping, bool]:
     """Levels of a decoded picture, (H, W[, C]), their meaning, and whether alpha is last."""
     deep = _deep(image, content)
     if deep is not None:

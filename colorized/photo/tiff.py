@@ -8,13 +8,14 @@ where it may pass 4 GB.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import logging
 import struct
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 import imagecodecs
 import numpy as np
@@ -23,9 +24,9 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, TiffImagePlugin, TiffTags
 
 from colorized.photo import metadata, tones
-from colorized.photo.names import PhotoError, printable, reason
-from colorized.photo.page import Banded, Facts, Kept, Page, Raster, Whole, turned
-from colorized.photo.tones import Levels, Tones
+from colorized.photo.names import Damaged, PhotoError, printable, reason
+from colorized.photo.page import BandCache, Banded, Facts, Page, Raster, turned_raster
+from colorized.photo.tones import Levels, ToneMapping
 
 # What tifffile says of doubtful files would go to stderr.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -34,13 +35,15 @@ Check = Callable[[int, int], None]
 
 _UNCOMPRESSED = 1
 # Of those that tifffile knows: what archives have, and what other programs put into a TIFF.
-_COMPRESSIONS = (1, 2, 3, 4, 5, 7, 8, 32773, 32946, 33003, 33005, 34712, 50000, 50001)
-_JPEG = 7
+_COMPRESSIONS = (1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946, 33003, 33005, 34712, 50000, 50001)
+_OLD_JPEG, _JPEG = 6, 7
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR, _CIELAB, _ICCLAB = (
     0, 1, 2, 3, 5, 6, 8, 9,
 )  # fmt: skip
 _COLORS = {_RGB: 3, _CMYK: 4, _YCBCR: 3, _CIELAB: 3, _ICCLAB: 3}
 _XMP, _IPTC, _PHOTOSHOP, _ICC = 700, 33723, 34377, 34675
+_COLORMAP, _MAX_SAMPLE_VALUE, _YCBCR_SUBSAMPLING = 320, 341, 530
+_MAX_SAMPLES = 16
 _INCH, _CENTIMETER = 2, 3
 _DEFLATE = "adobe_deflate"
 # Added to a code, it gives one that no writer uses, and that sorts the same.
@@ -49,6 +52,16 @@ _STAND_IN = -1
 _BAND = 1 << 18
 # Bytes of pixels up to which offsets of 32 bits will do.
 _CLASSIC = 4_000_000_000
+# As many pages as a PageNumber tag can count.
+_MAX_PAGES = 65_535
+# Bounds on what the tags of a file may claim, which is read before any pixel is.
+_MAX_TAG_NUMBERS, _TAG_BYTES = 1 << 22, 1 << 26
+_TYPE_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4,
+               16: 8, 17: 8, 18: 8}  # fmt: skip
+# Formats of microscopes and scanners that tifffile reads in ways of their own.
+_PLAIN: dict[str, Any] = dict.fromkeys(
+    ("is_lsm", "is_ndpi", "is_philips", "is_scanimage", "is_stk"), False
+)
 
 
 @dataclass(frozen=True)
@@ -78,36 +91,123 @@ def read(file: BinaryIO, path: Path, check: Check) -> list[Page]:
     PhotoError
         `check` does, or a page is of a kind that is not supported.
     """
-    tif = tifffile.TiffFile(file)
-    kept = Kept()
-    pages: Iterable[Any] = tif.pages
-    found = [page for page in pages if not (page.is_reduced or page.is_mask)]
-    if not len(tif.pages):
-        raise PhotoError(f"{printable(path)}: cannot be read: the file ends early")
+    offsets, problem = _directories(file, path)
+    file.seek(0)
+    tif = tifffile.TiffFile(file, **_PLAIN)
+    every = []
+    for number, offset in enumerate(offsets):
+        tif.filehandle.seek(offset)
+        try:
+            every.append(tifffile.TiffPage(tif, number))
+        except tifffile.TiffFileError as error:
+            raise PhotoError(
+                f"{printable(path)}: cannot be read: page {number + 1}: {reason(error)}"
+            ) from error
+    found = [page for page in every if not (page.is_reduced or page.is_mask)]
+    if not every:
+        raise PhotoError(f"{printable(path)}: cannot be read: {problem or 'it has no pages'}")
     if not found:
         raise PhotoError(f"{printable(path)}: holds no photograph, only thumbnails or masks")
     for page in found:
         check(page.imagelength, page.imagewidth)
     total = sum(page.imagelength * page.imagewidth for page in found)
-    return [_page(page, path, check, kept, total) for page in found]
+    caches = _Caches()
+    pages = [_page(page, path, check, caches, total) for page in found]
+    if problem:
+        pages[0].notes.append(f"{problem}; what comes before that is read")
+    return pages
 
 
-def _page(page: Any, path: Path, check: Check, kept: Kept, total: int) -> Page:
+def _directories(file: BinaryIO, path: Path) -> tuple[list[int], str]:
+    """Where the directories of the pages are, and what ends their chain early, if anything does.
+
+    Raises
+    ------
+    PhotoError
+        There are too many, or tags claim more than a file of this size can hold.
+    """
+
+    def refuse(problem: str) -> NoReturn:
+        raise PhotoError(f"{printable(path)}: cannot be read: {problem}")
+
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    head = file.read(16)
+    order = "<" if head[:2] == b"II" else ">"
+    big = struct.unpack_from(order + "H", head, 2)[0] == 43
+    count_format, tag_size, offset_format = ("Q", 20, "Q") if big else ("H", 12, "I")
+    at = 8 if big else 4
+    if len(head) < at + struct.calcsize(order + offset_format):
+        refuse("the file ends early")
+    (offset,) = struct.unpack_from(order + offset_format, head, at)
+    budget = _TAG_BYTES + 2 * size
+    found: list[int] = []
+    seen: set[int] = set()
+    while offset:
+        number = len(found) + 1
+        if offset in seen:
+            return found, f"its list of pages leads back to an earlier one after page {number - 1}"
+        file.seek(offset)
+        data = file.read(struct.calcsize(order + count_format)) if offset < size else b""
+        if len(data) < struct.calcsize(order + count_format):
+            return found, f"page {number} lies behind the end of the file"
+        (tags,) = struct.unpack(order + count_format, data)
+        entries = file.read(tags * tag_size) if tags <= 4096 else b""
+        if len(entries) < tags * tag_size:
+            return found, f"page {number} lies behind the end of the file, or is none"
+        for start in range(0, len(entries), tag_size):
+            code, kind, count = struct.unpack_from(order + "HH" + offset_format, entries, start)
+            width = _TYPE_SIZES.get(kind, 0)
+            budget -= count * width
+            numbers = width > 1 or kind == 6
+            if budget < 0 or (numbers and count > _MAX_TAG_NUMBERS):
+                refuse(f"tag {code} of page {number} claims {count} values")
+        if number > _MAX_PAGES:
+            refuse(f"it has more than {_MAX_PAGES} pages")
+        found.append(offset)
+        seen.add(offset)
+        tail = file.read(struct.calcsize(order + offset_format))
+        if len(tail) < struct.calcsize(order + offset_format):
+            return found, f"the list of its pages ends in the middle, after page {number}"
+        (offset,) = struct.unpack(order + offset_format, tail)
+    return found, ""
+
+
+@dataclass(frozen=True)
+class _Caches:
+    """What was decoded last, of all pages: bands, whole pages, and those turned upright."""
+
+    bands: BandCache = field(default_factory=BandCache)
+    wholes: BandCache = field(default_factory=BandCache)
+    upright: BandCache = field(default_factory=BandCache)
+
+
+def _page(page: Any, path: Path, check: Check, caches: _Caches, total: int) -> Page:
     notes: list[str] = []
     _supported(page, path, check)
     facts, orientation = _facts(page, notes)
     icc = _bytes(page, _ICC)
     kind, bits = page.photometric, page.bitspersample
+    if kind == _BLACK_IS_ZERO and page.samplesperpixel in (3, 4):
+        notes.append(
+            f"it says BlackIsZero with {page.samplesperpixel} samples for each pixel; it is read "
+            "as RGB"
+        )
+        kind = _RGB
     colors = _COLORS.get(kind, 1)
-    alpha = bool(page.extrasamples) and int(page.extrasamples[0]) in (1, 2)
-    premultiplied = alpha and int(page.extrasamples[0]) == 1
-    palette = _palette(page) if kind == _PALETTE else None
+    extra = [int(value) for value in page.extrasamples][-(page.samplesperpixel - colors) :]
+    alpha = page.samplesperpixel > colors and bool(extra) and extra[0] in (1, 2)
+    premultiplied = alpha and extra[0] == 1
+    if (unused := page.samplesperpixel - colors - alpha) > 0:
+        notes.append(f"{unused} further channels, whose meaning it does not say, are left out")
+    palette = _palette(page, path) if kind == _PALETTE else None
 
     def levels(raw: NDArray[Any]) -> Levels:
         """What a segment holds, in the whole range of 8 or 16 bits, alpha last."""
         raw = raw[..., : colors + alpha]
         if palette is not None:
-            return palette[raw[..., 0]]
+            rgb = palette[raw[..., 0].astype(np.intp)]
+            return np.dstack([rgb, tones.eight_bits(raw[..., 1], bits)]) if alpha else rgb
         full = tones.full_range(raw, bits)
         if kind == _WHITE_IS_ZERO:
             full[..., :1] = ~full[..., :1]
@@ -117,57 +217,118 @@ def _page(page: Any, path: Path, check: Check, kept: Kept, total: int) -> Page:
             full = tones.unpremultiplied(full)
         return full[..., 0] if full.shape[-1] == 1 else full
 
+    height, width = page.imagelength, page.imagewidth
+    eight = bits <= 8 or palette is not None
+    dtype = np.dtype(np.uint8 if eight else np.uint16)
     raster: Raster
-    if bits > 16:  # where white is can only be known from all of it
-        raw = _raster(page, path, kept, lambda v: v)
-        levels32 = raw.rows(0, raw.height)[..., :colors]
-        whole = tones.whole_range(levels32, printable(path), notes)
-        if kind == _WHITE_IS_ZERO:
-            whole = ~whole
-        raster, alpha = Whole(whole[..., 0] if colors == 1 else whole), False
+    if _needs_libtiff(page):
+        dtype, alpha, kind = np.dtype(np.uint8), False, _RGB
+        decode = functools.partial(_by_libtiff, page, path)
+        raster = Banded(height, width, height, dtype, decode, caches.wholes)
+    elif page.dtype.kind == "f" or bits > 16:  # where white is can only be known from all of it
+        alpha, ends = False, _ends(page)
+        raw = _raster(page, path, caches.bands, page.dtype, lambda v: v)
+
+        def whole(_: int) -> Levels:
+            values = raw.rows(0, height)[..., :colors]
+            found = tones.whole_range(values, printable(path), notes, ends)
+            found = ~found if kind == _WHITE_IS_ZERO else found
+            return found[..., 0] if colors == 1 else found
+
+        raster = Banded(height, width, height, dtype, whole, caches.wholes)
     else:
-        raster = _raster(page, path, kept, levels)
-    if orientation != 1:
+        raster = _raster(page, path, caches.bands, dtype, levels)
+    if orientation in range(2, 9):
         # A turned copy is read in another order than the file's.
-        raster = Whole(turned(raster.rows(0, raster.height), orientation))
-    deep = raster.rows(0, 1).dtype
+        raster = turned_raster(raster, orientation, caches.upright)
     if kind in (_CIELAB, _ICCLAB):
-        meant: Tones = tones.lab(deep, signed=kind == _CIELAB)
+        meant: ToneMapping = tones.lab(dtype, signed=kind == _CIELAB)
     elif kind in (_WHITE_IS_ZERO, _BLACK_IS_ZERO):
-        meant = tones.gray(256 if deep == np.uint8 else 65536, icc, notes)
+        meant = tones.gray(256 if dtype == np.uint8 else 65536, icc, notes)
     else:
-        meant = tones.in_color("CMYK" if kind == _CMYK else "RGB", deep, icc, notes)
+        meant = tones.in_color("CMYK" if kind == _CMYK else "RGB", dtype, icc, notes)
     return Page(path, "TIFF", raster, meant, facts, notes, alpha, total)
 
 
 def _supported(page: Any, path: Path, check: Check) -> None:
     problem = ""
+    bits, samples = page.bitspersample, page.samplesperpixel
     if page.compression not in _COMPRESSIONS:
         name = getattr(page.compression, "name", page.compression)
         problem = f"its compression {name} is not supported"
     elif page.photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _PALETTE, *_COLORS):
         name = getattr(page.photometric, "name", page.photometric)
         problem = f"its kind of color {name} is not supported"
-    elif page.imagedepth != 1 or page.dtype is None or page.samplesperpixel > 16:
-        problem = f"{page.samplesperpixel} samples of {page.bitspersample} bits are not supported"
-    elif page.sampleformat == 2 and page.bitspersample <= 16:
+    elif not isinstance(bits, int):
+        problem = f"samples of different depths {bits} are not supported"
+    elif page.imagedepth != 1 or page.dtype is None or page.dtype.kind not in "buif":
+        problem = f"{samples} samples of {bits} bits are not supported"
+    elif page.dtype.kind == "i" and bits <= 16:
         problem = "its levels have signs"
-    elif page.samplesperpixel < _COLORS.get(page.photometric, 1):
-        problem = f"has {page.samplesperpixel} samples for each pixel, too few"
+    elif samples < _COLORS.get(page.photometric, 1) and page.compression != _OLD_JPEG:
+        problem = f"has {samples} samples for each pixel, too few"
+    elif samples > _MAX_SAMPLES or (
+        page.photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO)
+        and samples > (2 if page.photometric == _WHITE_IS_ZERO else 4)
+    ):
+        problem = f"{samples} samples for each pixel are no photograph's"
     if problem:
         raise PhotoError(f"{printable(path)}: cannot be read: {problem}")
     if page.is_tiled:
         check(page.tilelength, page.tilewidth)
 
 
-def _palette(page: Any) -> NDArray[np.uint8]:
+def _ends(page: Any) -> tuple[float, ...]:
+    """Where white is, in levels of more than 16 bits, as far as the file says so."""
+    tag = page.tags.get(_MAX_SAMPLE_VALUE)
+    value = np.max(tag.value) if tag is not None else 0
+    if np.isfinite(value) and value > 0:
+        return (float(value),)
+    # 32 bits are also what programs write that have 8 or 16, others are what they say.
+    return () if page.dtype.kind == "f" or page.bitspersample >= 31 else (
+        2.0**page.bitspersample - 1,
+    )  # fmt: skip
+
+
+def _needs_libtiff(page: Any) -> bool:
+    """Whether it is of a kind that tifffile does not decode: old-style JPEG, subsampled YCbCr."""
+    if page.compression == _OLD_JPEG:
+        return True
+    if page.photometric != _YCBCR or page.compression == _JPEG:
+        return False
+    tag = page.tags.get(_YCBCR_SUBSAMPLING)
+    return tuple(tag.value if tag is not None else (2, 2)) != (1, 1)
+
+
+def _by_libtiff(page: Any, path: Path, _: int) -> Levels:
+    """RGB of a page, decoded by libtiff as a whole."""
+    file = page.parent.filehandle
+    with _as_photo_error(path):
+        file.seek(0)
+        data = file.read()
+        # Directories are counted as they stand in the file, thumbnails among them.
+        rgba = imagecodecs.tiff_decode(data, index=page.index, asrgb=True)
+        if rgba.shape[:2] != (page.imagelength, page.imagewidth):
+            raise Damaged("its pixels are of another size than it says")
+        return rgba[..., :3]
+
+
+def _palette(page: Any, path: Path) -> NDArray[np.uint8]:
     """sRGB of each index, (n, 3)."""
-    table = np.asarray(page.colormap).T
+    table = np.asarray(page.tags.valueof(_COLORMAP, ()))
+    if table.ndim != 2 or table.shape[1] < 1 << page.bitspersample or page.dtype.kind not in "bu":
+        raise PhotoError(f"{printable(path)}: cannot be read: its palette is missing or damaged")
     # Some programs write 8 bits where 16 are meant.
-    return (table if table.max() < 256 else table >> 8).astype(np.uint8)
+    return (table.T if table.max() < 256 else table.T >> 8).astype(np.uint8)
 
 
-def _raster(page: Any, path: Path, kept: Kept, levels: Callable[[NDArray[Any]], Levels]) -> Banded:
+def _raster(
+    page: Any,
+    path: Path,
+    bands: BandCache,
+    dtype: np.dtype[Any],
+    levels: Callable[[NDArray[Any]], Levels],
+) -> Banded:
     """The rows of a page, with what they mean applied to every band."""
     height, width = page.imagelength, page.imagewidth
     file = page.parent.filehandle
@@ -175,30 +336,31 @@ def _raster(page: Any, path: Path, kept: Kept, levels: Callable[[NDArray[Any]], 
     planar = page.planarconfig == 2 and samples > 1
 
     def bytes_at(offset: int, count: int) -> bytes:
-        with kept.file_lock:
+        with bands.file_lock:
             file.seek(offset)
             data: bytes = file.read(count)
         if len(data) < count or not count:
-            raise ValueError("the file ends early")
+            raise Damaged("the file ends early")
         return data
 
     direct = (
         page.compression == _UNCOMPRESSED
         and page.is_contiguous
         and page.predictor == 1
+        and page.fillorder == 1
         and page.bitspersample in (8, 16)
         and not planar
     )
     if direct:
         rows = max(1, _BAND // width)
-        dtype = np.dtype(page.parent.byteorder + page.dtype.char)
-        size = width * samples * dtype.itemsize
+        stored = np.dtype(page.parent.byteorder + page.dtype.char)
+        size = width * samples * stored.itemsize
 
         def decoded(number: int) -> NDArray[Any]:
             first = number * rows
             count = min(rows, height - first)
             data = bytes_at(page.dataoffsets[0] + first * size, count * size)
-            return np.frombuffer(data, dtype).reshape(count, width, samples)
+            return np.frombuffer(data, stored).reshape(count, width, samples)
     else:
         down = page.tilelength if page.is_tiled else min(page.rowsperstrip, height)
         across = -(-width // page.tilewidth) if page.is_tiled else 1
@@ -208,6 +370,8 @@ def _raster(page: Any, path: Path, kept: Kept, levels: Callable[[NDArray[Any]], 
         tables, header = page.jpegtables, page.jpegheader
 
         def segment(index: int) -> tuple[NDArray[Any], tuple[int, ...]]:
+            if index >= min(len(page.dataoffsets), len(page.databytecounts)):
+                raise Damaged("it lists fewer strips or tiles than its size needs")
             data = bytes_at(page.dataoffsets[index], page.databytecounts[index])
             if page.compression == _JPEG:
                 _check_jpeg(data, page, down)
@@ -229,14 +393,21 @@ def _raster(page: Any, path: Path, kept: Kept, levels: Callable[[NDArray[Any]], 
             return out
 
     def band(number: int) -> Levels:
-        try:
+        with _as_photo_error(path):
             return levels(decoded(number))
-        except (PhotoError, MemoryError):
-            raise
-        except Exception as error:  # damaged data makes a decoder raise anything
-            raise PhotoError(f"{printable(path)}: cannot be read: {reason(error)}") from error
 
-    return Banded(height, width, rows, band, kept)
+    return Banded(height, width, rows, dtype, band, bands)
+
+
+@contextlib.contextmanager
+def _as_photo_error(path: Path) -> Iterator[None]:
+    """Whatever damaged data makes a decoder raise, as one line that names the file."""
+    try:
+        yield
+    except (PhotoError, MemoryError):
+        raise
+    except Exception as error:
+        raise PhotoError(f"{printable(path)}: cannot be read: {reason(error)}") from error
 
 
 def _check_jpeg(data: bytes, page: Any, down: int) -> None:
@@ -248,7 +419,7 @@ def _check_jpeg(data: bytes, page: Any, down: int) -> None:
             height, width = struct.unpack_from(">HH", data, at + 5)
             across = page.tilewidth if page.is_tiled else page.imagewidth
             if height > down or width > across:
-                raise ValueError(f"a JPEG of {width} × {height} pixels is too large for its place")
+                raise Damaged(f"a JPEG of {width} × {height} pixels is too large for its place")
             return
         at += 2 + size
 

@@ -26,7 +26,7 @@ Profile: TypeAlias = ImageCms.ImageCmsProfile
 _INTENT = ImageCms.Intent.RELATIVE_COLORIMETRIC
 
 
-class Tones:
+class ToneMapping:
     """What the levels of a photograph mean, (H, W) for a gray one, (H, W, C) for others.
 
     Parameters
@@ -88,26 +88,26 @@ class Tones:
         return levels if self._to_srgb is None else self._to_srgb(levels)
 
 
-def gray(size: int, icc: bytes, notes: list[str]) -> Tones:
+def gray(size: int, icc: bytes, notes: list[str]) -> ToneMapping:
     """Of a gray photograph with `size` levels, evenly spaced from black to white."""
-    return Tones(_gray_table(size, _profile(icc, notes, "GRAY", "RGB")))
+    return ToneMapping(_gray_table(size, _profile(icc, notes, "GRAY", "RGB")))
 
 
-def in_color(mode: str, dtype: np.dtype[Any], icc: bytes, notes: list[str]) -> Tones:
+def in_color(mode: str, dtype: np.dtype[Any], icc: bytes, notes: list[str]) -> ToneMapping:
     """Of a photograph in the mode RGB, CMYK or LAB, with 8 or 16 bits (CMYK and LAB: 8)."""
     profile = _as_profile("LAB") if mode == "LAB" else _profile(icc, notes, mode)
     if mode == "CMYK" and dtype == np.uint16:
         notes.append("its CMYK is read with 8 of its 16 bits")
         eight = in_color(mode, np.dtype(np.uint8), icc, notes)
-        return Tones(to_srgb=lambda v: eight.srgb((v >> 8).astype(np.uint8)))
+        return ToneMapping(to_srgb=lambda v: eight.srgb((v >> 8).astype(np.uint8)))
     if profile is None:
         if mode == "CMYK":
             notes.append("its CMYK has no color profile: its tones are approximate")
-            return Tones(to_srgb=lambda v: np.asarray(_image(v, "CMYK").convert("RGB")))
-        return Tones()
+            return ToneMapping(to_srgb=lambda v: np.asarray(_image(v, "CMYK").convert("RGB")))
+        return ToneMapping()
     if dtype == np.uint8:
         apply = _transform(mode, profile, _as_profile("sRGB"), "RGB")
-        return Tones(to_srgb=lambda v: np.asarray(apply(_image(v, mode))))
+        return ToneMapping(to_srgb=lambda v: np.asarray(apply(_image(v, mode))))
 
     def deep(levels: Levels) -> Levels:
         return imagecodecs.cms_transform(
@@ -116,10 +116,10 @@ def in_color(mode: str, dtype: np.dtype[Any], icc: bytes, notes: list[str]) -> T
             flags=int(ImageCms.Flags.BLACKPOINTCOMPENSATION),
         )  # fmt: skip
 
-    return Tones(to_srgb=deep)
+    return ToneMapping(to_srgb=deep)
 
 
-def lab(dtype: np.dtype[Any], signed: bool) -> Tones:
+def lab(dtype: np.dtype[Any], signed: bool) -> ToneMapping:
     """Of CIELAB: L* from 0 up, a* and b* with a sign or an offset (TIFF 6.0; ICCLAB)."""
     top, half = np.iinfo(dtype).max, 1 << (8 * dtype.itemsize - 1)
     # Of 16 bits, ICC's L* ends at 65280.
@@ -133,37 +133,73 @@ def lab(dtype: np.dtype[Any], signed: bool) -> Tones:
         return color.recombine(L[..., 0], ab / scale)
 
     lightness = np.minimum(np.arange(top + 1) * (100 / white), 100).astype(np.float32)
-    return Tones(lightness, to_srgb, channel=0)
+    return ToneMapping(lightness, to_srgb, channel=0)
 
 
 def full_range(raw: NDArray[Any], bits: int) -> Levels:
     """Levels of up to 16 bits, unsigned or bilevel, in the whole range of 8 or 16 bits."""
+    if bits < 8:
+        return eight_bits(raw, bits)
     if bits in (8, 16):
         return raw.astype(f"u{bits // 8}")
-    if bits < 8:
-        return (raw.astype(np.uint8) * np.uint8(255 // (2**bits - 1))).astype(np.uint8)
     top = 2**bits - 1
     return np.rint(np.minimum(raw, top) * np.float32(65535 / top)).astype(np.uint16)
 
 
+def eight_bits(raw: NDArray[Any], bits: int) -> Levels:
+    """Levels of up to 16 bits, unsigned or bilevel, in the whole range of 8."""
+    if bits == 8:
+        return raw.astype(np.uint8)
+    return np.rint(raw * np.float32(255 / (2**bits - 1))).astype(np.uint8)
+
+
 def whole_range(
-    values: NDArray[Any], name: str, notes: list[str], ends: tuple[int, ...] = ()
+    values: NDArray[Any], name: str, notes: list[str], ends: tuple[float, ...] = ()
 ) -> NDArray[np.uint16]:
-    """Levels of 32 bits, as 16-bit ones: files do not say where white is.
+    """Levels of more than 16 bits, or of floating point, as 16-bit ones.
+
+    Where white is, files seldom say. Floating point is read as 0 to 1, unless a hundredth of the
+    pixels is four stops above 1, or what is above it are whole numbers: then as 0 to 255 or to
+    65535. A few pixels beyond white (highlights of HDR pictures, sharpened edges) are white, a few
+    below 0 black.
+
+    Parameters
+    ----------
+    ends
+        What white may be, the lowest first; empty where the file does not say.
 
     Raises
     ------
     PhotoError
-        They are below 0 or above `ends`: the ones in use, where none are given.
+        They are not numbers, or many are below 0 or beyond white.
     """
-    if not ends:
-        ends = (1, 255, 65535) if values.dtype.kind == "f" else (255, 65535, 2**31 - 1, 2**32 - 1)
-    low, high = values.min(), values.max()
-    white = next((end for end in ends if high <= end), None)
-    if white is None or not low >= 0:
+    floating = values.dtype.kind == "f"
+    # Without a copy of all of it: a percentile of one pixel in some is as good.
+    some = values.reshape(-1, values.shape[-1])[:: max(1, values.size >> 22)]
+    if floating and np.isnan(values).any():
+        raise PhotoError(f"{name}: its levels, some no numbers, are not those of a photograph")
+    low, high = (float(v) for v in np.quantile(some, (0.01, 0.99), method="nearest"))
+    told = bool(ends)
+    if not told:
+        ends = (1, 255, 65535) if floating else (255, 65535, 2**31 - 1, 2**32 - 1)
+        if floating and high > 1 and not _whole_numbers(some) and high <= 16:
+            high = 1.0
+    white = next((end for end in ends if high <= end * 1.05), None)
+    if white is None or low < -0.05 * white:
         raise PhotoError(f"{name}: its levels, {low:g} to {high:g}, are not those of a photograph")
-    notes.append(f"its 32-bit levels are read as 0 to {white}")
-    return np.rint(values * (65535 / white)).astype(np.uint16)
+    what = "floating-point" if floating else f"{8 * values.dtype.itemsize}-bit"
+    outside = 100 * float(np.mean((values < 0) | (values > white)))
+    clipped = f"; {outside:.2g} % beyond are cut off" if outside else ""
+    if clipped or not told:
+        notes.append(f"its {what} levels are read as 0 to {round(white)}{clipped}")
+    if values.dtype == np.float16:
+        values = values.astype(np.float32)
+    return np.rint(np.clip(values / white, 0, 1) * 65535).astype(np.uint16)
+
+
+def _whole_numbers(values: NDArray[Any]) -> bool:
+    finite = values[np.isfinite(values)]
+    return bool((finite == np.rint(finite)).all())
 
 
 def unpremultiplied(levels: Levels) -> Levels:
