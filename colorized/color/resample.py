@@ -5,7 +5,7 @@ from afar keeps its luminance and the mixed hue of its tiles. Both training pict
 brought to the model's scale this way, so that the model sees in use what it saw in training.
 
 Shrinking is exact: a new pixel is the mean over its area, of which an old pixel at the edge may
-cover a part. It is a sparse matrix for each axis, an old pixel being in at most two new ones.
+cover a part.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from __future__ import annotations
 import functools
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import sparse
+from torch import Tensor
 
 from colorized.color import lab
 
@@ -36,27 +38,13 @@ def _along_rows(plane: NDArray[np.float32], size: int) -> NDArray[np.float32]:
         return plane
     flat = np.ascontiguousarray(plane).reshape(old, -1)
     if size < old:
-        out = _area_matrix(old, size) @ flat
+        out = shrink_rows(flat, 0, old, size)[1]
     else:
         out = np.asarray(Image.fromarray(flat).resize((flat.shape[1], size), _BICUBIC))
     return out.reshape(size, *others)
 
 
 _BICUBIC = Image.Resampling.BICUBIC
-
-
-@functools.lru_cache(maxsize=64)
-def _area_matrix(old: int, new: int) -> sparse.csr_array:
-    """(new, old): the share of each old pixel in the area of each new one; rows sum to 1."""
-    edges = np.arange(new + 1) * (old / new)
-    first = np.floor(edges[:-1]).astype(int)
-    last = np.minimum(np.ceil(edges[1:]).astype(int), old)
-    starts = np.concatenate([[0], np.cumsum(last - first)])
-    row = np.repeat(np.arange(new), last - first)
-    column = np.arange(starts[-1]) - starts[row] + first[row]
-    covered = np.minimum(column + 1, edges[row + 1]) - np.maximum(column, edges[row])
-    weights = (covered * (new / old)).astype(np.float32)
-    return sparse.csr_array((weights, column, starts), shape=(new, old))
 
 
 def shrink_rows(
@@ -76,7 +64,31 @@ def shrink_rows(
     """
     stop = start + len(strip)
     first, last = start * new // old, -(-stop * new // old)
-    return first, _area_matrix(old, new)[first:last, start:stop] @ strip
+    pixels, shares, starts = _area(old, new)
+    i, k = torch.searchsorted(pixels, torch.tensor([start, stop])).tolist()
+    # What torch calls an embedding bag is a weighted sum of some rows of a matrix.
+    added = F.embedding_bag(
+        pixels[i:k] - start,
+        torch.from_numpy(np.require(strip, np.float32, "CW")),
+        (starts[first:last] - i).clamp(min=0),
+        mode="sum",
+        per_sample_weights=shares[i:k],
+    )
+    return first, added.numpy()
+
+
+@functools.lru_cache(maxsize=64)
+def _area(old: int, new: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The old pixels in the area of each new one, the share each has of it, where each begins."""
+    k = np.arange(new)
+    first, last = k * old // new, -(-(k + 1) * old // new)
+    starts = np.cumsum(last - first) - (last - first)
+    k = np.repeat(k, last - first)
+    pixels = np.arange(len(k)) - starts[k] + first[k]
+    # In units of 1 / (old new) of the length all edges are whole numbers.
+    covered = np.minimum((pixels + 1) * new, (k + 1) * old) - np.maximum(pixels * new, k * old)
+    shares = torch.from_numpy(covered / old).float()
+    return torch.from_numpy(pixels), shares, torch.from_numpy(starts)
 
 
 def resize_lightness(

@@ -9,8 +9,7 @@ with k the known chroma, m the share of a pixel that is known and E of `edges`. 
 known pixels alone, as in inpainting (Lugmayr et al., *RePaint*, 2022), leaves specks: a few pixels
 among noise say little. What is spread to the surface they lie on is seen by the next evaluation,
 which then makes the rest of the picture go with it. ν lets it fade with distance. The system of
-equations is the same at every step, and factored once: some ten thousand unknowns, of which each
-meets eight others.
+equations is the same at every step, and factored once.
 """
 
 from __future__ import annotations
@@ -20,8 +19,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
-from scipy.sparse.linalg import splu
 from torch import Tensor
 
 from colorized.color.edges import Edges
@@ -50,23 +47,14 @@ class Steering:
         known: NDArray[np.float32],
         lightness: NDArray[np.float32],
     ) -> None:
-        self._strength = _MU * share.reshape(-1).astype(np.float64)
+        self._strength = _MU * torch.from_numpy(share).double()
         self._known = torch.from_numpy(known).permute(2, 0, 1)
         edges = Edges(torch.from_numpy(lightness), _SIGMA, _ALPHA, _FLOOR)
-        system = edges.matrix() + sparse.diags_array(self._strength + _NU, format="csc")
-        # It is symmetric and positive: no pivots are looked for.
-        self._solve = splu(
-            system,
-            permc_spec="MMD_AT_PLUS_A",
-            diag_pivot_thresh=0.0,
-            options={"SymmetricMode": True},
-        ).solve
+        self._solve = edges.solver(self._strength + _NU)
 
     def spread(self, error: Tensor) -> Tensor:
         """r (…, h, w) for k - x̂ (…, h, w); what stands at unknown pixels does not count."""
-        pictures = error.cpu().double().numpy().reshape(-1, self._strength.size)
-        r = self._solve((self._strength * pictures).T).T
-        return torch.from_numpy(r).reshape(error.shape).to(error)
+        return self._solve(self._strength * error.cpu().double()).to(error)
 
     def correct(self, x: Tensor) -> Tensor:
         """x (B, 2, h, w) with what is known, and what follows from it."""

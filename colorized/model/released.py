@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from pathlib import Path
 
-RELEASED = Path(__file__).resolve().parents[2] / "models" / "released" / "colorized.safetensors"
+RELEASED = Path(__file__).resolve().parents[1] / "released" / "colorized.safetensors"

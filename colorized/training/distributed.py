@@ -92,13 +92,8 @@ class Accelerated(Processes):
     """One of several processes, by Hugging Face accelerate."""
 
     def __init__(self, device: torch.device) -> None:
-        try:
-            from accelerate import Accelerator
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                "training in several processes needs Hugging Face accelerate: "
-                "pip install accelerate==1.15.0"
-            ) from error
+        from accelerate import Accelerator
+
         # The number format is the training's own affair, so that it is one in any number.
         self.accelerator: Accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="no")
         super().__init__(self.accelerator.device)

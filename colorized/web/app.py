@@ -52,8 +52,8 @@ from colorized.web.service import OnEvent, Order, Room
 T = TypeVar("T")
 
 STATIC = Path(__file__).parent / "static"
-ARCHIVE = Path(__file__).resolve().parents[2] / "data" / "sample" / "archive"
-"""Embedded photographs to try; an installation without the project's folder has none."""
+ARCHIVE = Path(__file__).resolve().parents[1] / "sample" / "archive"
+"""Embedded photographs to try."""
 
 MAX_STEPS = 100
 MAX_CANDIDATES = 8

@@ -327,7 +327,13 @@ class TestResults:
 
 class TestUsage:
     def test_version(self, run: Run) -> None:
-        assert run("--version") == (0, [f"colorized {version('colorized')}"], [])
+        code, out, err = run("--version")
+        weights = hashlib.sha256(RELEASED.read_bytes()).hexdigest()
+        assert (code, err) == (0, [])
+        assert out[:3] == [
+            f"colorized {version('colorized')}", f"weights {weights}", f"torch {torch.__version__}"
+        ]  # fmt: skip
+        assert out[3].startswith("device cpu")
 
     def test_no_arguments_show_the_help(self, run: Run) -> None:
         code, out, err = run()

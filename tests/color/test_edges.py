@@ -21,6 +21,7 @@ def lightness() -> np.ndarray:
 
 def matrix(L: np.ndarray, sigma: float, alpha: float, floor: float) -> sparse.csr_array:
     """A of E(x) = xᵀ A x, pair by pair from the definition."""
+    H, W = L.shape
     A = sparse.lil_array((H * W, H * W))
     for y in range(H):
         for x in range(W):
@@ -41,8 +42,17 @@ def test_flow_is_the_gradient(lightness: np.ndarray) -> None:
     flow = Edges(torch.from_numpy(lightness), 5, 1.5, 0.01).flow(torch.from_numpy(x)).numpy()
     expected = (A @ x.reshape(3, -1).T).T.reshape(x.shape)
     np.testing.assert_allclose(flow, expected, atol=1e-4)
-    edges = Edges(torch.from_numpy(lightness), 5, 1.5, 0.01)
-    np.testing.assert_allclose(edges.matrix().toarray(), A.toarray(), atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(H, W), (W, H), (1, W), (H, 1), (1, 1)])
+def test_solver(size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(3)
+    L = rng.uniform(0, 100, size).astype(np.float32)
+    diagonal, target = rng.uniform(0.01, 3, size), rng.normal(size=(2, 3, *size))
+    solve = Edges(torch.from_numpy(L), 5, 1.5, 0.01).solver(torch.from_numpy(diagonal))
+    A = matrix(L, 5, 1.5, 0.01) + sparse.diags_array(diagonal.ravel())
+    expected = spsolve(A.tocsc(), target.reshape(6, -1).T).T.reshape(target.shape)
+    np.testing.assert_allclose(solve(torch.from_numpy(target)), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_conjugate_gradients_of_several_pictures_at_once(lightness: np.ndarray) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 from PIL import Image
@@ -176,5 +177,8 @@ class TestSheets:
             at = round(value / 40 * (len(inner) - 1))
             found = picture[300, 100 * i + 50].astype(int)
             assert np.abs(found - inner[at]).max() <= 4
+        at = np.linspace(0, 1, len(inner))
+        expected = matplotlib.colormaps["inferno"](at)[:, :3] * 255
+        assert np.abs(inner - expected).max() <= 6
         brightness = inner.astype(float) @ (0.2, 0.7, 0.1)
         assert (np.diff(brightness) >= -0.8).all() and brightness[-1] - brightness[0] > 200

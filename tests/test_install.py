@@ -1,0 +1,256 @@
+"""The package as others install it: built, put into a fresh environment, used in an empty folder.
+
+The environment holds the wheel and what its metadata asks for, linked from the one that runs the
+tests; nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tomllib
+import urllib.request
+import venv
+import zipfile
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from PIL import Image
+from web_server import serve
+
+from colorized.text import EXTRAS
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+NOT_FOR_COLORING = (
+    "accelerate", "boto3", "dvc", "fastapi", "kaggle", "matplotlib", "mlflow", "pandas", "prefect",
+    "pytorch_fid", "ray", "scipy", "sklearn", "sqlalchemy", "torchvision",
+)  # fmt: skip
+ONE_OF_EACH = (
+    "colorized/sample/archive/black-canyon.jpg",
+    "colorized/sample/ATTRIBUTION.md",
+    "colorized/released/colorized.safetensors",
+    "colorized/batch/templates/report.html",
+    "colorized/web/static/index.html",
+    "colorized/py.typed",
+)
+
+
+def needed(requirements: Iterable[Requirement]) -> dict[str, metadata.Distribution]:
+    """The installed distributions that these requirements ask for, and those ask for, by name."""
+    found: dict[str, metadata.Distribution] = {}
+    todo, seen = list(requirements), set()
+    while todo:
+        requirement = todo.pop()
+        name = canonicalize_name(requirement.name)
+        extras = frozenset(requirement.extras)
+        if (name, extras) in seen:
+            continue
+        seen.add((name, extras))
+        try:
+            found[name] = metadata.distribution(name)
+        except metadata.PackageNotFoundError:  # such as opencv-python: see the Makefile
+            continue
+        for text in found[name].requires or []:
+            other = Requirement(text)
+            if other.marker is None or any(
+                other.marker.evaluate({"extra": extra}) for extra in extras or {""}
+            ):
+                todo.append(other)
+    return found
+
+
+class Environment:
+    """A virtual environment without anything, made in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        venv.create(folder, symlinks=True)
+        self.bin = folder / "bin"
+        (self.site,) = folder.glob("lib/python*/site-packages")
+
+    def install(self, wheel: Path, *extras: str) -> None:
+        pip = (sys.executable, "-m", "pip", "--python", str(self.bin / "python"), "install")
+        subprocess.run([*pip, "-q", "--no-deps", "--no-index", str(wheel)], check=True)
+        self.add(*extras)
+
+    def add(self, *extras: str) -> None:
+        """What the wheel asks for, with these extras."""
+        (own,) = metadata.distributions(name="colorized", path=[str(self.site)])
+        asked = [Requirement(text) for text in own.requires or []]
+        wanted = [
+            r for r in asked
+            if r.marker is None or any(r.marker.evaluate({"extra": e}) for e in extras or ("",))
+        ]  # fmt: skip
+        for distribution in needed(wanted).values():
+            for top in {file.parts[0] for file in distribution.files or ()} - {"..", "__pycache__"}:
+                link = self.site / top
+                if not link.exists():
+                    link.symlink_to(Path(str(distribution.locate_file(top))))
+
+    def run(self, *command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+        """A command of the environment, which knows of no other Python."""
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+        program, *arguments = map(str, command)
+        return subprocess.run(
+            [str(self.bin / program), *arguments],
+            cwd=cwd, env={**clean, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an sdist, made from a copy of the sources, and a wheel, made from the sdist."""
+    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("built")
+    for name in ("colorized", "models/released", "data/sample"):
+        skip = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=skip)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    code = f"from setuptools import build_meta; build_meta.build_sdist({str(out)!r})"
+    subprocess.run([sys.executable, "-c", code], cwd=source, check=True, stdout=subprocess.DEVNULL)
+    (sdist,) = out.glob("*.tar.gz")
+    wheel = ("-m", "pip", "wheel", "-q", "--no-deps", "--no-index", "--no-build-isolation")
+    subprocess.run([sys.executable, *wheel, "-w", str(out), str(sdist)], check=True)
+    return out
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> Path:
+    (path,) = built.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    made = Environment(tmp_path_factory.mktemp("environment") / "env")
+    made.install(wheel)
+    return made
+
+
+@pytest.fixture
+def photograph(tmp_path: Path) -> Path:
+    path = tmp_path / "photo.png"
+    with Image.open(ROOT / "data" / "sample" / "archive" / "black-canyon.jpg") as image:
+        image.convert("L").resize((90, 120)).save(path)
+    return path
+
+
+class TestBuilt:
+    def test_wheel_and_sdist_hold_what_a_user_needs(self, built: Path, wheel: Path) -> None:
+        with zipfile.ZipFile(wheel) as file:
+            names = set(file.namelist())
+        assert names.issuperset(ONE_OF_EACH)
+        ours = {path.relative_to(ROOT).as_posix() for path in (ROOT / "colorized").rglob("*.py")}
+        assert ours == {name for name in names if name.endswith(".py")}
+        (sdist,) = built.glob("*.tar.gz")
+        with tarfile.open(sdist) as archive:
+            files = {name.partition("/")[2] for name in archive.getnames()}
+        assert files.issuperset(ONE_OF_EACH)
+
+    def test_small(self, wheel: Path) -> None:
+        assert wheel.stat().st_size < 10e6
+
+
+class TestInstalled:
+    def test_nothing_of_the_pipeline(self, environment: Environment, tmp_path: Path) -> None:
+        code = f"""
+from importlib.util import find_spec
+print(*(name for name in {NOT_FOR_COLORING} if find_spec(name)))
+"""
+        assert environment.run("python", "-c", code, cwd=tmp_path).stdout.split() == []
+
+    def test_command(self, environment: Environment, tmp_path: Path, photograph: Path) -> None:
+        """With all that it writes, by a worker process, and the report."""
+        everything = "--candidates", "2", "--uncertainty", "--layer", "--mark", "corner", "--report"
+        done = environment.run(
+            "colorized", "colorize", "photo.png", "-o", "out", "--steps", "2", *everything,
+            cwd=tmp_path,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, "")
+        with Image.open(tmp_path / "out" / "photo.png") as image:
+            assert np.ptp(np.asarray(image.convert("RGB")).astype(int), axis=2).max() > 5
+        assert (tmp_path / "out" / "colorized-report.html").is_file()
+
+    def test_version(self, environment: Environment, tmp_path: Path) -> None:
+        done = environment.run("colorized", "--version", cwd=tmp_path)
+        facts = dict(row.split(" ", 1) for row in done.stdout.splitlines())
+        assert facts["colorized"] == metadata.version("colorized")
+        assert facts["torch"].startswith(metadata.version("torch"))
+        assert facts["device"].startswith("cpu")
+        assert len(facts["weights"]) == 64
+
+    @pytest.mark.parametrize(
+        ("command", "lacks"),
+        [
+            (("web",), "uvicorn is not installed: pip install 'colorized[web]' brings it"),
+            (("import-run", "run.jsonl"), "mlflow"),
+            (("colorize", "photo.png", "-o", "out", "--weights", "runs:/1"), "mlflow"),
+            (("colorize", "photo.png", "-o", "out", "--engine", "ray"), "--engine ray needs"),
+            (("colorize", "s3://a/b", "-o", "out", "--engine", "ray"), "s3://a/b needs"),
+        ],
+    )
+    def test_what_lacks_an_extra_names_it(
+        self,
+        environment: Environment,
+        tmp_path: Path,
+        photograph: Path,
+        command: tuple[str, ...],
+        lacks: str,
+    ) -> None:
+        (tmp_path / "mlflow.db").touch()
+        run = {"run": "1", "name": "a run", "params": {}, "tags": {}, "time": 0}
+        (tmp_path / "run.jsonl").write_text(json.dumps(run))
+        done = environment.run("colorized", *command, cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (1, "")
+        (row,) = done.stderr.splitlines()
+        assert row.startswith(f"error: {lacks}")
+        assert "pip install 'colorized[" in row
+
+    def test_page(self, wheel: Path, tmp_path: Path, photograph: Path) -> None:
+        made = Environment(tmp_path / "env")
+        made.install(wheel, "web")
+        with serve(tmp_path / "served", python=made.bin / "python", path="") as server:
+            with urllib.request.urlopen(server.address) as answer:
+                assert b"<html" in answer.read()
+            with urllib.request.urlopen(f"{server.address}/api/about") as answer:
+                samples = json.load(answer)["samples"]
+            assert len(samples) >= 6
+            with urllib.request.urlopen(server.address + samples[0]["url"]) as answer:
+                assert answer.headers["content-type"] == "image/jpeg"
+
+
+def third_party() -> set[tuple[str, str]]:
+    """Modules of others that colorized/ or pipelines/ import anywhere, each with one user."""
+    used = {}
+    for folder in ("colorized", "pipelines"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                names = []
+                if isinstance(node, ast.Import):
+                    names = [alias.name for alias in node.names]
+                elif isinstance(node, ast.ImportFrom):
+                    names = [node.module or ""]
+                used |= {name.partition(".")[0]: path.relative_to(ROOT) for name in names}
+    own = {"colorized", "pipelines", *sys.stdlib_module_names}
+    return {(name, str(path)) for name, path in used.items() if name not in own}
+
+
+@pytest.mark.parametrize(("module", "user"), sorted(third_party()))
+def test_every_import_is_asked_for(module: str, user: str) -> None:
+    """By the package, or by the extra that the command's one line names."""
+    extra = EXTRAS.get(module)
+    asked = PROJECT["optional-dependencies"][extra] if extra else PROJECT["dependencies"]
+    brought = needed(map(Requirement, asked))
+    provides = {canonicalize_name(d) for d in metadata.packages_distributions()[module]}
+    assert provides & brought.keys(), f"{user} imports {module}"
