@@ -94,6 +94,7 @@ class Edges:
 
         return solve
 
+
 def _pairs(x: Tensor, down: int, right: int) -> tuple[Tensor, Tensor]:
     """Views of pixels p of x (…, H, W) and of their neighbors q, which lie up or to the left."""
     H, W = x.shape[-2:]
