@@ -242,7 +242,7 @@ def our_state(device: torch.device, imagenet: bool, **length: Any) -> TrainState
     denoiser = config().build()
     if imagenet:
         load_imagenet_encoder(denoiser.network.encoder)
-    return TrainState(denoiser.to(device), our_settings(device, **length))
+    return TrainState(denoiser.to(device), config(), our_settings(device, **length))
 
 
 @dataclasses.dataclass

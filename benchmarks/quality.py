@@ -43,7 +43,7 @@ from colorized.evaluation import metrics
 from colorized.inference.colorizer import Colorizer
 from colorized.model.guidance import evaluations
 from colorized.model.header import sampling_defaults
-from colorized.model.sampling import timesteps
+from colorized.model.sampling import noise_levels
 from colorized.model.weights import RELEASED, load_weights
 from colorized.options import SamplingOptions
 from pipelines import release
@@ -107,8 +107,7 @@ def curve(
             images.append(color.recombine(lab[..., 0], ab))
         asked = steps
         if method.startswith("ours"):
-            schedule = network.schedule
-            asked = evaluations(schedule, timesteps(schedule, steps), options.guidance)
+            asked = evaluations(noise_levels(options.override(steps=steps)), options.guidance)
         rows.append(
             {
                 "steps": steps,

@@ -23,7 +23,7 @@ from colorized.devices import open_device
 from colorized.evaluation import metrics
 from colorized.inference.colorizer import Colorizer
 from colorized.model.guidance import evaluations
-from colorized.model.sampling import timesteps
+from colorized.model.sampling import noise_levels
 from colorized.model.weights import RELEASED, load_weights
 
 CURVE = (1, 2, 3, 4, 5, 6, 7, 8, 10, 14, 20)
@@ -90,7 +90,6 @@ def main() -> None:
     weights = load_weights(options.weights, open_device(options.device))
     colorizer = Colorizer(weights)
     how = colorizer.defaults.override(guidance=options.guidance, temperature=options.temperature)
-    schedule = weights.denoiser.schedule
     some = Pictures.load(options.pictures, NAME, options.n, metrics.InceptionExtractor())
 
     def measure(sampler: str, steps: int) -> dict[str, float]:
@@ -98,7 +97,7 @@ def main() -> None:
         images = some.colored(
             colorizer, lambda L, seed: colorizer.draw(L, chosen.override(seed=seed))
         )
-        asked = evaluations(schedule, timesteps(schedule, steps), how.guidance)
+        asked = evaluations(noise_levels(chosen), how.guidance)
         return {"steps": steps, "evaluations": asked, **some.in_short(images)}
 
     reference = measure(REFERENCE, REFERENCE_STEPS)

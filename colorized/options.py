@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-SAMPLERS = ("dpm_solver_pp_2m", "ddim", "ddpm")
+SAMPLERS = ("dpm_solver_pp_2m", "ddim", "ddpm", "consistency")
 LIMITS = {
     "steps": (1, 1000),
     "guidance": (0, 10),
@@ -35,8 +35,8 @@ class SamplingOptions:
     guidance
         Weight of the condition, see `model.guidance`: 1 is the model of P(ab | L) itself.
     temperature
-        The deviation of the noise that sampling begins with is multiplied by this. Below 1,
-        draws are likelier and more alike.
+        The deviation of all noise that sampling draws is multiplied by this. Below 1, draws are
+        likelier and more alike.
     seed
         Of the noise.
     saturation

@@ -47,7 +47,7 @@ ROOT = next(p for p in (Path.cwd(), *Path.cwd().parents) if (p / "params.yaml").
 SAMPLE = ROOT / "data" / "sample"
 
 colorizer = Colorizer(load_weights(RELEASED))
-denoiser, schedule = colorizer.denoiser, colorizer.denoiser.schedule
+denoiser, ab_std = colorizer.denoiser, colorizer.config.ab_std
 
 
 # Photographs as JPEG: as PNG they are five times as large.
@@ -92,36 +92,37 @@ deviation it has in the training data, so that the data $\mathbf{x_0}$ has a var
 small_L = colorizer.shrink(L)
 h, w = small_L.shape[0] // 2, small_L.shape[1] // 2
 small_ab = resample.resize(true_ab, h, w)
-x_0 = color.standardize_ab(torch.from_numpy(small_ab), denoiser.ab_std).permute(2, 0, 1)[None]
+x_0 = color.standardize_ab(torch.from_numpy(small_ab), ab_std).permute(2, 0, 1)[None]
 
-print("L", small_L.shape, " chroma", small_ab.shape, " deviation", denoiser.ab_std,
+print("L", small_L.shape, " chroma", small_ab.shape, " deviation", ab_std,
       " variance of x_0", round(float(x_0.var()), 2))
 -----
 ## The forward process: color drowns in noise
 
-$$\mathbf{x_t} = \sqrt{\bar\alpha_t} \mathbf{x_0} + \sqrt{1 - \bar\alpha_t} \epsilon$$
+$$\mathbf{x} = \mathbf{x_0} + \sigma \epsilon$$
 
-Here it is at five times $t$, shown under the photograph's lightness. Chroma is smooth, so its color
+Here it is at five noise levels $\sigma$, scaled to variance 1 and shown under the photograph's
+lightness. Chroma is smooth, so its color
 is seen through far more noise than that of a single pixel would be: the choice between a red
 and a green bird is made where nothing seems to be left.
 -----
 #%
 def show(x, lightness=small_L):
     "Standardized chroma (1, 2, h, w) under the small lightness."
-    ab = color.unstandardize_ab(x[0].permute(1, 2, 0).contiguous(), denoiser.ab_std).numpy()
+    ab = color.unstandardize_ab(x[0].permute(1, 2, 0).contiguous(), ab_std).numpy()
     return color.recombine(lightness, resample.resize(ab, *lightness.shape))
 
 
 noise = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(0))
-times = [1, 400, 700, 900, 1000]
-print("t", times, " ᾱ", [f"{float(schedule.alpha_bar[t]):.2g}" for t in times])
-row(*(show(schedule.q_sample(x_0, torch.tensor([t]), noise)) for t in times), height=120)
+levels = [0.01, 0.7, 2, 6, 80]
+print("σ", levels)
+row(*(show((x_0 + s * noise) / (1 + s**2) ** 0.5) for s in levels), height=120)
 -----
 ## The reverse process: from noise to colors
 
-The network looks at $L$ once. Then, at every step, it sees the noisy chroma $\mathbf{x_t}$ and
+The network looks at $L$ once. Then, at every step, it sees the noisy chroma $\mathbf{x}$ and
 tells which chroma $\mathbf{\hat x_0}$ it expects behind it. The sampler steps a little way towards
-it, to less noise, and asks again. Above $\mathbf{x_t}$, below $\mathbf{\hat x_0}$: at first a
+it, to less noise, and asks again. Above $\mathbf{x}$, below $\mathbf{\hat x_0}$: at first a
 cautious mean of all that could be, then one coloring.
 -----
 #%
@@ -129,13 +130,13 @@ options = colorizer.defaults.override(steps=10, seed=6)
 with torch.inference_mode():
     cond = denoiser.encode(torch.from_numpy(small_L)[None, None])
     generator = torch.Generator().manual_seed(options.seed)
-    x_T = torch.randn(1, 2, h, w, generator=generator)
-    steps = list(sampling.dpm_solver_pp_2m(
-        denoiser, cond, x_T, schedule, sampling.timesteps(schedule, options.steps), generator))
+    steps = list(sampling.steps(
+        denoiser, cond, sampling.noise_levels(options),
+        sampling.noise_source((1, 2, h, w), [generator]), options.sampler))
 
 shown = steps[::2] + steps[-1:]
-print("t", [step.t for step in shown])
-upper = row(*(show(step.x_t) for step in shown), height=110)
+print("σ", [round(step.sigma, 2) for step in shown])
+upper = row(*(show(step.x / (1 + step.sigma**2) ** 0.5) for step in shown), height=110)
 lower = row(*(show(step.x0_hat) for step in shown), height=110)
 both = Image.new("RGB", (upper.width, 224), "white")
 both.paste(upper, (0, 0))

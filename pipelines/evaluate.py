@@ -133,7 +133,7 @@ def _bound(params: Params, weights: Weights, shard: Shard) -> dict[str, float]:
         device = next(denoiser.parameters()).device
         cond = denoiser.encode(batch.lightness.to(device))
         ab8 = chroma_8bit(batch).to(device)
-        bits = vlb_per_picture(denoiser, ab8, cond, generator, e.vlb_draws).numpy()
+        bits = vlb_per_picture(denoiser, weights.config, ab8, cond, generator, e.vlb_draws).numpy()
     # Crops of one photograph are alike: the standard error counts photographs.
     files = np.array([line["file"] for line in index.read_index(stage.LAB, "test")])[rows]
     means = np.array([bits[files == name].mean() for name in np.unique(files)])

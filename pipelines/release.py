@@ -198,7 +198,7 @@ def run(options: argparse.Namespace, processes: Processes) -> None:
     so_far: dict[str, Any] | None = None
     recipe = [settings(p, device, options.learning_rate, options.seed) for p in phases]
     for number, phase in enumerate(recipe, 1):
-        state = TrainState(denoiser, phase, processes)
+        state = TrainState(denoiser, config, phase, processes)
         if so_far is not None:
             state.load_state_dict({**so_far, "step": 0, "seconds": 0.0})
         values = dataclasses.asdict(phase)

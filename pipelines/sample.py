@@ -16,7 +16,7 @@ from colorized.data import index
 from colorized.data.dataset import Shard, open_shard
 from colorized.inference.colorizer import Colorizer
 from colorized.model.guidance import evaluations
-from colorized.model.sampling import timesteps
+from colorized.model.sampling import noise_levels
 from colorized.model.weights import load_weights
 from colorized.options import SamplingOptions
 from colorized.params import Params, Sample
@@ -53,8 +53,8 @@ def main(params: Params) -> None:
         repeated = np.repeat(picture(shard, row)[0][None], p.diversity_draws, axis=0)
         draws.append(colorizer.draw(repeated, options))
     np.save(stage.SAMPLES / "draws.npy", np.stack(draws))
-    schedule = colorizer.denoiser.schedule
-    nfe = evaluations(schedule, timesteps(schedule, options.steps), options.guidance)
+    sigmas = noise_levels(options, colorizer.config.few_step_sigmas)
+    nfe = evaluations(sigmas, options.guidance)
     timing = {"nfe": nfe, "seconds_per_image": round(statistics.median(seconds), 4)}
     (stage.SAMPLES / "timing.json").write_text(json.dumps(timing) + "\n", encoding="utf-8")
     print(f"{len(rows)} crops colored, {timing['seconds_per_image']} s each")

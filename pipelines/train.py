@@ -35,7 +35,6 @@ from colorized.data.dataset import Pictures, Shard, open_shard
 from colorized.model.denoiser import Denoiser
 from colorized.model.draw import draw_chroma
 from colorized.model.weights import RELEASED, ModelConfig, load_weights, save_weights
-from colorized.options import SamplingOptions
 from colorized.params import Params
 from colorized.tracking import PARENT, UNSENT, FileRun, Run, installed, system_metrics
 from colorized.training import fit
@@ -78,7 +77,7 @@ def main(params: Params) -> None:
     folder = stage.CHECKPOINTS / name
 
     settings = _settings(params, processes.device)
-    state = TrainState(denoiser.to(processes.device), settings, processes)
+    state = TrainState(denoiser.to(processes.device), config, settings, processes)
     try:
         if processes.main:
             _lead(params, state, config, stats, Identity(digest, initial, name), folder)
@@ -150,7 +149,7 @@ def _lead(
 
         def on_validate(step: int) -> None:
             path = folder / "grids" / f"step-{step:06d}.png"
-            plots.save(path, _grid(state.ema, val_shard, config.sampling))
+            plots.save(path, _grid(state.ema, val_shard, config))
             run.file(path, "grids")
 
         fit.fit(
@@ -297,13 +296,13 @@ def _around() -> dict[str, str]:
     return {"prefect_flow_run": flow} if flow else {}
 
 
-def _grid(denoiser: Denoiser, shard: Shard, options: SamplingOptions) -> plots.Picture:
+def _grid(denoiser: Denoiser, shard: Shard, config: ModelConfig) -> plots.Picture:
     """A few validation pictures, colored by the averaged weights as they are now."""
     count = min(GRID_PICTURES, len(shard))
     rows = np.linspace(0, len(shard) - 1, count).astype(np.int64)
     batch = shard.batch(rows)
     L = batch.lightness[:, 0].numpy()
-    small = draw_chroma(denoiser, L, options)
+    small = draw_chroma(denoiser, config, L, config.sampling)
     size = L.shape[-1]
     cells = []
     for i in range(count):

@@ -16,13 +16,12 @@ from typing import Any
 import torch
 
 from colorized.data.dataset import Shard, open_shard
-from colorized.model.denoiser import Denoiser
-from colorized.model.schedule import Schedule
-from colorized.model.unet import ChromaUNet
+from colorized.model.weights import ModelConfig
 from colorized.training import fit
 from colorized.training.distributed import Processes, open_processes
 from colorized.training.loop import Step, TrainSettings, TrainState
 
+CONFIG = ModelConfig((8, 16, 32), 16, "cosine", 100, (12.0, 18.0), 32)
 SETTINGS = TrainSettings(
     steps=6,
     batch_size=4,
@@ -46,9 +45,8 @@ def fresh(processes: Processes, **changes: Any) -> TrainState:
     """A new state, as a new process would make it."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = ChromaUNet((8, 16, 32), 16)
-    denoiser = Denoiser(network, Schedule("cosine", 100), (12.0, 18.0))
-    return TrainState(denoiser, dataclasses.replace(SETTINGS, **changes), processes)
+        denoiser = CONFIG.build()
+    return TrainState(denoiser, CONFIG, dataclasses.replace(SETTINGS, **changes), processes)
 
 
 def run(

@@ -7,9 +7,7 @@ import numpy as np
 import torch
 
 from colorized.data.dataset import Shard
-from colorized.model.denoiser import Denoiser
-from colorized.model.schedule import Schedule
-from colorized.model.unet import ChromaUNet
+from colorized.model.weights import ModelConfig
 from colorized.training.loop import TrainSettings, TrainState
 
 SETTINGS = TrainSettings(
@@ -33,9 +31,9 @@ SETTINGS = TrainSettings(
 
 def fresh(shard: Shard, **changes: Any) -> TrainState:
     """A new state, as a new process would make it."""
-    std = np.sqrt(((shard.ab.astype(float) - 128) ** 2).mean((0, 1, 2)))
+    a, b = np.sqrt(((shard.ab.astype(float) - 128) ** 2).mean((0, 1, 2))).tolist()
+    config = ModelConfig((8, 16, 32), 16, "cosine", 100, (a, b), 32)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = ChromaUNet((8, 16, 32), 16)
-    denoiser = Denoiser(network, Schedule("cosine", 100), tuple(std))
-    return TrainState(denoiser, dataclasses.replace(SETTINGS, **changes))
+        denoiser = config.build()
+    return TrainState(denoiser, config, dataclasses.replace(SETTINGS, **changes))

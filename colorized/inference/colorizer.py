@@ -35,8 +35,6 @@ MAX_BATCH = 8
 
 # How often chroma is corrected for what enlarging makes of the known colors.
 _SETTLING = 2
-# Those that draw no noise on their way, so that colorings may be drawn in any company.
-_DETERMINISTIC = ("ddim", "dpm_solver_pp_2m")
 
 Image: TypeAlias = NDArray[np.float32]
 OnStep: TypeAlias = Callable[[int, int, Image], None]
@@ -53,11 +51,12 @@ class Colorizer:
 
     def __init__(self, weights: Weights) -> None:
         self.denoiser = weights.denoiser
+        self.config = weights.config
         self.defaults = weights.config.sampling
         self.work_size = weights.config.work_size
         self.device = next(weights.denoiser.parameters()).device
         if self.device.type != "mps":
-            self.denoiser.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.denoiser.network.to(memory_format=torch.channels_last)
 
     def colorize(
         self,
@@ -169,45 +168,42 @@ class Colorizer:
         on_step: OnStep | None,
     ) -> Image:
         """One draw for each seed, (K, h, w, 2), for a guide; the encoder runs once."""
-        times = sampling.timesteps(self.denoiser.schedule, options.steps)
+        sigmas = sampling.noise_levels(options, self.config.few_step_sigmas)
         small = self.shrink(guide)
         known = hints.lay(guide) if hints else None
         cond = self.denoiser.encode(torch.from_numpy(small)[None, None].to(self.device))
         denoiser = guided(self.denoiser, options.guidance)
         if known is not None:
             size = (small.shape[0] // 2, small.shape[1] // 2)
-            steering = _steering(known, guide, size, self.denoiser.ab_std)
+            steering = _steering(known, guide, size, self.config.ab_std)
             denoiser = steering.steer(denoiser)
         shape = (1, 2, small.shape[0] // 2, small.shape[1] // 2)
-        batch = MAX_BATCH if options.sampler in _DETERMINISTIC else 1
         evaluations = itertools.count(1)
-        total = options.steps * -(-len(seeds) // batch)
+        total = len(sigmas) * -(-len(seeds) // MAX_BATCH)
         drawn: list[Image] = []
-        for start in range(0, len(seeds), batch):
+        for start in range(0, len(seeds), MAX_BATCH):
             # A generator for each, so that a seed gives the same colors alone and among others.
-            generators = [torch.Generator().manual_seed(s) for s in seeds[start : start + batch]]
-            x_T = options.temperature * torch.cat(
-                [torch.randn(shape, generator=g) for g in generators]
-            )
-            run = sampling.SAMPLERS[options.sampler](
+            some = seeds[start : start + MAX_BATCH]
+            generators = [torch.Generator().manual_seed(seed) for seed in some]
+            noise = sampling.noise_source(shape, generators, options.temperature, self.device)
+            run = sampling.steps(
                 denoiser,
                 tuple(c.expand(len(generators), *c.shape[1:]) for c in cond),
-                x_T.to(self.device),
-                self.denoiser.schedule,
-                times,
-                generators[0],
+                sigmas,
+                noise,
+                options.sampler,
             )
             for step in run:
                 if on_step is not None:
-                    on_step(next(evaluations), total, chroma_of(self.denoiser, step.x0_hat))
-            drawn.extend(chroma_of(self.denoiser, step.x0_hat))
+                    on_step(next(evaluations), total, chroma_of(step.x0_hat, self.config.ab_std))
+            drawn.extend(chroma_of(step.x0_hat, self.config.ab_std))
         if known is not None:
             drawn = [_settled(ab, guide, known) for ab in drawn]
         return np.stack(drawn)
 
     def draw(self, lightness: Image, options: SamplingOptions | None = None) -> Image:
         """Draw the chroma of pictures at the network's own scale: see `draw_chroma`."""
-        return draw_chroma(self.denoiser, lightness, options or self.defaults)
+        return draw_chroma(self.denoiser, self.config, lightness, options or self.defaults)
 
 
 def _steering(

@@ -63,7 +63,7 @@ class Steering:
     def steer(self, denoiser: sampling.Denoiser) -> sampling.Denoiser:
         """The denoiser, its every x̂_0 corrected."""
 
-        def steered(x_t: Tensor, t: Tensor, cond: Any, /) -> Tensor:
-            return self.correct(denoiser(x_t, t, cond))
+        def steered(x: Tensor, sigma: Tensor, cond: Any, /) -> Tensor:
+            return self.correct(denoiser(x, sigma, cond))
 
         return steered

@@ -10,12 +10,14 @@ from colorized import color
 from colorized.model import sampling
 from colorized.model.denoiser import Denoiser
 from colorized.model.guidance import guided
+from colorized.model.weights import ModelConfig
 from colorized.options import SamplingOptions
 
 
 @torch.inference_mode()
 def draw_chroma(
     denoiser: Denoiser,
+    config: ModelConfig,
     lightness: NDArray[np.float32],
     options: SamplingOptions,
 ) -> NDArray[np.float32]:
@@ -34,27 +36,25 @@ def draw_chroma(
     Raises
     ------
     ValueError
-        For `steps` above T, or another H or W.
+        For another H or W, or options that are not for these weights.
     """
     device = next(denoiser.parameters()).device
     L = torch.from_numpy(np.ascontiguousarray(lightness, dtype=np.float32))[:, None]
     cond = denoiser.encode(L.to(device))
-    generator = torch.Generator().manual_seed(options.seed)
     B, _, H, W = L.shape
-    x_T = options.temperature * torch.randn((B, 2, H // 2, W // 2), generator=generator)
+    generator = torch.Generator().manual_seed(options.seed)
+    noise = sampling.noise_source((B, 2, H // 2, W // 2), [generator], options.temperature, device)
     x_0 = sampling.sample(
         guided(denoiser, options.guidance),
         cond,
-        x_T.to(device),
-        denoiser.schedule,
-        options.steps,
-        generator,
+        sampling.noise_levels(options, config.few_step_sigmas),
+        noise,
         options.sampler,
     )
-    return chroma_of(denoiser, x_0) * np.float32(options.saturation)
+    return chroma_of(x_0, config.ab_std) * np.float32(options.saturation)
 
 
-def chroma_of(denoiser: Denoiser, x_0: torch.Tensor) -> NDArray[np.float32]:
+def chroma_of(x_0: torch.Tensor, ab_std: tuple[float, float]) -> NDArray[np.float32]:
     """ab (B, h, w, 2) in CIELAB units, of x_0 (B, 2, h, w)."""
-    ab = color.unstandardize_ab(x_0, denoiser.ab_std, axis=1).permute(0, 2, 3, 1)
+    ab = color.unstandardize_ab(x_0, ab_std, axis=1).permute(0, 2, 3, 1)
     return np.ascontiguousarray(ab.cpu().numpy())

@@ -8,7 +8,9 @@ and with α_t = 1 - β_t and ᾱ_t = α_1 ⋯ α_t any step is reached at once:
 
     q(x_t | x_0) = N(x_t; sqrt(ᾱ_t) x_0, (1 - ᾱ_t) I).
 
-Given x_0, one step back is Gaussian too:
+The noise level of step t is σ_t = sqrt((1 - ᾱ_t) / ᾱ_t): x_t is (x_0 + σ_t n) / sqrt(1 + σ_t²).
+Networks and samplers know σ alone; the steps are for the variational bound and for which noise
+levels training sees. Given x_0, one step back is Gaussian too:
 
     q(x_{t-1} | x_t, x_0) = N(x_{t-1}; μ̃_t, β̃_t I)
     μ̃_t = sqrt(ᾱ_{t-1}) β_t / (1 - ᾱ_t) x_0 + sqrt(α_t) (1 - ᾱ_{t-1}) / (1 - ᾱ_t) x_t
@@ -30,7 +32,7 @@ ScheduleName = Literal["linear", "cosine"]
 
 
 class Schedule:
-    """β_t, α_t, ᾱ_t and β̃_t for t = 0 … T, as float64 tensors of length T + 1.
+    """β_t, α_t, ᾱ_t, β̃_t and σ_t for t = 0 … T, as float64 tensors of length T + 1.
 
     Index t is the step's own number: entry 0 is clean data (β_0 = 0, ᾱ_0 = 1).
 
@@ -59,6 +61,7 @@ class Schedule:
         self.beta = torch.cat([torch.zeros(1, dtype=torch.float64), beta])
         self.alpha = 1 - self.beta
         self.alpha_bar = torch.cumprod(self.alpha, dim=0)
+        self.sigma = ((1 - self.alpha_bar) / self.alpha_bar).sqrt()
         self.beta_tilde = torch.zeros_like(self.beta)
         self.beta_tilde[1:] = (1 - self.alpha_bar[:-1]) / (1 - self.alpha_bar[1:]) * self.beta[1:]
 
@@ -67,10 +70,12 @@ class Schedule:
         picked = values.to(t.device)[t].to(like.device, like.dtype)
         return picked.view(-1, *([1] * (like.ndim - 1)))
 
-    def log_snr(self, t: Tensor) -> Tensor:
-        """log(ᾱ_t / (1 - ᾱ_t)), float64 (B,), for t in 1 … T."""
-        alpha_bar = self.alpha_bar.to(t.device)[t]
-        return torch.log(alpha_bar) - torch.log1p(-alpha_bar)
+    def sigma_at(self, t: Tensor) -> Tensor:
+        """σ (B,) for any t (B,), float64: between whole ones ln σ is linear, up to 1 it is σ_1."""
+        t = t.clamp(1, self.T)
+        below = t.long().clamp(max=self.T - 1)
+        log_sigma = self.sigma.to(t.device)[1:].log()
+        return torch.lerp(log_sigma[below - 1], log_sigma[below], t - below).exp()
 
     def q_sample(self, x_0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """A draw of q(x_t | x_0) for the standard normal `noise`; x_0, noise (B, …), t (B,)."""

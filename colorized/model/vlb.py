@@ -19,12 +19,19 @@ import math
 import torch
 from torch import Tensor
 
-from colorized.model.denoiser import Denoiser
+from colorized.model.denoiser import add_noise
 from colorized.model.encoder import Features
+from colorized.model.sampling import Denoiser
+from colorized.model.weights import ModelConfig
 
 
 def vlb_bits_per_dim(
-    denoiser: Denoiser, ab8: Tensor, cond: Features, generator: torch.Generator, strata: int
+    denoiser: Denoiser,
+    config: ModelConfig,
+    ab8: Tensor,
+    cond: Features,
+    generator: torch.Generator,
+    strata: int,
 ) -> tuple[float, float]:
     """The variational bound on -log₂ P(ab | L) per value of chroma, and its standard error.
 
@@ -32,7 +39,7 @@ def vlb_bits_per_dim(
     deviation of the B values. The error so holds both what the draws of t and noise add and how
     pictures differ; it takes the pictures for independent of each other.
     """
-    bits = vlb_per_picture(denoiser, ab8, cond, generator, strata)
+    bits = vlb_per_picture(denoiser, config, ab8, cond, generator, strata)
     if len(bits) < 2:
         raise ValueError(f"a standard error needs at least 2 pictures, got {len(bits)}")
     return bits.mean().item(), bits.std().item() / math.sqrt(len(bits))
@@ -40,7 +47,12 @@ def vlb_bits_per_dim(
 
 @torch.no_grad()
 def vlb_per_picture(
-    denoiser: Denoiser, ab8: Tensor, cond: Features, generator: torch.Generator, strata: int
+    denoiser: Denoiser,
+    config: ModelConfig,
+    ab8: Tensor,
+    cond: Features,
+    generator: torch.Generator,
+    strata: int,
 ) -> Tensor:
     """An unbiased estimate of the variational bound for each picture, bits per value of chroma.
 
@@ -74,13 +86,13 @@ def vlb_per_picture(
         raise ValueError(f"ab8 must be uint8, got {ab8.dtype}")
     if strata < 1:
         raise ValueError(f"strata must be at least 1, got {strata}")
-    schedule, B = denoiser.schedule, len(ab8)
+    schedule, B = config.noise(), len(ab8)
 
     def term(t: Tensor) -> Tensor:
         noise = torch.randn(ab8.shape, generator=generator).to(ab8.device)
-        return vlb_term(denoiser, ab8, cond, t.to(ab8.device), noise).cpu()
+        return vlb_term(denoiser, config, ab8, cond, t.to(ab8.device), noise).cpu()
 
-    nats = vlb_prior(denoiser, ab8).cpu() + term(torch.ones(B, dtype=torch.int64))
+    nats = vlb_prior(config, ab8).cpu() + term(torch.ones(B, dtype=torch.int64))
     cumulative = torch.log1p(-schedule.alpha_bar[1:])  # of t = 1 … T
     cumulative = (cumulative - cumulative[0]) / (cumulative[-1] - cumulative[0])
     p = cumulative.diff()  # of t = 2 … T
@@ -91,33 +103,41 @@ def vlb_per_picture(
     return nats / math.log(2)
 
 
-def vlb_prior(denoiser: Denoiser, ab8: Tensor) -> Tensor:
+def vlb_prior(config: ModelConfig, ab8: Tensor) -> Tensor:
     """L_T in nats per value of chroma: float64 (B,) for uint8 (B, 2, h, w)."""
-    alpha_bar = denoiser.schedule.alpha_bar[-1].item()
-    x_0 = _standardized(denoiser, ab8)
+    alpha_bar = config.noise().alpha_bar[-1].item()
+    x_0 = _standardized(config, ab8)
     return 0.5 * (alpha_bar * x_0.square() - alpha_bar - math.log1p(-alpha_bar)).flatten(1).mean(1)
 
 
-def vlb_term(denoiser: Denoiser, ab8: Tensor, cond: Features, t: Tensor, noise: Tensor) -> Tensor:
+def vlb_term(
+    denoiser: Denoiser,
+    config: ModelConfig,
+    ab8: Tensor,
+    cond: Features,
+    t: Tensor,
+    noise: Tensor,
+) -> Tensor:
     """L_{t-1} for one draw of x_t, in nats per value of chroma: float64 (B,) for t (B,) in 1 … T.
 
     At t = 1 it is L_0. Its decoder cannot have the posterior's variance, which is 0 there: x_1
     and x_0 determine x_0. It has β_1, about the variance of x_0 given x_1 for data that spread
     more widely than the noise of the first step.
     """
-    schedule = denoiser.schedule
-    x_0 = _standardized(denoiser, ab8)
-    x_t = schedule.q_sample(x_0, t, noise.double()).to(noise.dtype)
-    x0_hat = denoiser(x_t, t, cond).double()
+    schedule = config.noise()
+    x_0 = _standardized(config, ab8)
+    sigma = schedule.sigma.to(t.device)[t]
+    x = add_noise(x_0, sigma, noise.double()).to(noise.dtype)
+    x0_hat = denoiser(x, sigma, cond).double()
     snr = schedule.alpha_bar / (1 - schedule.alpha_bar)  # infinite at t = 0
     weight = schedule.at(0.5 * (snr[:-1] - snr[1:]), t - 1, x_0)
     kl = weight * (x_0 - x0_hat).square()
-    decoder = -decoder_log_prob(denoiser, ab8, x0_hat)
+    decoder = -decoder_log_prob(config, ab8, x0_hat)
     first = (t == 1).view(-1, 1, 1, 1)
     return torch.where(first, decoder, kl).flatten(1).mean(1)
 
 
-def decoder_log_prob(denoiser: Denoiser, ab8: Tensor, mean: Tensor) -> Tensor:
+def decoder_log_prob(config: ModelConfig, ab8: Tensor, mean: Tensor) -> Tensor:
     """log P of each 8-bit value under N(mean, β_1), float64, natural logarithm.
 
     A value stands for the bin one CIELAB unit wide around it; the bins of 0 and 255 reach to
@@ -130,8 +150,8 @@ def decoder_log_prob(denoiser: Denoiser, ab8: Tensor, mean: Tensor) -> Tensor:
     mean
         In the units of x_0, float64 (B, 2, h, w).
     """
-    std = _scale(denoiser, mean)
-    center, sd = mean * std + 128, denoiser.schedule.beta[1].sqrt().item() * std
+    std = _scale(config, mean)
+    center, sd = mean * std + 128, config.noise().beta[1].sqrt().item() * std
     value = ab8.to(mean.dtype)
     low = torch.where(ab8 == 0, -torch.inf, (value - 0.5 - center) / sd)
     high = torch.where(ab8 == 255, torch.inf, (value + 0.5 - center) / sd)
@@ -143,10 +163,10 @@ def decoder_log_prob(denoiser: Denoiser, ab8: Tensor, mean: Tensor) -> Tensor:
     return log_p
 
 
-def _scale(denoiser: Denoiser, like: Tensor) -> Tensor:
-    return torch.tensor(denoiser.ab_std, dtype=torch.float64, device=like.device).view(1, 2, 1, 1)
+def _scale(config: ModelConfig, like: Tensor) -> Tensor:
+    return torch.tensor(config.ab_std, dtype=torch.float64, device=like.device).view(1, 2, 1, 1)
 
 
-def _standardized(denoiser: Denoiser, ab8: Tensor) -> Tensor:
+def _standardized(config: ModelConfig, ab8: Tensor) -> Tensor:
     """x_0, float64."""
-    return (ab8.double() - 128) / _scale(denoiser, ab8)
+    return (ab8.double() - 128) / _scale(config, ab8)

@@ -7,7 +7,10 @@ its target and moved into place, so that a file that has its name is whole.
 
 from __future__ import annotations
 
+import functools
+import itertools
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -44,7 +47,8 @@ class ModelConfig:
 
     `work_size` is the shorter side, in pixels, of the lightness the network was trained on, and
     `ab_std` the deviation of a* and b* in its training data, CIELAB units. `sampling` are the
-    options that suit the weights.
+    options that suit the weights. `few_step_sigmas` are the noise levels, falling, at which the
+    network was finished for the sampler ``consistency``; most are not.
     """
 
     channels: tuple[int, int, int]
@@ -54,15 +58,30 @@ class ModelConfig:
     ab_std: tuple[float, float]
     work_size: int
     sampling: SamplingOptions = UNTUNED
+    few_step_sigmas: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.work_size <= 0 or self.work_size % STRIDE:
             raise ValueError(f"work_size must be a multiple of {STRIDE}, got {self.work_size}")
+        if len(self.ab_std) != 2 or min(self.ab_std) <= 0:
+            raise ValueError(f"ab_std must be two positive numbers, got {list(self.ab_std)}")
+        falling = [math.inf, *self.few_step_sigmas, 0.0]
+        if any(a <= b for a, b in itertools.pairwise(falling)):
+            raise ValueError(f"few_step_sigmas must fall, got {list(self.few_step_sigmas)}")
+        self.noise()  # or it names what is wrong
 
     def build(self) -> Denoiser:
         """A denoiser of this shape with fresh weights."""
-        network = ChromaUNet(self.channels, self.time_channels)
-        return Denoiser(network, Schedule(self.schedule, self.T), self.ab_std)  # type: ignore[arg-type]
+        return Denoiser(ChromaUNet(self.channels, self.time_channels))
+
+    def noise(self) -> Schedule:
+        """The schedule it is trained with."""
+        return _schedule(self.schedule, self.T)
+
+
+@functools.cache
+def _schedule(name: Any, T: int) -> Schedule:
+    return Schedule(name, T)
 
 
 @dataclass(frozen=True)
@@ -136,6 +155,7 @@ def load_weights(path: Path, device: torch.device | str = "cpu") -> Weights:
     try:
         values = described["config"]
         values["sampling"] = parse_sampling(values)
+        values["few_step_sigmas"] = tuple(values.get("few_step_sigmas", ()))
         values["channels"] = tuple(values["channels"])
         values["ab_std"] = tuple(values["ab_std"])
         config = ModelConfig(**values)

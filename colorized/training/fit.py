@@ -125,7 +125,7 @@ def fit(
                 number = step.number
                 if number % validate_every == 0 or state.done():
                     values = window.values() | {"restores": restores}
-                    errors = validate(state.ema, val_pictures, state.settings.seed)
+                    errors = validate(state.ema, state.config, val_pictures, state.settings.seed)
                     values |= {"val_loss": errors.pop("mean")}
                     values |= {f"val_{name}": value for name, value in errors.items()}
                     log(number, values)

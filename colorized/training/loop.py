@@ -32,8 +32,8 @@ from colorized.data.dataset import (
     chroma_target,
     step_seed,
 )
-from colorized.model.denoiser import Denoiser, drop_condition, simple_loss, stratified_times
-from colorized.model.weights import load_tensors
+from colorized.model.denoiser import Denoiser, drop_condition, simple_loss, stratified_sigmas
+from colorized.model.weights import ModelConfig, load_tensors
 from colorized.text import out_of_memory
 from colorized.training.distributed import Processes
 
@@ -102,6 +102,8 @@ class TrainState:
     ----------
     denoiser
         On the device of `processes`.
+    config
+        Says the schedule of its noise and the scale of chroma.
     processes
         Those that train together; by default this one alone.
 
@@ -112,8 +114,13 @@ class TrainState:
     """
 
     def __init__(
-        self, denoiser: Denoiser, settings: TrainSettings, processes: Processes | None = None
+        self,
+        denoiser: Denoiser,
+        config: ModelConfig,
+        settings: TrainSettings,
+        processes: Processes | None = None,
     ) -> None:
+        self.config = config
         self.settings = settings
         self.processes = processes or Processes(next(denoiser.parameters()).device)
         if settings.batch_size % (self.processes.world * settings.accumulate):
@@ -122,7 +129,7 @@ class TrainState:
                 f"{self.processes.world} processes and {settings.accumulate} pieces (accumulate)"
             )
         self.denoiser = denoiser.train().requires_grad_(True)
-        self.denoiser.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.denoiser.network.to(memory_format=torch.channels_last)
         self.ema = copy.deepcopy(denoiser).eval().requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
             _parameter_groups(denoiser, settings.encoder_lr_scale),
@@ -185,10 +192,10 @@ class _Loss(nn.Module):
         self.denoiser = denoiser
 
     def forward(
-        self, lightness: Tensor, x_0: Tensor, t: Tensor, noise: Tensor, keep: Tensor
+        self, lightness: Tensor, x_0: Tensor, sigma: Tensor, noise: Tensor, keep: Tensor
     ) -> Tensor:
         cond = drop_condition(self.denoiser.encode(lightness), keep)
-        return simple_loss(self.denoiser, x_0, cond, t, noise).mean()
+        return simple_loss(self.denoiser, x_0, cond, sigma, noise).mean()
 
 
 def train(
@@ -276,12 +283,12 @@ def _backward(state: TrainState, batch: Batch, place: int) -> Tensor:
     """Add up the gradients of this process's slice, piece by piece; the mean loss of it."""
     settings, processes = state.settings, state.processes
     device = processes.device
-    x_0 = chroma_target(batch, state.denoiser.ab_std)
+    x_0 = chroma_target(batch, state.config.ab_std)
     # Drawn for the whole batch, so that how it is shared out changes no draw.
     B = settings.batch_size
     generator = torch.Generator().manual_seed(step_seed(settings.seed, place, "noise"))
     noise = torch.randn((B, *x_0.shape[1:]), generator=generator)
-    t = stratified_times(state.denoiser.schedule.T, B, generator, settings.noise_shift)
+    sigma = stratified_sigmas(state.config.noise(), B, generator, settings.noise_shift)
     keep = torch.rand(B, generator=generator) >= settings.condition_dropout
 
     size = len(x_0) // settings.accumulate
@@ -295,7 +302,7 @@ def _backward(state: TrainState, batch: Batch, place: int) -> Tensor:
                 loss = state.loss(
                     batch.lightness[mine],
                     x_0[mine],
-                    t[drawn].to(device),
+                    sigma[drawn].to(device, torch.float32),
                     noise[drawn].to(device),
                     keep[drawn].to(device),
                 )
@@ -343,7 +350,7 @@ def learning_rate(settings: TrainSettings, step: int, seconds: float = 0.0) -> f
 
 @torch.no_grad()
 def validate(
-    denoiser: Denoiser, shard: Pictures, seed: int, pictures: int = 64
+    denoiser: Denoiser, config: ModelConfig, shard: Pictures, seed: int, pictures: int = 64
 ) -> dict[str, float]:
     """Mean squared error of v at fixed noise levels, on fixed pictures with fixed noise, float32.
 
@@ -356,14 +363,15 @@ def validate(
     # Evenly spaced, as the crops of one photograph lie side by side.
     rows = np.linspace(0, len(shard) - 1, min(pictures, len(shard))).astype(np.int64)
     batch = shard.batch(rows)
-    x_0 = chroma_target(batch, denoiser.ab_std).to(device)
+    x_0 = chroma_target(batch, config.ab_std).to(device)
     errors = {}
     cond = denoiser.encode(batch.lightness.to(device))
     for i, share in enumerate(VALIDATION_TIMES):
         generator = torch.Generator().manual_seed(step_seed(seed, i, "validate"))
         noise = torch.randn(x_0.shape, generator=generator).to(device)
-        t = torch.full((len(x_0),), max(1, round(share * denoiser.schedule.T)), device=device)
-        errors[f"t{share}"] = simple_loss(denoiser, x_0, cond, t, noise).mean().item()
+        level = config.noise().sigma[max(1, round(share * config.T))].item()
+        sigma = torch.full((len(x_0),), level, device=device)
+        errors[f"t{share}"] = simple_loss(denoiser, x_0, cond, sigma, noise).mean().item()
     errors["mean"] = sum(errors.values()) / len(errors)
     return errors
 

@@ -15,7 +15,7 @@ from colorized import color, photo
 from colorized.inference.colorizer import MAX_ASPECT, Colorizer, working_size
 from colorized.model.encoder import Features
 from colorized.model.guidance import evaluations
-from colorized.model.sampling import timesteps
+from colorized.model.sampling import SIGMA_MAX, noise_levels
 from colorized.model.unet import STRIDE
 from colorized.model.weights import RELEASED, load_weights
 from colorized.options import UNTUNED
@@ -133,15 +133,15 @@ class TestColorize:
 
 class TestDraw:
     @pytest.mark.parametrize("sampler", ["dpm_solver_pp_2m", "ddim", "ddpm"])
-    def test_one_step_is_the_denoiser_at_T(
+    def test_one_step_is_the_denoiser_in_pure_noise(
         self, colorizer: Colorizer, lightness: np.ndarray, sampler: str
     ) -> None:
         L = lightness[None, :64, :96]
-        x_T = torch.randn((1, 2, 32, 48), generator=torch.Generator().manual_seed(5))
+        noise = torch.randn((1, 2, 32, 48), generator=torch.Generator().manual_seed(5))
         denoiser = colorizer.denoiser
         cond = denoiser.encode(torch.from_numpy(L)[:, None])
-        x_0 = denoiser(x_T, torch.tensor([denoiser.schedule.T]), cond)
-        expected = x_0[0].permute(1, 2, 0).numpy() * np.array(denoiser.ab_std)
+        x_0 = denoiser(SIGMA_MAX * noise, torch.tensor([SIGMA_MAX]), cond)
+        expected = x_0[0].permute(1, 2, 0).numpy() * np.array(colorizer.config.ab_std)
         ab = colorizer.draw(L, UNTUNED.override(steps=1, seed=5, sampler=sampler))
         assert ab.shape == (1, 32, 48, 2)
         np.testing.assert_allclose(ab[0], expected, atol=1e-3)
@@ -156,12 +156,12 @@ class TestDraw:
     def test_guidance_asks_twice_at_some_of_the_times(
         self, colorizer: Colorizer, lightness: np.ndarray, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        asked: list[int] = []
+        asked: list[float] = []
         forward = colorizer.denoiser.forward
 
-        def counted(x_t: Tensor, t: Tensor, cond: Features) -> Tensor:
-            asked.append(int(t[0]))
-            return forward(x_t, t, cond)
+        def counted(x: Tensor, sigma: Tensor, cond: Features) -> Tensor:
+            asked.append(sigma[0].item())
+            return forward(x, sigma, cond)
 
         monkeypatch.setattr(colorizer.denoiser, "forward", counted)
         L = lightness[:64, :64]
@@ -169,13 +169,12 @@ class TestDraw:
         assert len(asked) == 7
         asked.clear()
         strong = colorizer.colorize(L, UNTUNED.override(steps=7, seed=0, guidance=3))
-        schedule = colorizer.denoiser.schedule
-        times = timesteps(schedule, 7)
-        assert 7 < len(asked) == evaluations(schedule, times, 3) < 14
+        sigmas = noise_levels(UNTUNED.override(steps=7))
+        assert 7 < len(asked) == evaluations(sigmas, 3) < 14
         assert np.abs(strong - plain).mean() > 1
         assert np.hypot(*strong.T).mean() > np.hypot(*plain.T).mean()
 
-    def test_temperature_scales_the_noise_at_the_start(
+    def test_temperature_scales_the_noise(
         self, colorizer: Colorizer, lightness: np.ndarray
     ) -> None:
         L = lightness[:64, :64]
@@ -190,12 +189,12 @@ class TestDraw:
         assert apart[0] > 1.2 * apart[1] > 0
         assert apart[2] == 0
         drawn = colorizer.draw(L[None], UNTUNED.override(steps=1, seed=0, temperature=0.5))
-        x_T = 0.5 * torch.randn((1, 2, 32, 32), generator=torch.Generator().manual_seed(0))
+        x = 40 * torch.randn((1, 2, 32, 32), generator=torch.Generator().manual_seed(0))
         denoiser = colorizer.denoiser
         cond = denoiser.encode(torch.from_numpy(L[None, None]))
-        expected = denoiser(x_T, torch.tensor([denoiser.schedule.T]), cond)[0].permute(1, 2, 0)
+        expected = denoiser(x, torch.tensor([SIGMA_MAX]), cond)[0].permute(1, 2, 0)
         np.testing.assert_allclose(
-            drawn[0] / np.array(denoiser.ab_std), expected.detach().numpy(), atol=1e-4
+            drawn[0] / np.array(colorizer.config.ab_std), expected.detach().numpy(), atol=1e-4
         )
 
     @pytest.mark.parametrize(

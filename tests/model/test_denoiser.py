@@ -15,15 +15,16 @@ from diffusers import DDPMScheduler
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
+from colorized.model import sampling
 from colorized.model.denoiser import (
     Denoiser,
+    add_noise,
     drop_condition,
     simple_loss,
-    stratified_times,
+    stratified_sigmas,
     velocity_target,
 )
 from colorized.model.schedule import Schedule
-from colorized.model.unet import ChromaUNet
 from colorized.model.vlb import (
     decoder_log_prob,
     vlb_bits_per_dim,
@@ -31,6 +32,7 @@ from colorized.model.vlb import (
     vlb_prior,
     vlb_term,
 )
+from colorized.model.weights import ModelConfig
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -119,51 +121,60 @@ class Fixed(nn.Module):
 class TestPreconditioning:
     s = Schedule("cosine", T=1000)
     t = torch.tensor([1, 100, 500, 999, 1000])
+    sigma = s.sigma[t]
     x_0 = torch.randn(5, 2, 64, 64, generator=seeded(0), dtype=torch.float64)
     noise = torch.randn(5, 2, 64, 64, generator=seeded(1), dtype=torch.float64)
 
-    def test_velocity_noise_and_data_are_one(self) -> None:
+    def test_it_is_the_velocity_of_the_discrete_chain(self) -> None:
+        """Salimans & Ho: v = sqrt(ᾱ) ε - sqrt(1 - ᾱ) x_0, for x_t of unit variance."""
         x_t = self.s.q_sample(self.x_0, self.t, self.noise)
-        v = velocity_target(self.s, self.x_0, self.t, self.noise)
         a = self.s.at(self.s.alpha_bar, self.t, x_t).sqrt()
         b = (1 - self.s.at(self.s.alpha_bar, self.t, x_t)).sqrt()
-        torch.testing.assert_close(a * x_t - b * v, self.x_0, atol=1e-12, rtol=0)
-        torch.testing.assert_close(b * x_t + a * v, self.noise, atol=1e-12, rtol=0)
+        v = velocity_target(self.x_0, self.sigma, self.noise)
+        torch.testing.assert_close(v, a * self.noise - b * self.x_0, atol=1e-12, rtol=0)
+        network = Fixed(torch.randn(self.x_0.shape, generator=seeded(2), dtype=torch.float64))
+        x = add_noise(self.x_0, self.sigma, self.noise)
+        found = Denoiser(network)(x, self.sigma, ())
+        torch.testing.assert_close(found, a * x_t - b * network.output, atol=1e-12, rtol=0)
+        scaled, noise_level, _ = network.given
+        torch.testing.assert_close(scaled, x_t, atol=1e-12, rtol=0)
+        log_snr = (self.s.alpha_bar / (1 - self.s.alpha_bar)).log()[self.t]
+        torch.testing.assert_close(noise_level, -0.25 * log_snr.float())
+        assert noise_level.abs().max() < 5.1
+
+    def test_it_is_the_preconditioning_of_edm(self) -> None:
+        """Karras et al., 2022, table 1, for σ_data = 1; our F has the opposite sign."""
+        F_ = torch.randn(self.x_0.shape, generator=seeded(2), dtype=torch.float64)
+        x = add_noise(self.x_0, self.sigma, self.noise)
+        sigma = self.sigma.view(-1, 1, 1, 1)
+        c_skip, c_out = 1 / (sigma**2 + 1), sigma / (sigma**2 + 1).sqrt()
+        found = Denoiser(Fixed(F_))(x, self.sigma, ())
+        torch.testing.assert_close(found, c_skip * x - c_out * F_, atol=1e-12, rtol=0)
 
     def test_right_velocity_gives_right_data(self) -> None:
-        x_t = self.s.q_sample(self.x_0, self.t, self.noise)
-        network = Fixed(velocity_target(self.s, self.x_0, self.t, self.noise))
-        denoiser = Denoiser(network, self.s, (18.0, 18.0))  # type: ignore[arg-type]
-        torch.testing.assert_close(
-            denoiser(x_t, self.t, "cond"),
-            self.x_0,
-            atol=1e-12,
-            rtol=0,  # type: ignore[arg-type]
-        )
-        x, noise_level, cond = network.given
-        assert torch.equal(x, x_t)
-        assert cond == "cond"
-        assert noise_level.abs().max() < 5.1
-        assert (noise_level.diff() > 0).all()
+        network = Fixed(velocity_target(self.x_0, self.sigma, self.noise))
+        x = add_noise(self.x_0, self.sigma, self.noise)
+        cond = (torch.ones(1),)
+        found = Denoiser(network)(x, self.sigma, cond)
+        torch.testing.assert_close(found, self.x_0, atol=1e-11, rtol=0)
+        assert network.given[2] is cond
 
-    def test_input_and_target_have_unit_variance_at_every_t(self) -> None:
-        x_t = self.s.q_sample(self.x_0, self.t, self.noise)
-        v = velocity_target(self.s, self.x_0, self.t, self.noise)
-        for x in (x_t, v):
+    def test_input_and_target_have_unit_variance_at_every_level(self) -> None:
+        network = Fixed(self.x_0)
+        Denoiser(network)(add_noise(self.x_0, self.sigma, self.noise), self.sigma, ())
+        for x in (network.given[0], velocity_target(self.x_0, self.sigma, self.noise)):
             torch.testing.assert_close(
                 x.flatten(1).var(1), torch.ones(5, dtype=torch.float64), atol=0.06, rtol=0
             )
 
-    def test_names_the_bad_argument(self) -> None:
-        with pytest.raises(ValueError, match=r"ab_std must be two positive numbers, got \[18, 0\]"):
-            Denoiser(ChromaUNet((32, 32, 32)), self.s, (18, 0))
+
+CONFIG = ModelConfig((32, 32, 32), 32, "cosine", 1000, (18.0, 18.0), 32)
 
 
 def tiny_denoiser(seed: int = 0) -> Denoiser:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = ChromaUNet((32, 32, 32), time_channels=32)
-    return Denoiser(network, Schedule("cosine", T=1000), (18.0, 18.0))
+        return CONFIG.build()
 
 
 def pictures() -> tuple[Tensor, Tensor]:
@@ -174,36 +185,38 @@ def pictures() -> tuple[Tensor, Tensor]:
     return lightness, x_0 / x_0.std()
 
 
-def loss_of(denoiser: Denoiser, t: Tensor, generator: torch.Generator, independent: bool) -> Tensor:
+def loss_of(
+    denoiser: Denoiser, sigma: Tensor, generator: torch.Generator, independent: bool
+) -> Tensor:
     """Loss on the four pictures in turn; `independent`: for noise that did not make x_t."""
     lightness, x_0 = pictures()
-    repeats = len(t) // len(x_0)
+    repeats = len(sigma) // len(x_0)
     x_0 = x_0.repeat(repeats, 1, 1, 1)
     cond = tuple(c.repeat(repeats, *[1] * (c.ndim - 1)) for c in denoiser.encode(lightness))
     noise = torch.randn(x_0.shape, generator=generator)
     if not independent:
-        return simple_loss(denoiser, x_0, cond, t, noise)
-    x_t = denoiser.schedule.q_sample(x_0, t, noise)
+        return simple_loss(denoiser, x_0, cond, sigma, noise)
+    x = add_noise(x_0, sigma, noise)
     other = torch.randn(x_0.shape, generator=generator)
-    target = velocity_target(denoiser.schedule, x_0, t, other)
-    return (denoiser.velocity(x_t, t, cond) - target).square().flatten(1).mean(1)
+    target = velocity_target(x_0, sigma, other)
+    return (denoiser.velocity(x, sigma, cond) - target).square().flatten(1).mean(1)
 
 
 def train(independent: bool) -> Denoiser:
     denoiser, generator = tiny_denoiser(), seeded(6)
     optimizer = torch.optim.AdamW(denoiser.parameters(), lr=2e-3, weight_decay=0)
     for _ in range(250):
-        t = stratified_times(denoiser.schedule.T, 8, generator)
+        sigma = stratified_sigmas(CONFIG.noise(), 8, generator)
         optimizer.zero_grad()
-        loss_of(denoiser, t, generator, independent).mean().backward()
+        loss_of(denoiser, sigma, generator, independent).mean().backward()
         optimizer.step()
     return denoiser
 
 
 @torch.no_grad()
 def loss_at(denoiser: Denoiser, share: float, independent: bool) -> float:
-    t = torch.full((32,), round(share * denoiser.schedule.T))
-    return loss_of(denoiser, t, seeded(7), independent).mean().item()
+    sigma = CONFIG.noise().sigma[torch.full((32,), round(share * CONFIG.T))]
+    return loss_of(denoiser, sigma, seeded(7), independent).mean().item()
 
 
 class TestLearning:
@@ -212,12 +225,12 @@ class TestLearning:
         denoiser = tiny_denoiser()
         x_0 = torch.randn(8, 2, 32, 32, generator=seeded(0))
         noise = torch.randn(8, 2, 32, 32, generator=seeded(1))
-        t = stratified_times(1000, 8, seeded(2))
+        sigma = stratified_sigmas(CONFIG.noise(), 8, seeded(2))
         cond = denoiser.encode(torch.full((8, 1, 64, 64), 50.0))
-        loss = simple_loss(denoiser, x_0, cond, t, noise)
+        loss = simple_loss(denoiser, x_0, cond, sigma, noise)
         assert loss.shape == (8,)
         assert loss.mean().item() == pytest.approx(1, abs=0.03)
-        absolute = velocity_target(denoiser.schedule, x_0, t, noise).abs().mean().item()
+        absolute = velocity_target(x_0, sigma, noise).abs().mean().item()
         assert absolute == pytest.approx(math.sqrt(2 / math.pi), abs=0.02)
 
     def test_overfits_one_batch_but_not_independent_noise(self) -> None:
@@ -229,14 +242,34 @@ class TestLearning:
         assert loss_at(broken, 0.1, independent=True) > 0.9
         assert loss_at(sound, 0.1, independent=True) > 1.1
 
-    def test_stratified_times(self) -> None:
-        t = stratified_times(1000, 10, seeded(0))
+    @pytest.mark.parametrize("name", ["linear", "cosine"])
+    def test_noise_levels_are_those_of_even_steps(self, name: Any) -> None:
+        s = Schedule(name, T=1000)
+        sigma = stratified_sigmas(s, 10, seeded(0))
+        t = torch.searchsorted(s.sigma, sigma)
         assert sorted((t - 1).div(100, rounding_mode="floor").tolist()) == list(range(10))
         assert t.tolist() != sorted(t.tolist())
-        many = torch.cat([stratified_times(4, 3, seeded(i)) for i in range(4000)])
-        counts = many.bincount(minlength=5)
-        assert counts[0] == 0
-        assert (counts[1:] - 3000).abs().max() < 150
+        many = torch.cat([stratified_sigmas(s, 3, seeded(i)) for i in range(4000)])
+        assert s.sigma[1] <= many.min() and many.max() <= s.sigma[-1]
+        for share in (0.25, 0.5, 0.75):
+            below = (many < s.sigma[round(share * 1000)]).double().mean().item()
+            assert below == pytest.approx(share, abs=0.02)
+
+    @pytest.mark.parametrize("name", ["linear", "cosine"])
+    def test_shift_multiplies_the_noise_level(self, name: Any) -> None:
+        """Whatever the schedule, and within its ends."""
+        s = Schedule(name, T=1000)
+        plain, shifted = (stratified_sigmas(s, 500, seeded(0), k) for k in (1.0, 8.0))
+        expected = (8 * plain).clamp(max=s.sigma[-1].item())
+        torch.testing.assert_close(shifted, expected)
+        assert shifted.median() == pytest.approx(8 * plain.median().item())
+
+    def test_levels_between_steps(self) -> None:
+        s = Schedule("cosine", T=10)
+        t = torch.tensor([0.0, 1.0, 4.0, 4.5, 10.0], dtype=torch.float64)
+        between = (s.sigma[4] * s.sigma[5]).sqrt()
+        expected = torch.stack([s.sigma[1], s.sigma[1], s.sigma[4], between, s.sigma[10]])
+        torch.testing.assert_close(s.sigma_at(t), expected)
 
     def test_drop_condition(self) -> None:
         cond = (torch.ones(3, 2, 4, 4), torch.ones(3, 5, 2, 2))
@@ -246,16 +279,20 @@ class TestLearning:
             assert (after[1] == 0).all()
 
 
-class Known:
+def config_of(name: str, T: int, std: float = 18.0) -> ModelConfig:
+    return ModelConfig((8, 16, 32), 16, name, T, (std, std), 32)
+
+
+def known(config: ModelConfig, function: Callable[[Tensor, Tensor], Tensor]) -> sampling.Denoiser:
     """A denoiser given by a function of x_t and t, for tests of the bound."""
+    levels = config.noise().sigma
 
-    def __init__(
-        self, schedule: Schedule, function: Callable[[Tensor, Tensor], Tensor], std: float = 18.0
-    ) -> None:
-        self.schedule, self.function, self.ab_std = schedule, function, (std, std)
+    def denoiser(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
+        t = torch.searchsorted(levels, sigma * (1 - 1e-9))
+        scale = (1 + sigma.square()).rsqrt().view(-1, *[1] * (x.ndim - 1))
+        return function((scale * x).to(x.dtype), t)
 
-    def __call__(self, x_t: Tensor, t: Tensor, cond: Any) -> Tensor:
-        return self.function(x_t, t)
+    return denoiser
 
 
 def gaussian_data(s: Schedule, variance: float = 1.0) -> Callable[[Tensor, Tensor], Tensor]:
@@ -274,8 +311,9 @@ def random_ab8(B: int, seed: int = 0, sd: float = 18.0) -> Tensor:
 class TestVLB:
     @pytest.mark.parametrize("name", ["linear", "cosine"])
     def test_terms_are_kl_divergences(self, name: Any) -> None:
-        s = Schedule(name, T=1000)
-        denoiser: Any = Known(s, gaussian_data(s, 0.7), std=15.0)
+        config = config_of(name, 1000, std=15.0)
+        s = config.noise()
+        denoiser = known(config, gaussian_data(s, 0.7))
         t = torch.tensor([2, 3, 50, 400, 990, 1000])
         ab8, noise = random_ab8(6), torch.randn(6, 2, 3, 5, generator=seeded(1)).double()
         x_0 = (ab8.double() - 128) / 15
@@ -283,24 +321,24 @@ class TestVLB:
         sd = s.at(s.beta_tilde, t, x_0).sqrt()
         expected = kl_divergence(
             Normal(s.posterior_mean(x_0, x_t, t), sd),
-            Normal(s.posterior_mean(denoiser(x_t, t, None), x_t, t), sd),
+            Normal(s.posterior_mean(gaussian_data(s, 0.7)(x_t, t), x_t, t), sd),
         )
-        found = vlb_term(denoiser, ab8, (), t, noise)
+        found = vlb_term(denoiser, config, ab8, (), t, noise)
         torch.testing.assert_close(found, expected.flatten(1).mean(1), rtol=1e-6, atol=0)
 
         end = Normal(s.alpha_bar[-1].sqrt() * x_0, (1 - s.alpha_bar[-1]).sqrt())
         expected = kl_divergence(end, Normal(torch.zeros_like(x_0), torch.ones_like(x_0)))
         torch.testing.assert_close(
-            vlb_prior(denoiser, ab8), expected.flatten(1).mean(1), rtol=1e-6, atol=1e-15
+            vlb_prior(config, ab8), expected.flatten(1).mean(1), rtol=1e-6, atol=1e-15
         )
 
     def test_decoder_probabilities(self) -> None:
-        denoiser: Any = Known(Schedule("cosine", T=50), lambda x, t: x)
-        sd = denoiser.schedule.beta[1].sqrt().item() * 18
+        config = config_of("cosine", 50)
+        sd = config.noise().beta[1].sqrt().item() * 18
         values = torch.arange(256, dtype=torch.uint8).view(256, 1, 1, 1).expand(256, 2, 1, 1)
         for mean in (-30.0, -128 / 18, 0.0, 0.013, 3.7, 127 / 18, 30.0):
             log_p = decoder_log_prob(
-                denoiser, values, torch.full((256, 2, 1, 1), mean, dtype=torch.float64)
+                config, values, torch.full((256, 2, 1, 1), mean, dtype=torch.float64)
             )
             assert log_p.exp().sum(0).flatten().tolist() == pytest.approx([1, 1], abs=1e-12)
             center = mean * 18 + 128
@@ -316,31 +354,33 @@ class TestVLB:
             np.testing.assert_allclose(log_p[[0, 255], 0, 0, 0], edges, rtol=1e-9, atol=1e-15)
 
     def test_first_term_is_the_decoder(self) -> None:
-        s = Schedule("cosine", T=50)
-        denoiser: Any = Known(s, lambda x, t: torch.zeros_like(x))
+        config = config_of("cosine", 50)
+        denoiser = known(config, lambda x, t: torch.zeros_like(x))
         ab8 = random_ab8(2, sd=1.0)
         t = torch.ones(2, dtype=torch.int64)
-        found = vlb_term(denoiser, ab8, (), t, torch.zeros(2, 2, 3, 5))
-        expected = -decoder_log_prob(denoiser, ab8, torch.zeros(2, 2, 3, 5).double())
+        found = vlb_term(denoiser, config, ab8, (), t, torch.zeros(2, 2, 3, 5))
+        expected = -decoder_log_prob(config, ab8, torch.zeros(2, 2, 3, 5).double())
         torch.testing.assert_close(found, expected.flatten(1).mean(1))
 
     @pytest.mark.parametrize("variance", [1.0, 0.3])
     def test_estimate_is_the_sum_over_all_t(self, variance: float) -> None:
         """And the standard error is the spread of repeated estimates."""
-        s, B = Schedule("cosine", T=12), 4000
-        denoiser: Any = Known(s, gaussian_data(s, variance))
+        config, B = config_of("cosine", 12), 4000
+        s = config.noise()
+        denoiser = known(config, gaussian_data(s, variance))
         ab8 = random_ab8(1).expand(B, 2, 3, 5)
-        terms = [vlb_prior(denoiser, ab8)]
+        terms = [vlb_prior(config, ab8)]
         for t in range(1, s.T + 1):
             noise = torch.randn(B, 2, 3, 5, generator=seeded(t))
-            terms.append(vlb_term(denoiser, ab8, (), torch.full((B,), t), noise))
+            terms.append(vlb_term(denoiser, config, ab8, (), torch.full((B,), t), noise))
         exact = torch.stack(terms).sum(0) / math.log(2)
         for strata in (1, 4):
-            mean, error = vlb_bits_per_dim(denoiser, ab8, (), seeded(99), strata)
+            mean, error = vlb_bits_per_dim(denoiser, config, ab8, (), seeded(99), strata)
             combined = math.hypot(error, exact.std().item() / math.sqrt(B))
             assert abs(mean - exact.mean().item()) < 4 * combined
             assert error < 0.02 * mean
-            groups = vlb_per_picture(denoiser, ab8, (), seeded(98), strata).view(200, 20).mean(1)
+            again = vlb_per_picture(denoiser, config, ab8, (), seeded(98), strata)
+            groups = again.view(200, 20).mean(1)
             assert groups.std().item() == pytest.approx(error * math.sqrt(200), rel=0.25)
 
     def test_bounds_the_entropy_and_comes_near(self) -> None:
@@ -356,7 +396,8 @@ class TestVLB:
 
         def bound(T: int, whole: bool) -> tuple[float, float]:
             """`whole`: the denoiser knows that chroma is in whole numbers."""
-            s = Schedule("cosine", T=T)
+            config = config_of("cosine", T)
+            s = config.noise()
 
             def optimal(x_t: Tensor, t: Tensor) -> Tensor:
                 bar = s.at(s.alpha_bar, t, x_t.double()).unsqueeze(-1)
@@ -364,8 +405,8 @@ class TestVLB:
                 posterior = (probability.log() - off.square() / (2 * (1 - bar))).softmax(-1)
                 return (posterior * values).sum(-1)
 
-            denoiser: Any = Known(s, optimal if whole else gaussian_data(s, (12 / 18) ** 2))
-            return vlb_bits_per_dim(denoiser, ab8, (), seeded(1), 24)
+            denoiser = known(config, optimal if whole else gaussian_data(s, (12 / 18) ** 2))
+            return vlb_bits_per_dim(denoiser, config, ab8, (), seeded(1), 24)
 
         fine, error = bound(16_000, whole=True)
         assert error < 0.05
@@ -378,28 +419,28 @@ class TestVLB:
             assert found == pytest.approx(expected, abs=4 * error)
 
         # A denoiser that is far from optimal costs bits.
-        s = Schedule("cosine", T=1000)
-        ignorant: Any = Known(s, lambda x, t: torch.zeros_like(x))
-        worse, error = vlb_bits_per_dim(ignorant, ab8, (), seeded(1), 8)
+        config = config_of("cosine", 1000)
+        ignorant = known(config, lambda x, t: torch.zeros_like(x))
+        worse, error = vlb_bits_per_dim(ignorant, config, ab8, (), seeded(1), 8)
         assert worse - 4 * error > 8
 
     def test_of_the_network(self) -> None:
-        denoiser = tiny_denoiser()
+        denoiser, config = tiny_denoiser(), CONFIG
         cond = denoiser.encode(torch.full((3, 1, 32, 32), 50.0))
         ab8 = (128 + 18 * torch.randn(3, 2, 16, 16, generator=seeded(0))).to(torch.uint8)
-        first = vlb_per_picture(denoiser, ab8, cond, seeded(1), 2)
+        first = vlb_per_picture(denoiser, config, ab8, cond, seeded(1), 2)
         assert first.shape == (3,)
         assert first.dtype == torch.float64
         assert not first.requires_grad
-        assert torch.equal(first, vlb_per_picture(denoiser, ab8, cond, seeded(1), 2))
-        assert not torch.equal(first, vlb_per_picture(denoiser, ab8, cond, seeded(2), 2))
+        assert torch.equal(first, vlb_per_picture(denoiser, config, ab8, cond, seeded(1), 2))
+        assert not torch.equal(first, vlb_per_picture(denoiser, config, ab8, cond, seeded(2), 2))
 
     def test_names_the_bad_argument(self) -> None:
-        s = Schedule("cosine", T=12)
-        denoiser: Any = Known(s, gaussian_data(s))
+        config = config_of("cosine", 12)
+        denoiser = known(config, gaussian_data(config.noise()))
         with pytest.raises(ValueError, match=r"ab8 must be uint8, got torch.float32"):
-            vlb_bits_per_dim(denoiser, random_ab8(2).float(), (), seeded(0), 4)
+            vlb_bits_per_dim(denoiser, config, random_ab8(2).float(), (), seeded(0), 4)
         with pytest.raises(ValueError, match="strata must be at least 1, got 0"):
-            vlb_bits_per_dim(denoiser, random_ab8(2), (), seeded(0), 0)
+            vlb_bits_per_dim(denoiser, config, random_ab8(2), (), seeded(0), 0)
         with pytest.raises(ValueError, match="needs at least 2 pictures, got 1"):
-            vlb_bits_per_dim(denoiser, random_ab8(1), (), seeded(0), 4)
+            vlb_bits_per_dim(denoiser, config, random_ab8(1), (), seeded(0), 4)

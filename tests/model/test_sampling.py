@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -10,71 +12,78 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor
 
-from colorized.model import sampling
 from colorized.model.sampling import (
     SAMPLERS,
+    SIGMA_LOW,
+    SIGMA_MAX,
     Denoiser,
-    ddim,
-    ddpm,
-    dpm_solver_pp_2m,
+    Noise,
+    noise_levels,
+    noise_source,
     sample,
-    timesteps,
+    steps,
 )
 from colorized.model.schedule import Schedule
+from colorized.options import SAMPLERS as NAMES
+from colorized.options import UNTUNED
 
-SCHEDULE = Schedule("cosine", T=1000)
-SPACINGS = ("uniform", "log_snr", "karras")
+FEW = (80.0, 12.0, 3.0, 0.8)
+# Evaluations, n, and the spread with DDIM and with DPM-Solver++(2M).
+SPREADS = [(6, 1, 0.70, 0.92), (6, 32, 0.72, 1.04), (12, 1, 0.86, 1.00), (12, 32, 0.82, 0.92)]
 
 
 def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def random_velocity(seed: int) -> Denoiser:
-    """A smooth random network v(x, t)."""
+def levels(sampler: str, count: int) -> list[float]:
+    return noise_levels(UNTUNED.override(sampler=sampler, steps=count), FEW)
+
+
+def spread_out(count: int) -> list[float]:
+    """Many levels, for samplers that come near to continuous time."""
+    return torch.logspace(3, -3, count, dtype=torch.float64).tolist()
+
+
+def noise_of(first: Tensor, generator: torch.Generator) -> Noise:
+    """`first`, then new noise like it."""
+    waiting = [first]
+    return lambda: (
+        waiting.pop() if waiting else torch.randn(first.shape, generator=generator).to(first)
+    )
+
+
+def column(values: Tensor, like: Tensor) -> Tensor:
+    return values.to(like).view(-1, *[1] * (like.ndim - 1))
+
+
+def random_velocity(seed: int) -> Any:
+    """A smooth random network v(x_t, ln σ)."""
     weight = 0.3 * torch.randn(2, 2, 3, 3, generator=seeded(seed))
 
-    def velocity(x: Tensor, t: Tensor, cond: Any) -> Tensor:
-        level = torch.cos(t.to(x.dtype) / 300).view(-1, 1, 1, 1)
-        return torch.tanh(torch.nn.functional.conv2d(x, weight, padding=1) + level) + cond
+    def velocity(x_t: Tensor, log_sigma: Tensor, cond: Any) -> Tensor:
+        level = torch.cos(column(log_sigma, x_t))
+        return torch.tanh(torch.nn.functional.conv2d(x_t, weight, padding=1) + level) + cond
 
     return velocity
 
 
-def x0_from(velocity: Denoiser, schedule: Schedule) -> Denoiser:
-    def denoiser(x: Tensor, t: Tensor, cond: Any) -> Tensor:
-        alpha_bar = schedule.at(schedule.alpha_bar, t, x)
-        return alpha_bar.sqrt() * x - (1 - alpha_bar).sqrt() * velocity(x, t, cond)
+def x0_from(velocity: Any) -> Denoiser:
+    def denoiser(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
+        scale = column((1 + sigma.square()).rsqrt(), x)
+        x_t = scale * x
+        return scale * x_t - column(sigma, x) * scale * velocity(x_t, sigma.log(), cond)
 
     return denoiser
 
 
-def gaussian(m: float, s: float, schedule: Schedule = SCHEDULE) -> Denoiser:
-    """E[x_0 | x_t] for x_0 ~ N(m, s²)."""
+def gaussian(m: float, s: float) -> Denoiser:
+    """E[x_0 | x] for x_0 ~ N(m, s²)."""
 
-    def denoiser(x: Tensor, t: Tensor, cond: Any) -> Tensor:
-        alpha_bar = schedule.at(schedule.alpha_bar, t, x)
-        gain = alpha_bar.sqrt() * s**2 / (alpha_bar * s**2 + 1 - alpha_bar)
-        return m + gain * (x - alpha_bar.sqrt() * m)
+    def denoiser(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
+        return m + s**2 / (s**2 + column(sigma, x).square()) * (x - m)
 
     return denoiser
-
-
-def last(steps: Any) -> Any:
-    return list(steps)[-1]
-
-
-def run_diffusers(
-    scheduler: Any, velocity: Denoiser, schedule: Schedule, x_T: Tensor, cond: Any, **step: Any
-) -> Tensor:
-    """Drive a diffusers scheduler; its step k is our t = k + 1."""
-    x = x_T
-    denoiser = x0_from(velocity, schedule)
-    network = velocity if scheduler.config.prediction_type == "v_prediction" else denoiser
-    for k in scheduler.timesteps.tolist():
-        output = network(x, torch.full((len(x),), k + 1), cond)
-        x = scheduler.step(output, k, x, return_dict=False, **step)[0]
-    return x
 
 
 @pytest.fixture(params=["cosine", "linear"])
@@ -92,59 +101,57 @@ def config(request: pytest.FixtureRequest, schedule: Schedule) -> dict[str, Any]
 
 
 class TestAgreesWithDiffusers:
-    x_T = torch.randn(2, 2, 8, 8, generator=seeded(1))
+    """Whose step k is our t = k + 1, and whose state x_t is x / sqrt(1 + σ²)."""
+
+    first = torch.randn(2, 2, 8, 8, generator=seeded(1))
     cond = 0.2 * torch.randn(2, 2, 8, 8, generator=seeded(2))
     velocity = staticmethod(random_velocity(3))
 
-    @pytest.mark.parametrize(
-        ("ours", "theirs"), [("beta_tilde", "fixed_small"), ("beta", "fixed_large")]
-    )
-    @pytest.mark.parametrize("steps", [7, 40])
-    def test_ddpm(
-        self, schedule: Schedule, config: dict[str, Any], ours: Any, theirs: str, steps: int
+    def compare(
+        self, sampler: str, scheduler: Any, schedule: Schedule, times: Sequence[int], **step: Any
     ) -> None:
-        # Both end at t = 1, since diffusers adds noise after any other last step.
-        times = torch.linspace(schedule.T, 1, steps).round().long().tolist()
-        scheduler = DDPMScheduler(**config, variance_type=theirs, clip_sample=False)
-        scheduler.set_timesteps(timesteps=[t - 1 for t in times])
-        expected = run_diffusers(
-            scheduler, self.velocity, schedule, self.x_T, self.cond, generator=seeded(4)
-        )
-        denoiser = x0_from(self.velocity, schedule)
-        found = last(
-            ddpm(denoiser, self.cond, self.x_T, schedule, times, seeded(4), variance=ours)
-        ).x0_hat
-        torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+        sigmas = schedule.sigma[list(times)]
+        # x_T is noise of variance 1 there; here its variance is that of noise alone.
+        x_t = self.first * (sigmas[0] / (1 + sigmas[0] ** 2).sqrt()).float()
+        noise = noise_of(self.first, seeded(4))
+        ours = list(steps(x0_from(self.velocity), self.cond, sigmas.tolist(), noise, sampler))
+        denoiser = x0_from(self.velocity)
+        for now, k in zip(ours, scheduler.timesteps.tolist(), strict=True):
+            scaled = now.x / math.sqrt(1 + now.sigma**2)
+            torch.testing.assert_close(scaled, x_t, atol=1e-4, rtol=0)
+            level = schedule.sigma[k + 1].repeat(len(x_t))
+            if scheduler.config.prediction_type == "v_prediction":
+                output = self.velocity(x_t, level.log(), self.cond)
+            else:
+                x = x_t * (1 + level[0] ** 2).sqrt().float()
+                output = denoiser(x, level, self.cond)
+            x_t = scheduler.step(output, k, x_t, return_dict=False, **step)[0]
+        torch.testing.assert_close(ours[-1].x0_hat, x_t, atol=1e-4, rtol=0)
 
-    @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
-    def test_ddim(self, schedule: Schedule, config: dict[str, Any], eta: float) -> None:
-        scheduler = DDIMScheduler(**config, clip_sample=False, timestep_spacing="trailing")
+    @pytest.mark.parametrize("count", [7, 40])
+    def test_ddpm(self, schedule: Schedule, config: dict[str, Any], count: int) -> None:
+        # Both end at t = 1, since diffusers adds noise after any other last step.
+        times = torch.linspace(schedule.T, 1, count).round().long().tolist()
+        scheduler = DDPMScheduler(**config, variance_type="fixed_small", clip_sample=False)
+        scheduler.set_timesteps(timesteps=[t - 1 for t in times])
+        self.compare("ddpm", scheduler, schedule, times, generator=seeded(4))
+
+    def test_ddim(self, schedule: Schedule, config: dict[str, Any]) -> None:
+        scheduler = DDIMScheduler(
+            **config, clip_sample=False, timestep_spacing="trailing", set_alpha_to_one=True
+        )
         scheduler.set_timesteps(20)
-        times = timesteps(schedule, 20, "uniform")
-        assert times == [k + 1 for k in scheduler.timesteps.tolist()]
-        denoiser = x0_from(self.velocity, schedule)
-        x, generator = self.x_T, seeded(4)
-        for step, k in zip(
-            ddim(denoiser, self.cond, self.x_T, schedule, times, seeded(4), eta=eta),
-            scheduler.timesteps.tolist(),
-            strict=True,
-        ):
-            torch.testing.assert_close(step.x_t, x, atol=1e-4, rtol=0)
-            is_v = scheduler.config.prediction_type == "v_prediction"
-            output = (self.velocity if is_v else denoiser)(x, torch.tensor([k + 1]), self.cond)
-            x, x0_hat = scheduler.step(
-                output, k, x, eta=eta, generator=generator, return_dict=False
-            )
-            torch.testing.assert_close(step.x0_hat, x0_hat, atol=1e-4, rtol=0)
+        times = [k + 1 for k in scheduler.timesteps.tolist()]
+        self.compare("ddim", scheduler, schedule, times)
 
     # diffusers calls np.array on a tensor.
     @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-    @pytest.mark.parametrize("spacing", SPACINGS)
-    @pytest.mark.parametrize("steps", [1, 2, 10, 30])
+    @pytest.mark.parametrize(
+        "times", [[1000], [1000, 400], [1000, 950, 900, 700, 400, 150, 60], range(1000, 10, -33)]
+    )
     def test_dpm_solver_pp_2m(
-        self, schedule: Schedule, config: dict[str, Any], spacing: Any, steps: int
+        self, schedule: Schedule, config: dict[str, Any], times: Sequence[int]
     ) -> None:
-        times = timesteps(schedule, steps, spacing)
         scheduler = DPMSolverMultistepScheduler(
             **config,
             algorithm_type="dpmsolver++",
@@ -153,12 +160,7 @@ class TestAgreesWithDiffusers:
             lower_order_final=True,
         )
         scheduler.set_timesteps(timesteps=[t - 1 for t in times])
-        expected = run_diffusers(scheduler, self.velocity, schedule, self.x_T, self.cond)
-        denoiser = x0_from(self.velocity, schedule)
-        found = last(
-            dpm_solver_pp_2m(denoiser, self.cond, self.x_T, schedule, times, seeded(4))
-        ).x0_hat
-        torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+        self.compare("dpm_solver_pp_2m", scheduler, schedule, times)
 
 
 class TestGaussian:
@@ -166,201 +168,168 @@ class TestGaussian:
 
     m, s = 0.7, 0.4
 
-    @pytest.mark.parametrize("name", SAMPLERS)
-    @pytest.mark.parametrize("schedule_name", ["cosine", "linear"])
-    def test_right_mean_and_variance(self, name: str, schedule_name: Any) -> None:
-        schedule = Schedule(schedule_name, T=1000)
+    @pytest.mark.parametrize("temperature", [1.0, 0.6])
+    @pytest.mark.parametrize("name", ["dpm_solver_pp_2m", "ddim", "ddpm"])
+    def test_right_mean_and_variance(self, name: str, temperature: float) -> None:
+        """Noise at another temperature gives data at it, with every sampler."""
         n = 20_000
-        x_T = sampling.normal((n, 1), seeded(5), torch.empty(0, dtype=torch.float64))
-        x_0 = sample(
-            gaussian(self.m, self.s, schedule), None, x_T, schedule, 500, seeded(6), name, "uniform"
-        )
+        noise = noise_source((n, 1), [seeded(5)], temperature)
+        x_0 = sample(gaussian(self.m, self.s), None, spread_out(600), noise, name)
+        s = temperature * self.s
         # Four standard errors, and 1 % of s for the finite number of steps.
-        assert x_0.mean().item() == pytest.approx(self.m, abs=self.s * (4 / n**0.5 + 0.01))
-        assert x_0.std().item() == pytest.approx(self.s, abs=self.s * (4 / (2 * n) ** 0.5 + 0.01))
+        assert x_0.mean().item() == pytest.approx(self.m, abs=s * (4 / n**0.5 + 0.01))
+        assert x_0.std().item() == pytest.approx(s, abs=s * (4 / (2 * n) ** 0.5 + 0.01))
 
-    @pytest.mark.parametrize("name", ["ddim", "dpm_solver_pp_2m"])
-    def test_noise_at_another_temperature_is_data_at_it(self, name: str) -> None:
-        n, temperature = 20_000, 0.6
-        x_T = temperature * sampling.normal((n, 1), seeded(5), torch.empty(0, dtype=torch.float64))
-        x_0 = sample(gaussian(self.m, self.s), None, x_T, SCHEDULE, 500, seeded(6), name, "uniform")
-        expected = temperature * self.s
-        assert x_0.mean().item() == pytest.approx(self.m, abs=self.s * (4 / n**0.5 + 0.01))
-        assert x_0.std().item() == pytest.approx(expected, abs=self.s * (4 / (2 * n) ** 0.5 + 0.01))
+    @pytest.mark.parametrize("count", [1, 2, 4])
+    @pytest.mark.parametrize("temperature", [1.0, 0.6])
+    def test_consistency_function(self, count: int, temperature: float) -> None:
+        """A network that names the end of the way, exactly, gives draws in any number of steps.
 
-    def error(self, sampler: Any, steps: int) -> float:
-        """From t = 900 to t = 100, against the exact solution of the probability-flow equation."""
-        times = torch.linspace(900, 100, steps + 1).round().long().tolist()
-        bar = SCHEDULE.alpha_bar
-        spread = (bar * self.s**2 + 1 - bar).sqrt()
-        x = torch.tensor([[-1.3], [0.4], [2.0]], dtype=torch.float64)
-        exact = bar[100].sqrt() * self.m + spread[100] / spread[900] * (
-            x - bar[900].sqrt() * self.m
+        For N(m, s²) the probability-flow equation ends at m + s (x - m) / sqrt(s² + σ²).
+        """
+        n = 20_000
+
+        def end(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
+            return self.m + self.s * (x - self.m) / (self.s**2 + column(sigma, x) ** 2).sqrt()
+
+        noise = noise_source((n, 1), [seeded(5)], temperature)
+        x_0 = sample(end, None, levels("consistency", count), noise, "consistency")
+        assert x_0.mean().item() == pytest.approx(self.m, abs=0.02)
+        assert x_0.std().item() == pytest.approx(temperature * self.s, rel=0.03)
+
+    def error(self, name: str, count: int) -> float:
+        """From σ = 6 to σ = 0.1, against the exact solution of the probability-flow equation."""
+        sigmas = torch.logspace(math.log10(6), -1, count + 1, dtype=torch.float64)
+        n = torch.tensor([[-1.3], [0.4], [2.0]], dtype=torch.float64)
+        exact = self.m + ((self.s**2 + 0.1**2) / (self.s**2 + 36)) ** 0.5 * (6 * n - self.m)
+        *_, last = steps(
+            gaussian(self.m, self.s), None, sigmas.tolist(), noise_of(n, seeded(0)), name
         )
-        steps_taken = sampler(gaussian(self.m, self.s), None, x, SCHEDULE, times, seeded(0))
-        return (last(steps_taken).x_t - exact).abs().max().item()
+        return (last.x - exact).abs().max().item()
 
     def test_order_of_convergence(self) -> None:
         """Twice the steps: half the error at first order, a quarter at second."""
-        assert self.error(ddim, 40) / self.error(ddim, 80) == pytest.approx(2, rel=0.1)
-        ratio = self.error(dpm_solver_pp_2m, 40) / self.error(dpm_solver_pp_2m, 80)
+        assert self.error("ddim", 40) / self.error("ddim", 80) == pytest.approx(2, rel=0.1)
+        ratio = self.error("dpm_solver_pp_2m", 40) / self.error("dpm_solver_pp_2m", 80)
         assert ratio == pytest.approx(4, rel=0.15)
 
-    @pytest.mark.parametrize("steps", [8, 12, 15, 25])
-    def test_higher_order_is_better_at_equal_steps(self, steps: int) -> None:
-        assert self.error(dpm_solver_pp_2m, steps) < 0.5 * self.error(ddim, steps)
+    @pytest.mark.parametrize("count", [8, 12, 15, 25])
+    def test_higher_order_is_better_at_equal_steps(self, count: int) -> None:
+        assert self.error("dpm_solver_pp_2m", count) < 0.5 * self.error("ddim", count)
 
-    @pytest.mark.parametrize(
-        ("name", "spacing", "n", "spread"),
-        [
-            ("ddim", "uniform", 1, 0.90),
-            ("ddim", "log_snr", 1, 0.84),
-            ("ddim", "uniform", 32, 0.23),
-            ("ddim", "log_snr", 32, 0.83),
-            ("dpm_solver_pp_2m", "uniform", 1, 0.99),
-            ("dpm_solver_pp_2m", "log_snr", 1, 1.00),
-            ("dpm_solver_pp_2m", "uniform", 32, 0.24),
-            ("dpm_solver_pp_2m", "log_snr", 32, 1.00),
-        ],
-    )
-    def test_spread_of_twelve_evaluations(
-        self, name: str, spacing: Any, n: int, spread: float
+    @pytest.mark.parametrize(("count", "n", "first_order", "second_order"), SPREADS)
+    def test_spread_of_few_evaluations(
+        self, count: int, n: int, first_order: float, second_order: float
     ) -> None:
         """The table of docs/theory.md: deviation of N(0, 1) shared by patches of n × n pixels.
 
         Their mean is what is sampled here: its noise is n times less.
         """
 
-        def denoiser(x: Tensor, t: Tensor, cond: Any) -> Tensor:
-            bar = SCHEDULE.at(SCHEDULE.alpha_bar, t, x)
-            return bar.sqrt() * x / (bar + (1 - bar) / n**2)
+        def denoiser(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
+            return x / (1 + column(sigma, x) ** 2 / n**2)
 
-        x_T = torch.randn(100_000, 1, generator=seeded(8), dtype=torch.float64)
-        x_0 = sample(denoiser, None, x_T / n, SCHEDULE, 12, seeded(9), name, spacing)
-        assert (x_0.std() / x_T.std()).item() == pytest.approx(spread, abs=0.01)
+        first = torch.ones(1, 1, dtype=torch.float64)  # the way is linear in it
+        for name, spread in (("ddim", first_order), ("dpm_solver_pp_2m", second_order)):
+            noise = noise_of(first / n, seeded(9))
+            x_0 = sample(denoiser, None, levels(name, count), noise, name)
+            assert x_0.item() == pytest.approx(spread, abs=0.005)
 
 
-class TestSpacing:
-    @pytest.mark.parametrize("spacing", SPACINGS)
-    @pytest.mark.parametrize("name", ["cosine", "linear"])
-    @pytest.mark.parametrize(("T", "steps"), [(2, 1), (2, 2), (10, 9), (1000, 12), (1000, 1000)])
-    def test_falls_from_T_to_at_least_1(self, spacing: Any, name: Any, T: int, steps: int) -> None:
-        times = timesteps(Schedule(name, T=T), steps, spacing)
-        assert len(times) == steps
-        assert times[0] == T
-        assert times[-1] >= 1
-        assert all(t > s for t, s in itertools.pairwise(times))
+class TestLevels:
+    @pytest.mark.parametrize("name", SAMPLERS)
+    @pytest.mark.parametrize("count", [1, 2, 3, 4])
+    def test_fall_from_pure_noise(self, name: str, count: int) -> None:
+        sigmas = levels(name, count)
+        assert len(sigmas) == count
+        assert sigmas[0] == SIGMA_MAX == FEW[0]
+        assert all(a > b > 0 for a, b in itertools.pairwise(sigmas))
 
     def test_equal_steps(self) -> None:
-        assert timesteps(SCHEDULE, 4, "uniform") == [1000, 750, 500, 250]
-        log_snr = SCHEDULE.log_snr(torch.tensor(timesteps(SCHEDULE, 9, "log_snr")[1:]))
-        step = log_snr.diff()
-        torch.testing.assert_close(step, step.mean().expand(7), atol=0.1, rtol=0)
+        sigmas = torch.tensor(levels("ddim", 9), dtype=torch.float64)
+        step = sigmas[1:].log().diff()
+        torch.testing.assert_close(step, step.mean().expand(7))
+        assert sigmas[-1].item() == pytest.approx(SIGMA_LOW)
 
-    @pytest.mark.parametrize("n", [8, 16, 32])
-    @pytest.mark.parametrize("steps", [8, 12, 15])
-    def test_default_suits_the_default_sampler(self, steps: int, n: int) -> None:
-        """Wasserstein distance to a mixture of three colors of patches of n × n pixels."""
-        w = torch.tensor([0.6, 0.25, 0.15], dtype=torch.float64)
-        m = torch.tensor([-0.5, 0.4, 2.0], dtype=torch.float64)
-        s = torch.tensor([0.25, 0.15, 0.2], dtype=torch.float64)
+    def test_those_of_weights_finished_for_few_steps(self) -> None:
+        assert [levels("consistency", n) for n in (1, 2, 3, 4)] == [
+            [80], [80, 3], [80, 12, 3], list(FEW),
+        ]  # fmt: skip
 
-        def denoiser(x: Tensor, t: Tensor, cond: Any) -> Tensor:
-            bar = SCHEDULE.at(SCHEDULE.alpha_bar, t, x)
-            variance = bar * s**2 + (1 - bar) / n**2
-            off = x - bar.sqrt() * m
-            posterior = (w.log() - variance.log() / 2 - off**2 / (2 * variance)).softmax(-1)
-            return (posterior * (m + bar.sqrt() * s**2 / variance * off)).sum(-1, keepdim=True)
+    def test_consistency_is_not_for_other_weights(self) -> None:
+        with pytest.raises(ValueError, match="takes at most 4 steps with these weights, got 5"):
+            levels("consistency", 5)
+        with pytest.raises(ValueError, match="not for these weights, which name no levels for it"):
+            noise_levels(UNTUNED.override(sampler="consistency", steps=1))
 
-        normal = torch.distributions.Normal(0.0, 1.0)
-        levels = (torch.arange(4000, dtype=torch.float64) + 0.5) / 4000
-        grid = torch.linspace(-3, 5, 20001, dtype=torch.float64)
-        cdf = (w * normal.cdf((grid[:, None] - m) / s)).sum(-1)
-        true = grid[torch.searchsorted(cdf, levels)]
-        x_T = normal.icdf(levels)[:, None] / n
 
-        def distance(*options: Any) -> float:
-            x_0 = sample(denoiser, None, x_T, SCHEDULE, steps, seeded(0), *options)
-            return (x_0[:, 0].sort().values - true).abs().mean().item()
-
-        assert distance() < 0.4 * distance("dpm_solver_pp_2m", "uniform")
-        assert distance() < 0.5 * distance("ddim", "uniform")
+def test_every_sampler_may_be_named() -> None:
+    assert tuple(SAMPLERS) == NAMES
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-@pytest.mark.parametrize("steps", [1, 2, 9])
-def test_one_evaluation_per_step_and_the_last_is_the_sample(name: str, steps: int) -> None:
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_one_evaluation_per_level_and_the_last_is_the_sample(name: str, count: int) -> None:
     calls = []
-    velocity = random_velocity(3)
-    inner = x0_from(velocity, SCHEDULE)
+    inner = x0_from(random_velocity(3))
 
-    def denoiser(x: Tensor, t: Tensor, cond: Any) -> Tensor:
-        assert t.dtype == torch.int64
-        assert t.shape == (3,)
-        calls.append(int(t[0]))
-        return inner(x, t, cond)
+    def denoiser(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
+        assert sigma.dtype == torch.float64
+        assert sigma.shape == (3,)
+        calls.append(sigma[0].item())
+        return inner(x, sigma, cond)
 
-    x_T = torch.randn(3, 2, 4, 6, generator=seeded(1))
-    times = timesteps(SCHEDULE, steps)
-    found = list(SAMPLERS[name](denoiser, 0.0, x_T, SCHEDULE, times, seeded(2)))
-    assert calls == times == [step.t for step in found]
-    assert torch.equal(found[0].x_t, x_T)
-    assert torch.equal(found[-1].x0_hat, sample(inner, 0.0, x_T, SCHEDULE, steps, seeded(2), name))
+    first = torch.randn(3, 2, 4, 6, generator=seeded(1))
+    sigmas = levels(name, count)
+    found = list(steps(denoiser, 0.0, sigmas, noise_of(first, seeded(2)), name))
+    assert calls == sigmas == [step.sigma for step in found]
+    assert torch.equal(found[0].x, SIGMA_MAX * first)
+    expected = sample(inner, 0.0, sigmas, noise_of(first, seeded(2)), name)
+    assert torch.equal(found[-1].x0_hat, expected)
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_seed(name: str) -> None:
-    denoiser = x0_from(random_velocity(3), SCHEDULE)
-    x_T = torch.randn(1, 2, 4, 4, generator=seeded(1))
+def test_noise_decides(name: str) -> None:
+    denoiser = x0_from(random_velocity(3))
+    first = torch.randn(1, 2, 4, 4, generator=seeded(1))
 
     def draw(seed: int) -> Tensor:
-        return sample(denoiser, 0.0, x_T, SCHEDULE, 6, seeded(seed), name)
+        return sample(denoiser, 0.0, levels(name, 4), noise_of(first, seeded(seed)), name)
 
     assert torch.equal(draw(7), draw(7))
-    stochastic = name == "ddpm"
-    assert torch.equal(draw(7), draw(8)) is not stochastic
+    assert torch.equal(draw(7), draw(8)) is (name in ("ddim", "dpm_solver_pp_2m"))
+
+
+def test_noise_of_each_generator() -> None:
+    both = noise_source((1, 2, 3), [seeded(1), seeded(2)], temperature=0.5)
+    alone = noise_source((1, 2, 3), [seeded(2)])
+    assert torch.equal(both()[1:], 0.5 * alone())
+    assert torch.equal(both()[1:], 0.5 * alone())
 
 
 def test_finite_and_without_gradient_from_pure_noise_to_data() -> None:
-    """At t = T of the cosine schedule the signal is 2.4e-9: no overflow, no NaN in float32."""
     gain = torch.nn.Parameter(torch.ones(()))
 
-    def denoiser(x: Tensor, t: Tensor, cond: Any) -> Tensor:
-        return gain * gaussian(0.3, 1.0)(x, t, cond)
+    def denoiser(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
+        return gain * gaussian(0.3, 1.0)(x, sigma, cond)
 
-    x_T = torch.randn(2, 2, 4, 4, generator=seeded(1))
+    sigmas = Schedule("cosine", 1000).sigma.flip(0)[:-1].tolist()  # from 20 000
     for name in SAMPLERS:
-        x_0 = sample(denoiser, None, x_T, SCHEDULE, 1000, seeded(2), name)
+        x_0 = sample(denoiser, None, sigmas, noise_source((2, 2, 4, 4), [seeded(1)]), name)
         assert x_0.isfinite().all()
         assert not x_0.requires_grad
 
 
 @pytest.mark.parametrize(
-    ("kwargs", "message"),
+    ("sigmas", "sampler", "message"),
     [
-        ({"steps": 0}, "steps must be from 1 to T = 1000, got 0"),
-        ({"steps": 1001}, "steps must be from 1 to T = 1000, got 1001"),
-        ({"spacing": "cubic"}, "spacing must be one of .* got 'cubic'"),
-        ({"sampler": "euler"}, "sampler must be one of .* got 'euler'"),
+        ([1.0], "euler", "sampler must be one of .* got 'euler'"),
+        ([], "ddim", r"sigmas must fall and be above 0, got \[\]"),
+        ([1.0, 1.0], "ddim", r"sigmas must fall and be above 0, got \[1.0, 1.0\]"),
+        ([1.0, 0.0], "ddim", r"sigmas must fall and be above 0, got \[1.0, 0.0\]"),
     ],
 )
-def test_sample_names_the_bad_argument(kwargs: dict[str, Any], message: str) -> None:
+def test_names_the_bad_argument(sigmas: list[float], sampler: str, message: str) -> None:
+    noise = noise_source((1, 1), [seeded(0)])
     with pytest.raises(ValueError, match=message):
-        sample(
-            gaussian(0, 1),
-            None,
-            torch.zeros(1, 1),
-            SCHEDULE,
-            **{"steps": 5, "generator": seeded(0), **kwargs},
-        )
-
-
-def test_samplers_name_the_bad_argument() -> None:
-    arguments = (gaussian(0, 1), None, torch.zeros(1, 1), SCHEDULE)
-    with pytest.raises(ValueError, match="variance must be one of .* got 'gamma'"):
-        last(ddpm(*arguments, [5, 2], seeded(0), variance="gamma"))  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="eta must be from 0 to 1, got 2"):
-        last(ddim(*arguments, [5, 2], seeded(0), eta=2))
-    for times in ([], [2, 5], [5, 5], [1001], [5, 0]):
-        with pytest.raises(ValueError, match="times must fall from at most T = 1000 to 1, got"):
-            last(dpm_solver_pp_2m(*arguments, times, seeded(0)))
+        sample(gaussian(0, 1), None, sigmas, noise, sampler)

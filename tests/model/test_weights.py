@@ -94,8 +94,7 @@ class TestWeights:
         loaded = load_weights(weights)
         assert loaded.config == CONFIG
         assert loaded.about == ABOUT
-        assert loaded.denoiser.ab_std == CONFIG.ab_std
-        assert loaded.denoiser.schedule.T == 100
+        assert loaded.config.noise().T == 100
         assert not loaded.denoiser.training
         for name, tensor in loaded.denoiser.network.state_dict().items():
             assert tensor.dtype == torch.float32
@@ -261,6 +260,8 @@ class TestWeights:
             ("ab_std", [0.0, 1.0]),
             ("work_size", 100),
             ("work_size", "64"),
+            ("few_step_sigmas", [1.0, 2.0]),
+            ("few_step_sigmas", [80.0, 0.0]),
             ("surplus", 1),
         ],
     )

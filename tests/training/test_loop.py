@@ -13,10 +13,7 @@ import torch
 from trainings import SETTINGS, fresh
 
 from colorized.data.dataset import Shard, chroma_8bit, chroma_target
-from colorized.model.denoiser import Denoiser
-from colorized.model.schedule import Schedule
-from colorized.model.unet import ChromaUNet
-from colorized.model.weights import CheckpointError
+from colorized.model.weights import CheckpointError, ModelConfig
 from colorized.training import fit
 from colorized.training.checkpoint import load_checkpoint
 from colorized.training.loop import (
@@ -79,10 +76,10 @@ def test_a_handful_of_crops_is_learned(shard: Shard) -> None:
         condition_dropout=0.0, encoder_lr_scale=1.0,
     )  # fmt: skip
     # A fresh network predicts 0; then the error is the variance of v, which is about 1.
-    assert validate(state.ema, few, 0)["mean"] == pytest.approx(1, abs=0.1)
+    assert validate(state.ema, state.config, few, 0)["mean"] == pytest.approx(1, abs=0.1)
     losses = [step.loss for step in train(state, few)]
     assert np.mean(losses[-20:]) < 0.6
-    errors = validate(state.ema, few, 0)
+    errors = validate(state.ema, state.config, few, 0)
     assert errors["mean"] < 0.6
     assert errors["t0.6"] < 0.5
 
@@ -153,7 +150,7 @@ def test_loss_that_is_not_finite_leaves_the_last_checkpoint(
         if step.number == 3:
             kept.update({k: v.clone() for k, v in state.denoiser.network.state_dict().items()})
             if where == "loss":
-                state.denoiser.ab_std = (math.nan, 1.0)
+                state.config = dataclasses.replace(state.config, ab_std=(math.nan, 1.0))
             else:
                 weight = next(state.denoiser.network.parameters())
                 weight.register_hook(lambda gradient: gradient * math.inf)
@@ -170,15 +167,15 @@ def test_loss_that_is_not_finite_leaves_the_last_checkpoint(
 
 def spoil_step(state: TrainState, number: int, times: int, told: list[str]) -> dict[str, Any]:
     """Options of `fit` by which step `number` fails `times` times, and what it says is kept."""
-    whole = state.denoiser.ab_std
+    whole = state.config
 
     def before(step: Any) -> None:
         if step.number == number - 1 and len(told) < times:
-            state.denoiser.ab_std = (math.nan, 1.0)
+            state.config = dataclasses.replace(state.config, ab_std=(math.nan, 1.0))
 
     def after(line: str) -> None:
         told.append(line)
-        state.denoiser.ab_std = whole
+        state.config = whole
 
     return {"on_step": before, "on_restore": after}
 
@@ -228,7 +225,7 @@ def test_resumed_run_goes_back_to_the_same_place(shard: Shard, tmp_path: Path) -
 def test_training_goes_back_no_more_often_than_it_is_told(shard: Shard, tmp_path: Path) -> None:
     told: list[str] = []
     state = fresh(shard, restores=2)
-    whole = state.denoiser.ab_std
+    whole = state.config
 
     def on_restore(line: str) -> None:
         told.append(line)
@@ -236,14 +233,14 @@ def test_training_goes_back_no_more_often_than_it_is_told(shard: Shard, tmp_path
 
     def spoil(step: Any) -> None:
         if step.number == 3:
-            state.denoiser.ab_std = (math.nan, 1.0)
+            state.config = dataclasses.replace(state.config, ab_std=(math.nan, 1.0))
 
     with pytest.raises(FloatingPointError, match="again after 2 restores; lower train.lr"):
         run(state, shard, tmp_path, on_step=spoil, on_restore=on_restore)
     assert len(told) == 2
     # What is on disk is good: the same command goes on from it.
     again = fresh(shard, restores=2)
-    assert whole == again.denoiser.ab_std
+    assert whole == again.config
     run(again, shard, tmp_path)
     assert again.step == SETTINGS.steps
 
@@ -417,15 +414,15 @@ def test_checkpoint_that_does_not_fit_is_refused(
 def test_validation_repeats(shard: Shard) -> None:
     state = fresh(shard, steps=1)
     list(train(state, shard))
-    first = validate(state.ema, shard, 0)
-    assert validate(state.ema, shard, 0) == first
-    assert validate(state.ema, shard, 1) != first
+    first = validate(state.ema, state.config, shard, 0)
+    assert validate(state.ema, state.config, shard, 0) == first
+    assert validate(state.ema, state.config, shard, 1) != first
     assert first["mean"] == pytest.approx(np.mean([v for k, v in first.items() if k != "mean"]))
 
 
 def test_validation_of_a_short_schedule_has_no_step_0(shard: Shard) -> None:
-    denoiser = Denoiser(ChromaUNet((8, 16, 32), 16), Schedule("cosine", 10), (15.0, 15.0))
-    assert all(math.isfinite(value) for value in validate(denoiser, shard, 0, 1).values())
+    config = ModelConfig((8, 16, 32), 16, "cosine", 10, (15.0, 15.0), 32)
+    assert all(math.isfinite(v) for v in validate(config.build(), config, shard, 0, 1).values())
 
 
 def test_learning_rate_rises_stays_and_falls() -> None:
