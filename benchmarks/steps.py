@@ -22,7 +22,7 @@ from held_back import RESULTS, ROOT, SIZES, Pictures
 
 from colorized.batch.job import GUIDANCE, SAMPLER, STEPS, TEMPERATURE
 from colorized.devices import open_device
-from colorized.evaluation import metrics
+from colorized.evaluation import inception
 from colorized.inference.colorizer import Colorizer
 from colorized.model.guidance import evaluations
 from colorized.model.sampling import timesteps
@@ -92,7 +92,7 @@ def main() -> None:
     weights = load_weights(options.weights, open_device(options.device))
     colorizer = Colorizer(weights)
     schedule = weights.denoiser.schedule
-    some = Pictures.load(options.pictures, NAME, options.n, metrics.InceptionExtractor())
+    some = Pictures.load(options.pictures, NAME, options.n, inception.InceptionExtractor())
 
     def measure(sampler: str, steps: int) -> dict[str, float]:
         draw = functools.partial(
