@@ -56,7 +56,10 @@ def _version(asked: bool) -> None:
 @app.callback()
 def _commands(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Version, weights, torch, devices.")
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Version, weights, torch, devices."
+        ),
     ] = False,
 ) -> None:
     """Color black-and-white photographs with a diffusion model."""

@@ -62,8 +62,8 @@ class Edges:
         """
         weights = [weight.cpu().double() for weight in self._weights]
         center = diagonal.clone()
-        for (down, right, _), weight in zip(_NEIGHBORS, weights, strict=True):
-            for pixels in _pairs(center, down, right):
+        for (dy, dx, _), weight in zip(_NEIGHBORS, weights, strict=True):
+            for pixels in _pairs(center, dy, dx):
                 pixels += weight
         across, down, falling, rising = weights
         wide = center.shape[1] > center.shape[0]
@@ -93,6 +93,7 @@ class Edges:
             return (x.permute(1, 2, 0) if wide else x.transpose(0, 1)).reshape(b.shape)
 
         return solve
+
 
 def _pairs(x: Tensor, down: int, right: int) -> tuple[Tensor, Tensor]:
     """Views of pixels p of x (…, H, W) and of their neighbors q, which lie up or to the left."""
