@@ -23,6 +23,7 @@ lint: install-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile Dockerfile.pipeline
 
 ui: install
 	$(BIN)/python -m pipelines.ui

@@ -61,12 +61,12 @@ def needed(requirements: Iterable[Requirement]) -> dict[str, metadata.Distributi
             found[name] = metadata.distribution(name)
         except metadata.PackageNotFoundError:  # such as opencv-python: see the Makefile
             continue
-        for text in found[name].requires or []:
-            other = Requirement(text)
-            if other.marker is None or any(
-                other.marker.evaluate({"extra": extra}) for extra in extras or {""}
-            ):
-                todo.append(other)
+        todo += [
+            other
+            for other in map(Requirement, found[name].requires or [])
+            if other.marker is None
+            or any(other.marker.evaluate({"extra": extra}) for extra in extras or {""})
+        ]
     return found
 
 

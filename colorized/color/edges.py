@@ -62,8 +62,8 @@ class Edges:
         """
         weights = [weight.cpu().double() for weight in self._weights]
         center = diagonal.clone()
-        for (down, right, _), weight in zip(_NEIGHBORS, weights, strict=True):
-            for pixels in _pairs(center, down, right):
+        for (dy, dx, _), weight in zip(_NEIGHBORS, weights, strict=True):
+            for pixels in _pairs(center, dy, dx):
                 pixels += weight
         across, down, falling, rising = weights
         wide = center.shape[1] > center.shape[0]

@@ -69,7 +69,7 @@ def shrink_rows(
     # What torch calls an embedding bag is a weighted sum of some rows of a matrix.
     added = F.embedding_bag(
         pixels[i:k] - start,
-        torch.from_numpy(np.require(strip, np.float32, "CW")),
+        torch.from_numpy(np.require(strip, np.float32, ["C", "W"])),
         (starts[first:last] - i).clamp(min=0),
         mode="sum",
         per_sample_weights=shares[i:k],
