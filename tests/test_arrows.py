@@ -12,7 +12,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = sorted((ROOT / "colorized").rglob("*.py"))
 
-LEAVES = {"atomic", "devices", "options", "params", "plots", "text"}
+LEAVES = {"atomic", "devices", "options", "params", "plots", "storage", "text"}
 INNER = LEAVES | {"color", "photo", "model"}
 WORK = INNER | {"data", "training", "inference", "evaluation"}
 # What each part of colorized/, a package or a module, may import besides itself. The commands may
@@ -20,6 +20,7 @@ WORK = INNER | {"data", "training", "inference", "evaluation"}
 MAY_IMPORT: dict[str, set[str]] = {
     **{leaf: set() for leaf in LEAVES},
     "params": {"options"},
+    "storage": {"atomic", "text"},
     "color": set(),
     "photo": {"atomic", "color"},
     "model": {"atomic", "color", "options"},

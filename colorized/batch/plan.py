@@ -62,6 +62,14 @@ def plan(inputs: Sequence[Path], out: Path) -> list[Job]:
         written to one file, an original would be overwritten, or a target's folder cannot be
         written.
     """
+    jobs = checked(inputs, out)
+    for folder in {job.target.parent: None for job in jobs}:
+        _check_writable(folder)
+    return jobs
+
+
+def checked(inputs: Sequence[Path], out: Path) -> list[Job]:
+    """As `plan`, whether the folders can be written aside."""
     jobs: dict[str, Job] = {}
     for given in inputs:
         for job in jobs_of(given, out):
@@ -78,8 +86,6 @@ def plan(inputs: Sequence[Path], out: Path) -> list[Job]:
             raise BatchError(job.target, "is an original; choose another folder with --out")
         if job.target.is_dir():
             raise BatchError(job.target, "is a folder")
-    for folder in {job.target.parent: None for job in jobs.values()}:
-        _check_writable(folder)
     return list(jobs.values())
 
 

@@ -19,17 +19,19 @@ import logging
 import os
 import tempfile
 import time
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from colorized import atomic, photo
+from colorized import photo
 from colorized.batch.job import Job, Settings, Stamp
 from colorized.batch.journal import FOLDER, SHARDS, Entry, Journal
-from colorized.batch.plan import BatchError, plan
+from colorized.batch.plan import BatchError, checked, plan
 from colorized.batch.workers import Crew, Equipment
 from colorized.model.released import RELEASED
+from colorized.storage import Found, Store, is_remote
 from colorized.text import line, printable
 
 SHARD = 16
@@ -38,111 +40,6 @@ SHARD = 16
 
 class ClusterError(RuntimeError):
     """One line: Ray or a store is missing, or cannot be reached."""
-
-
-def is_remote(url: str) -> bool:
-    """Whether this names a store rather than a folder."""
-    return url.startswith("s3://")
-
-
-@dataclass(frozen=True)
-class Found:
-    """A file of a store: its size, and the time of its last change."""
-
-    size: int
-    mtime_ns: int
-
-
-class Store:
-    """Files below a folder, or below `s3://bucket/prefix`; names are relative, with slashes.
-
-    Endpoint and credentials are those of the AWS tools: AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, …
-    """
-
-    def __init__(self, url: str) -> None:
-        self.url = url.rstrip("/") if is_remote(url) else os.path.abspath(url)
-        if not is_remote(url):
-            self._fs, self._root = None, self.url
-            return
-        try:
-            import s3fs
-        except ModuleNotFoundError as error:
-            raise ClusterError(f"{url} needs: pip install 'colorized[s3]'") from error
-        # Listings are never kept: other machines write, too.
-        self._fs = s3fs.S3FileSystem(use_listings_cache=False, skip_instance_cache=True)
-        self._root = self.url.removeprefix("s3://")
-
-    def path(self, name: str) -> str:
-        """What a person calls a file of the store."""
-        return f"{self.url}/{name}" if name else self.url
-
-    def files(self, folder: str = "") -> dict[str, Found]:
-        """All files below `folder`; none where it does not exist."""
-        if self._fs is None:
-            base = Path(self._root, folder)
-            paths = [p for p in base.rglob("*") if p.is_file()]
-            return {
-                p.relative_to(self._root).as_posix(): Found(p.stat().st_size, p.stat().st_mtime_ns)
-                for p in paths
-            }
-        with self._told(folder):
-            found = self._fs.find(f"{self._root}/{folder}".rstrip("/"), detail=True)
-        return {
-            key.removeprefix(f"{self._root}/"): Found(
-                about["size"], round(about["LastModified"].timestamp() * 1e9)
-            )
-            for key, about in found.items()
-        }
-
-    def read(self, name: str) -> bytes:
-        """The content of a file; empty where there is none."""
-        try:
-            if self._fs is None:
-                return Path(self._root, name).read_bytes()
-            with self._told(name):
-                return self._fs.cat_file(f"{self._root}/{name}")
-        except FileNotFoundError:
-            return b""
-
-    def fetch(self, name: str, path: Path) -> Path:
-        """A local file with the content; in a folder, the file itself."""
-        if self._fs is None:
-            return Path(self._root, name)
-        with self._told(name):
-            self._fs.get_file(f"{self._root}/{name}", str(path))
-        return path
-
-    def put(self, name: str, content: bytes) -> None:
-        """Write a file; it appears whole or not at all, in place of one that is there."""
-        if self._fs is not None:
-            with self._told(name):
-                self._fs.pipe_file(f"{self._root}/{name}", content)
-            return
-        atomic.write(Path(self._root, name), content)
-
-    @contextlib.contextmanager
-    def lending(self, name: str, content: bytes) -> Iterator[None]:
-        """A file that is there for a while."""
-        self.put(name, content)
-        try:
-            yield
-        finally:
-            if self._fs is None:
-                Path(self._root, name).unlink(missing_ok=True)
-            else:
-                with self._told(name):
-                    self._fs.rm_file(f"{self._root}/{name}")
-
-    @contextlib.contextmanager
-    def _told(self, name: str) -> Iterator[None]:
-        import botocore.exceptions
-
-        try:
-            yield
-        except FileNotFoundError:
-            raise
-        except (OSError, botocore.exceptions.BotoCoreError) as error:
-            raise OSError(f"{printable(self.path(name))}: {line(error)}") from error
 
 
 @dataclass(frozen=True)
@@ -188,49 +85,41 @@ def find(inputs: Sequence[str], out: str) -> list[Task]:
     BatchError, ClusterError, OSError
         As `plan.plan`; a store cannot be reached or holds no photographs.
     """
-    base = Path("/results") if is_remote(out) else Path(out)
+    # No file is written to a folder that stands for a store.
+    base = Path(out) if not is_remote(out) else Path("/", uuid.uuid4().hex)
+    local = [Path(given) for given in inputs if not is_remote(given)]
+    jobs = checked(local, base) if is_remote(out) else plan(local, base)
+    found = [
+        Task(
+            "/",
+            os.path.abspath(job.source).lstrip("/"),
+            job.target.relative_to(base).as_posix(),
+        )
+        for job in jobs
+    ]
+    results = Store(out)
+    for given in filter(is_remote, inputs):
+        store = Store(given)
+        names = [
+            name
+            for name in store.files()
+            if photo.is_picture_name(name)
+            and not any(part.startswith(".") for part in name.split("/"))
+            and not store.path(name).startswith(f"{results.url}/")
+        ]
+        if not names:
+            raise BatchError(Path(given), "holds no photographs")
+        found += [Task(given, n, Path(n).with_name(photo.output_name(n)).as_posix()) for n in names]
     tasks: dict[str, Task] = {}
-    for given in inputs:
-        if is_remote(given):
-            store = Store(given)
-            inside = f"{Store(out).url}/" if is_remote(out) else "//"
-            names = [
-                name
-                for name in sorted(store.files())
-                if photo.is_picture_name(name)
-                and not any(part.startswith(".") for part in name.split("/"))
-                and not store.path(name).startswith(inside)
-            ]
-            if not names:
-                raise BatchError(Path(given), "holds no photographs")
-            new = [
-                Task(given, n, Path(n).with_name(photo.output_name(n)).as_posix()) for n in names
-            ]
-        else:
-            local = Path("/nonexistent-results") if is_remote(out) else base
-            new = [
-                Task(
-                    "/",
-                    os.path.abspath(j.source).lstrip("/"),
-                    j.target.relative_to(local).as_posix(),
-                )
-                for j in (_local(given, local) if is_remote(out) else plan([Path(given)], base))
-            ]
-        for task in new:
-            known = tasks.setdefault(task.target, task)
-            if known != task:
-                raise BatchError(
-                    Path(task.target),
-                    f"would hold both {printable(known.source)} and {printable(task.source)}; "
-                    "color them into two folders",
-                )
+    for task in found:
+        known = tasks.setdefault(task.target, task)
+        if known != task:
+            first, second = (printable(Store(t.source_store).path(t.source)) for t in (known, task))
+            raise BatchError(
+                Path(task.target),
+                f"would hold both {first} and {second}; color them into two folders",
+            )
     return list(tasks.values())
-
-
-def _local(given: str, out: Path) -> list[Job]:
-    from colorized.batch.plan import jobs_of
-
-    return list(jobs_of(Path(given), out))
 
 
 def remaining(
@@ -293,15 +182,29 @@ def manifests(out: Store) -> dict[str, Entry]:
     """The entries of all shards, by target."""
     known: dict[str, Entry] = {}
     for name in sorted(out.files(f"{FOLDER}/{SHARDS}")):
-        for entry in _entries(out.read(name)).values():
+        for entry in _entries(out, name).values():
             if entry.target not in known or known[entry.target].at < entry.at:
                 known[entry.target] = entry
     return known
 
 
-def _entries(manifest: bytes) -> dict[str, Entry]:
-    found = [Entry.parse(text) for text in manifest.splitlines()]
+def _entries(out: Store, manifest: str) -> dict[str, Entry]:
+    """The lines of a shard's manifest; none where it was not begun."""
+    try:
+        found = [Entry.parse(text) for text in out.read(manifest).splitlines()]
+    except FileNotFoundError:
+        return {}
     return {entry.target: entry for entry in found}
+
+
+@contextlib.contextmanager
+def lending(out: Store, name: str, content: bytes) -> Iterator[None]:
+    """A file that is among the results for a while."""
+    out.put(name, content)
+    try:
+        yield
+    finally:
+        out.remove(name)
 
 
 def color(tasks: Sequence[Task], batch: Batch, address: str | None) -> Iterator[Told]:
@@ -370,10 +273,11 @@ class Painter:
         self.out = Store(batch.out)
         self._folder = tempfile.TemporaryDirectory()
         weights = Path(self._folder.name, RELEASED.name)
-        content = self.out.read(batch.weights)
-        if not content:
-            raise ClusterError(f"{self.out.path(batch.weights)}: not seen by this machine")
-        weights.write_bytes(content)
+        try:
+            weights.write_bytes(self.out.read(batch.weights))
+        except FileNotFoundError as error:
+            missing = self.out.path(batch.weights)
+            raise ClusterError(f"{missing}: not seen by this machine") from error
         equipment = Equipment(weights, batch.weights_name, batch.device, 1)
         self._crew = Crew([equipment], batch.timeout)
         self._crew.__enter__()
@@ -386,7 +290,7 @@ class Painter:
         tasks = [Task(**values) for values in json.loads(row)]
         digest = hashlib.sha256(json.dumps([row, dict(self.batch.facts)]).encode()).hexdigest()
         manifest = f"{FOLDER}/{SHARDS}/{digest[:32]}.jsonl"
-        known = _entries(self.out.read(manifest))
+        known = _entries(self.out, manifest)
         with tempfile.TemporaryDirectory() as folder:
             jobs: dict[Path, Task] = {}
             todo = []

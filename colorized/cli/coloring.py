@@ -197,6 +197,7 @@ def _on_cluster(
     from colorized.batch import ray
     from colorized.batch.job import Stamp
     from colorized.batch.journal import FOLDER
+    from colorized.storage import Store
     from colorized.text import printable
 
     tasks = ray.find(inputs, out)
@@ -204,7 +205,7 @@ def _on_cluster(
     with weights_file(weights) as (path, name), ray.known_results(out) as known:
         wanted = settings(path)
         facts = wanted.facts(Stamp.of(path).sha256)
-        store = ray.Store(out)
+        store = Store(out)
         todo, done = ray.remaining(tasks, store, known, facts, overwrite)
         if done:
             complain("note", f"{done} of {len(tasks)} photographs are done already")
@@ -217,7 +218,7 @@ def _on_cluster(
         with (
             redirect_stdout(sys.stderr),
             _progress() as progress,
-            store.lending(lent, path.read_bytes()),
+            ray.lending(store, lent, path.read_bytes()),
         ):
             bar = progress.add_task("", total=len(tasks), completed=done)
             for told in ray.color(todo, asked, address):

@@ -6,9 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from s3_server import BUCKET, S3Server, environment
 
-from colorized.batch import plan
+from colorized.batch import plan, ray
 from colorized.batch.plan import BatchError
+from colorized.storage import Store
 
 
 @pytest.fixture
@@ -191,3 +193,43 @@ def test_plan_makes_nothing(here: Path) -> None:
     touch("s/a.jpg")
     planned("s", out="out/deeper")
     assert os.listdir(here) == ["s"]
+
+
+@pytest.mark.usefixtures("here")
+class TestOnACluster:
+    """`ray.find` plans all inputs together, as one machine does."""
+
+    def test_targets_are_those_of_one_machine(self, here: Path) -> None:
+        touch("a.jpg", "scans/sub/b.tif")
+        for out in ("out", "s3://bucket/out"):
+            tasks = ray.find(["a.jpg", "scans"], out)
+            assert [(t.source, t.target) for t in tasks] == [
+                (f"{here}/a.jpg".lstrip("/"), "a.jpg"),
+                (f"{here}/scans/sub/b.tif".lstrip("/"), "sub/b.tif"),
+            ]
+            assert Store(tasks[0].source_store).path(tasks[0].source) == f"{here}/a.jpg"
+
+    @pytest.mark.parametrize("out", ["out", "s3://bucket/out"])
+    def test_two_photographs_of_one_name_are_refused(self, out: str) -> None:
+        touch("a/x.jpg", "b/x.jpg")
+        with pytest.raises(BatchError, match=r"would hold both a/x.jpg and b/x.jpg"):
+            ray.find(["a", "b"], out)
+
+    def test_an_original_of_another_input_is_never_a_target(self) -> None:
+        touch("out/sub/x.jpg", "scans/sub/x.jpg")
+        with pytest.raises(BatchError, match=r"out/sub/x.jpg: is an original"):
+            ray.find(["out/sub/x.jpg", "scans"], "out")
+
+    def test_a_local_and_a_stored_photograph_of_one_name_are_refused(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        touch("a/x.jpg")
+        with S3Server() as server:
+            for name, value in environment(server.endpoint).items():
+                monkeypatch.setenv(name, value)
+            for key in ("scans/x.jpg", "scans/.hidden/y.jpg", "scans/color/x.jpg"):
+                server.client().put_object(Bucket=BUCKET, Key=key, Body=b"")
+            given = f"s3://{BUCKET}/scans"
+            assert [t.source for t in ray.find([given], f"{given}/color")] == ["x.jpg"]
+            with pytest.raises(BatchError, match=rf"hold both .*/a/x.jpg and {given}/x.jpg"):
+                ray.find(["a", given], f"{given}/color")
