@@ -31,6 +31,7 @@ MAX_BYTES = 64 << 20
 MAX_PIXELS = 50_000_000
 
 _OPAQUE = 128
+_MESSAGES = {"string_pattern_mismatch": "must be like #8b1a1a", "model_type": "must be an object"}
 # A color picker's colors are rarely exact: a loss of less goes without saying.
 _WORTH_SAYING = 0.1
 
@@ -122,16 +123,11 @@ class Hints:
 
     def beyond(self, lightness: NDArray[np.float32]) -> list[str]:
         """One line for each hint whose chroma does not exist at the lightness it is given for."""
-        lines = []
-        for i, point in enumerate(self.points):
-            window, cover = _disc(point, *lightness.shape)
-            share, L = cover[cover > 0], lightness[window][cover > 0]
-            said = np.broadcast_to(point.ab, (len(L), 2))
-            if _lost(share, said, _fitted(L, said)) > _WORTH_SAYING:
-                lines.append(
-                    f"hint {i + 1}, {point.color}: no such chroma at this lightness; "
-                    "reduced at the same hue"
-                )
+        lines = [
+            f"hint {number}, {self.points[number - 1].color}: no such chroma at this lightness; "
+            "reduced at the same hue"
+            for number in self.softened(lightness)
+        ]
         if self.mask is not None:
             known = Hints(mask=self.mask).lay(lightness)
             at = known.share > 0
@@ -142,6 +138,17 @@ class Hints:
                     "reduced at the same hue"
                 )
         return lines
+
+    def softened(self, lightness: NDArray[np.float32]) -> list[int]:
+        """Numbers, from 1 on, of the points whose chroma does not exist at their lightness."""
+        numbers = []
+        for number, point in enumerate(self.points, start=1):
+            window, cover = _disc(point, *lightness.shape)
+            share, L = cover[cover > 0], lightness[window][cover > 0]
+            said = np.broadcast_to(point.ab, (len(L), 2))
+            if _lost(share, said, _fitted(L, said)) > _WORTH_SAYING:
+                numbers.append(number)
+        return numbers
 
     def _laid_mask(
         self, height: int, width: int
@@ -180,7 +187,9 @@ def parse_json(text: str | bytes, name: str = "hints") -> Hints:
     """
     try:
         given = json.loads(text)
-    except (ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise HintsError(f"{name}: not JSON: nested too deeply") from error
+    except ValueError as error:
         raise HintsError(f"{name}: not JSON: {' '.join(str(error).split())}") from error
     try:
         return Hints(points=tuple(_File.model_validate(given).points))
@@ -267,7 +276,7 @@ def _first(error: ValidationError) -> str:
     """points[2].color: what is wrong, of the first of a model's errors."""
     first: dict[str, Any] = dict(error.errors()[0])
     where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
-    what = "must be like #8b1a1a" if first["type"] == "string_pattern_mismatch" else first["msg"]
+    what = _MESSAGES.get(first["type"], first["msg"])
     given = repr(first["input"])
     got = f", got {given}" if len(given) < 40 else ""
     return f"{where.lstrip('.') or 'the whole'}: {what}{got}"

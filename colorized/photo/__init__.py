@@ -14,6 +14,7 @@ what is written is sRGB, in 16 bits where the original had them and the format d
 
 from colorized.photo.names import (
     PhotoError,
+    TooManyPixels,
     iptc_room,
     is_picture_name,
     output_format,
@@ -36,6 +37,7 @@ __all__ = [
     "Place",
     "Rows",
     "Scan",
+    "TooManyPixels",
     "encode_photo",
     "iptc_room",
     "is_picture_name",

@@ -30,6 +30,14 @@ class PhotoError(ValueError):
     """A photograph cannot be read or written; one line that names the file."""
 
 
+class TooManyPixels(PhotoError):
+    """A photograph is larger than `most` pixels, by what its file says of itself."""
+
+    def __init__(self, message: str, width: int, height: int, most: int) -> None:
+        super().__init__(message)
+        self.width, self.height, self.most = width, height, most
+
+
 class Damaged(ValueError):
     """Why a file cannot be read, in words for people."""
 

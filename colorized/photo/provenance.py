@@ -46,6 +46,8 @@ _DESCRIPTION = f"{{{_RDF}}}Description"
 _SOURCE_TYPE_KEY = f"{{{_IPTC_EXT}}}DigitalSourceType"
 # Of the old file, and no longer true of the copy: it is upright, and its thumbnail would be gray.
 _DROPPED = (_SOURCE_TYPE_KEY, f"{{{_TIFF}}}Orientation", f"{{{_XMP}}}Thumbnails")
+MAX_HINTS = 20_000
+"""Characters of hints that a packet holds: a JPEG has room for 65,000 bytes, escaped."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -55,7 +57,8 @@ class Marks:
 
     `data_sha256` is the digest of the training data, empty where the weights do not say it;
     `model` is a name for people. Of `candidates` colorings this is number `candidate`, from 1 on;
-    `hints_sha256` is the digest of the file of known colors, empty where there was none.
+    `hints_sha256` is the digest of the file of known colors, `hints` its text where it is short
+    JSON; both are empty where there was none.
     """
 
     model: str
@@ -71,6 +74,7 @@ class Marks:
     candidate: int = 1
     candidates: int = 1
     hints_sha256: str = ""
+    hints: str = ""
 
     def __post_init__(self) -> None:
         for key in ("weights_sha256", "original_sha256", "data_sha256", "hints_sha256"):

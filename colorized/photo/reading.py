@@ -28,6 +28,7 @@ from colorized.photo.names import (
     READ,
     WRITE_ALPHA,
     PhotoError,
+    TooManyPixels,
     output_format,
     output_name,
     printable,
@@ -178,9 +179,12 @@ def _checker(path: Path, max_pixels: int) -> Check:
         if height < 1 or width < 1:
             raise PhotoError(f"{printable(path)}: has no pixels")
         if height * width > max_pixels:
-            raise PhotoError(
+            raise TooManyPixels(
                 f"{printable(path)}: {width} × {height} pixels are more than "
-                f"--max-pixels {max_pixels}"
+                f"--max-pixels {max_pixels}",
+                width,
+                height,
+                max_pixels,
             )
 
     return check

@@ -3,7 +3,7 @@
 `POST /api/colorize` is for programs: a photograph in, a photograph out. `POST /api/preview` is for
 the page: it tells, line by line, how a photograph takes color, and has the chroma of every pixel,
 so that the page can change the saturation by itself. Neither keeps anything: who wants another
-coloring sends the photograph again.
+coloring sends the photograph again. Only tiles of what a page shows are held for some minutes.
 """
 
 from __future__ import annotations
@@ -13,65 +13,57 @@ import base64
 import dataclasses
 import functools
 import hashlib
-import hmac
 import importlib.metadata
 import io
 import json
 import logging
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 import prometheus_client
 from fastapi import Depends, FastAPI, File, Form, HTTPException, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import (
-    FileResponse,
-    JSONResponse,
-    RedirectResponse,
-    Response,
-    StreamingResponse,
-)
-from fastapi.staticfiles import StaticFiles
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp
 
 from colorized.inference import hints
 from colorized.options import LIMITS, SamplingOptions
 from colorized.text import out_of_memory
-from colorized.web import guard
+from colorized.web import events, guard, pages
 from colorized.web.decoder import MEDIA_TYPES, Plane, Refused, plane
 from colorized.web.service import OnEvent, Order, Room
 
 T = TypeVar("T")
 
-STATIC = Path(__file__).parent / "static"
-ARCHIVE = Path(__file__).resolve().parents[1] / "sample" / "archive"
-"""Embedded photographs to try."""
-
 MAX_STEPS = 100
 MAX_CANDIDATES = 8
-NO_MEMORY = "the service has too little memory for this photograph now"
+MAX_PAGES = 10_000
+FAILED = "the server failed; its log says why"
+NO_MEMORY = "the server has too little memory for this photograph now"
 
 
 class Problem(BaseModel):
-    """Why something was not done."""
+    """Why something was not done: one line, and its reason in one word."""
 
     error: str
+    code: str
 
 
 class Health(BaseModel):
-    """That the service is up, and how many of its places are taken."""
+    """That the service is up, how many of its places are taken, and how many are sending."""
 
     status: Literal["ok"]
     places: int
     taken: int
+    uploading: int
 
 
 class Sample(BaseModel):
@@ -88,6 +80,7 @@ class About(BaseModel):
     max_bytes: int
     max_pixels: int
     max_candidates: int
+    max_seconds: float
     steps: int
     guidance: float
     temperature: float
@@ -95,15 +88,15 @@ class About(BaseModel):
 
 
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
-    400: {"model": Problem, "description": "No form that can be read"},
+    400: {"model": Problem, "description": "Malformed form data"},
     401: {"model": Problem, "description": "The token is missing or wrong"},
     403: {"model": Problem, "description": "Asked from another origin, or by another name"},
-    408: {"model": Problem, "description": "The photograph was too long in coming"},
+    408: {"model": Problem, "description": "Upload timed out"},
     413: {"model": Problem, "description": "The photograph has too many bytes"},
     422: {"model": Problem, "description": "The photograph cannot be colored, or not like this"},
     429: {
         "model": Problem,
-        "description": "No place is free",
+        "description": "Server busy",
         "headers": {
             "Retry-After": {"description": "Seconds to wait", "schema": {"type": "integer"}}
         },
@@ -113,10 +106,17 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 _PHOTOGRAPH = {"schema": {"type": "string", "format": "binary"}}
 
 
-def _number(name: str, description: str, high: float | None = None) -> Any:
+def _number(
+    name: str, description: str, example: float | None = None, high: float | None = None
+) -> Any:
     """The form's field of a sampling option; `high` is a lower limit than that of the option."""
     least, most = LIMITS[name]
-    return Form(ge=least, le=most if high is None else high, description=description)
+    return Form(
+        ge=least,
+        le=most if high is None else high,
+        description=description,
+        examples=None if example is None else [example],
+    )
 
 
 def _order(defaults: SamplingOptions) -> Callable[..., Awaitable[Order]]:
@@ -127,7 +127,10 @@ def _order(defaults: SamplingOptions) -> Callable[..., Awaitable[Order]]:
             int, _number("steps", "Sampling steps: more are slower.", high=MAX_STEPS)
         ] = defaults.steps,
         seed: Annotated[
-            int, _number("seed", "Another gives other plausible colors.")
+            int,
+            _number(
+                "seed", f"Another gives other plausible colors; at most {LIMITS['seed'][1]}.", 1
+            ),
         ] = defaults.seed,
         guidance: Annotated[
             float, _number("guidance", "Above 1, colors go more clearly with the picture.")
@@ -141,37 +144,28 @@ def _order(defaults: SamplingOptions) -> Callable[..., Awaitable[Order]]:
             Form(
                 alias="hints",
                 max_length=200_000,
+                examples=['{"points": [{"x": 0.4, "y": 0.6, "radius": 0.02, "color": "#8b1a1a"}]}'],
                 description='Colors that are known: {"points": [{"x": 0.4, "y": 0.6, "radius": '
                 '0.02, "color": "#8b1a1a"}]}, shares of width, height and shorter side.',
             ),
         ] = "",
+        page: Annotated[
+            int | None,
+            Form(ge=1, le=MAX_PAGES, description="Which page, of a file that has several."),
+        ] = None,
     ) -> Order:
         known = hints.parse_json(hint_text) if hint_text.strip() else None
         digest = hashlib.sha256(hint_text.encode()).hexdigest() if known else ""
         sampling = defaults.override(
             steps=steps, seed=seed, guidance=guidance, temperature=temperature
         )
-        return Order(sampling, known, digest)
+        return Order(sampling, known, hint_text if known else "", digest, page)
 
     return order
 
 
 async def _read(file: UploadFile) -> bytes:
     return await file.read()
-
-
-def samples(folder: Path = ARCHIVE) -> dict[str, str]:
-    """File names of the embedded archive photographs, with their titles; empty without them."""
-    listed = folder.parent / "ATTRIBUTION.md"
-    if not listed.is_file():
-        return {}
-    rows = re.findall(
-        r"^\| \[([\w-]+\.jpg)\]\(archive/[^|]*\| \[([^\]]+)\][^|]*\| ([^|]+) \|",
-        listed.read_text(encoding="utf-8"),
-        re.M,
-    )
-    found = {name: f"{title}. {author}" for name, title, author in rows}
-    return {name: title for name, title in found.items() if (folder / name).is_file()}
 
 
 def create(room: Room, token: str | None = None) -> ASGIApp:
@@ -194,13 +188,14 @@ def create(room: Room, token: str | None = None) -> ASGIApp:
 
     app = FastAPI(
         title="colorized",
-        summary="Colors black-and-white photographs. The colors are made by a machine.",
+        summary="Colors black-and-white photographs. The colors are AI-made: plausible, not true.",
         version=importlib.metadata.version("colorized"),
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
     )
     _errors(app)
+    app.openapi = functools.partial(_openapi, app, token)  # type: ignore[method-assign]
 
     @app.post(
         "/api/colorize",
@@ -231,10 +226,29 @@ def create(room: Room, token: str | None = None) -> ASGIApp:
             Literal["png", "jpeg", "original"],
             Form(description="Of the answer; `original` is PNG where that cannot hold color."),
         ] = "png",
+        candidate: Annotated[
+            int,
+            Form(ge=1, le=MAX_CANDIDATES, description="Which of `candidates`; for the record."),
+        ] = 1,
+        candidates: Annotated[
+            int,
+            Form(
+                ge=1,
+                le=MAX_CANDIDATES,
+                description="Colorings this one was chosen from; for the record in the file.",
+            ),
+        ] = 1,
     ) -> Response:
         """Color a photograph."""
-        await _known_fields(request, "file saturation format")
-        order = dataclasses.replace(order, sampling=order.sampling.override(saturation=saturation))
+        await _check_fields(request, "file saturation format candidate candidates")
+        if candidate > candidates:
+            raise HTTPException(422, f"candidate: must be at most candidates, {candidates}")
+        order = dataclasses.replace(
+            order,
+            sampling=order.sampling.override(saturation=saturation),
+            candidate=candidate,
+            candidates=candidates,
+        )
         work = _counted(room, room.colorize(functools.partial(_read, file), order, format))
         done = await _unless_left(request, work)
         if done is None:
@@ -254,9 +268,14 @@ def create(room: Room, token: str | None = None) -> ASGIApp:
         response_class=StreamingResponse,
         responses={
             200: {
-                "description": "Events, a JSON object each line: waiting, reading, opened, step, "
-                "done, error",
-                "content": {"application/x-ndjson": {"schema": {"type": "string"}}},
+                "description": "Events, one JSON object each line",
+                "content": {
+                    "application/x-ndjson": {
+                        "schema": {"type": "string"},
+                        # As OpenAPI 3.2 has it for streams.
+                        "itemSchema": {"oneOf": [_ref(event) for event in events.EVENTS]},
+                    }
+                },
             },
             **_PROBLEMS,
         },
@@ -268,50 +287,67 @@ def create(room: Room, token: str | None = None) -> ASGIApp:
         candidates: Annotated[
             int, Form(ge=1, le=MAX_CANDIDATES, description="Colorings to draw.")
         ] = 1,
+        tiles: Annotated[
+            bool, Form(description="Whether to hold tiles of the photograph, for a page's zoom.")
+        ] = False,
     ) -> StreamingResponse:
         """Color a photograph for a page, and tell how it goes."""
-        await _known_fields(request, "file candidates")
+        await _check_fields(request, "file candidates tiles")
         # The page changes the saturation by itself.
         order = dataclasses.replace(order, sampling=order.sampling.override(saturation=1.0))
-        work = functools.partial(room.preview, functools.partial(_read, file), order, candidates)
+        read = functools.partial(_read, file)
+        work = functools.partial(room.preview, read, order, candidates, tiles)
         return StreamingResponse(_events(room, work), media_type="application/x-ndjson")
 
-    _pages(app, room, token)
+    @app.post("/api/tiles", tags=["tiles"], responses=_PROBLEMS)
+    async def scan(
+        request: Request,
+        file: Annotated[UploadFile, File(description="The photograph.")],
+        page: Annotated[
+            int | None,
+            Form(ge=1, le=MAX_PAGES, description="Which page, of a file that has several."),
+        ] = None,
+    ) -> events.Scan:
+        """Hold tiles of a photograph at its own resolution, in memory, for some minutes."""
+        await _check_fields(request, "file page", options=False)
+        work = _counted(room, room.scan(functools.partial(_read, file), page))
+        held = await _unless_left(request, work)
+        return events.Scan(**held) if held else events.Scan(id="", size=0, levels=[])
+
+    @app.get(
+        "/api/tiles/{id}/{level}/{column}/{row}",
+        tags=["tiles"],
+        response_class=Response,
+        responses={
+            200: {"description": "A tile", "content": {"image/jpeg": _PHOTOGRAPH}},
+            **{code: _PROBLEMS[code] for code in (401, 403, 422)},
+            404: {"model": Problem, "description": "No such tile, or none any more"},
+        },
+    )
+    async def tile(id: str, level: int, column: int, row: int) -> Response:
+        """A part of a photograph as it is; level 0 is its own resolution, 1 half of it."""
+        found = room.tiles.get(id, (level, column, row))
+        if found is None:
+            raise HTTPException(404, "no such tile")
+        return Response(found, media_type="image/jpeg")
+
+    @app.delete(
+        "/api/tiles/{id}",
+        tags=["tiles"],
+        status_code=204,
+        responses={code: _PROBLEMS[code] for code in (401, 403, 422)},
+    )
+    async def forget(id: str) -> None:
+        """Forget a photograph's tiles."""
+        room.tiles.remove(id)
+
+    _service(app, room)
+    pages.add(app, token)
     return guard.Guard(app, room, token)
 
 
-def _pages(app: FastAPI, room: Room, token: str | None) -> None:
-    """All that is not coloring."""
-    to_try = samples()
-    app.mount("/static", StaticFiles(directory=STATIC), name="static")
-
-    @app.get("/", include_in_schema=False)
-    async def page() -> FileResponse:
-        return FileResponse(STATIC / "index.html")
-
-    @app.get("/docs", include_in_schema=False)
-    async def docs() -> FileResponse:
-        return FileResponse(STATIC / "docs.html")
-
-    @app.get("/signin", include_in_schema=False)
-    async def ask() -> FileResponse:
-        return FileResponse(STATIC / "signin.html")
-
-    @app.post("/signin", include_in_schema=False)
-    async def sign_in(given: Annotated[str, Form(alias="token")] = "") -> Response:
-        if token is None or not hmac.compare_digest(given.strip().encode(), token.encode()):
-            return RedirectResponse("/signin?wrong", 303)
-        answer = RedirectResponse("/", 303)
-        answer.set_cookie(
-            guard.COOKIE, guard.cookie_of(token), httponly=True, samesite="strict", path="/"
-        )
-        return answer
-
-    @app.get("/samples/{name}", include_in_schema=False)
-    async def sample(name: str) -> FileResponse:
-        if name not in to_try:
-            raise HTTPException(404, "no such photograph")
-        return FileResponse(ARCHIVE / name)
+def _service(app: FastAPI, room: Room) -> None:
+    """What programs ask about the service itself."""
 
     @app.get("/api/about", tags=["service"])
     async def about() -> About:
@@ -323,16 +359,22 @@ def _pages(app: FastAPI, room: Room, token: str | None) -> None:
             max_bytes=limits.max_bytes,
             max_pixels=limits.max_pixels,
             max_candidates=MAX_CANDIDATES,
+            max_seconds=limits.seconds,
             steps=defaults.steps,
             guidance=defaults.guidance,
             temperature=defaults.temperature,
-            samples=[Sample(url=f"/samples/{name}", title=t) for name, t in to_try.items()],
+            samples=[
+                Sample(url=f"/samples/{name}", title=sample.title)
+                for name, sample in pages.samples().items()
+            ],
         )
 
     @app.get("/healthz", tags=["service"])
     async def health() -> Health:
         """Whether the service is up."""
-        return Health(status="ok", places=room.limits.places, taken=room.taken)
+        return Health(
+            status="ok", places=room.limits.places, taken=room.taken, uploading=room.uploading
+        )
 
     @app.get(
         "/metrics",
@@ -346,35 +388,81 @@ def _pages(app: FastAPI, room: Room, token: str | None) -> None:
         return Response(text, media_type=prometheus_client.CONTENT_TYPE_LATEST)
 
 
+def _ref(model: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{model.__name__}"}
+
+
+def _openapi(app: FastAPI, token: str | None) -> dict[str, Any]:
+    """What `/openapi.json` tells, with the events of a preview, and the token if there is one."""
+    if app.openapi_schema is None:
+        made = get_openapi(
+            title=app.title, version=app.version, summary=app.summary, routes=app.routes
+        )
+        _, found = models_json_schema(
+            [(event, "serialization") for event in events.EVENTS],
+            ref_template="#/components/schemas/{model}",
+        )
+        made["components"]["schemas"] |= found["$defs"]
+        if token is not None:
+            made["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+            made["security"] = [{"token": []}]
+        app.openapi_schema = made
+    return app.openapi_schema
+
+
+def _problem(error: str, status: int, code: str = "", **facts: int | str) -> JSONResponse:
+    return JSONResponse({"error": error, "code": code or guard.CODES[status], **facts}, status)
+
+
 def _errors(app: FastAPI) -> None:
     """Every error is answered in one line."""
 
     @app.exception_handler(StarletteHTTPException)
     async def http(_: Request, error: StarletteHTTPException) -> JSONResponse:
-        return JSONResponse({"error": str(error.detail)}, error.status_code, error.headers)
+        text = str(error.detail)
+        if error.status_code == 400 and "Content-Length" not in text:
+            text = f"malformed form data: {text}"
+        code = guard.CODES.get(error.status_code, "refused")
+        body = {"error": text, "code": code}
+        return JSONResponse(body, error.status_code, error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"][1:]) or "the form"
-        return JSONResponse({"error": f"{where}: {first['msg']}"}, 422)
+        what = str(first["msg"])
+        if where == "file" and first["type"] != "missing":
+            what = "must be a file, with a filename"
+        return _problem(f"{where}: {what}", 422)
 
     @app.exception_handler(hints.HintsError)
+    async def wrong_hints(_: Request, error: hints.HintsError) -> JSONResponse:
+        return _problem(" ".join(str(error).split()), 422, "hints")
+
     @app.exception_handler(Refused)
-    async def refused(_: Request, error: ValueError) -> JSONResponse:
-        return JSONResponse({"error": " ".join(str(error).split())}, 422)
+    async def refused(_: Request, error: Refused) -> JSONResponse:
+        return _problem(str(error), 422, error.code, **error.facts)
 
     @app.exception_handler(MemoryError)
     async def memory(_: Request, error: MemoryError) -> JSONResponse:
-        return JSONResponse({"error": NO_MEMORY}, 503)
+        return _problem(NO_MEMORY, 503)
+
+    @app.exception_handler(Exception)
+    async def failed(_: Request, error: Exception) -> JSONResponse:
+        return _problem(FAILED, 500, "failed")
 
 
-async def _known_fields(request: Request, own: str) -> None:
-    """That a misspelled option is not passed over in silence."""
-    known = {"steps", "seed", "guidance", "temperature", "hints", *own.split()}
-    for name in await request.form():
+async def _check_fields(request: Request, own: str, options: bool = True) -> None:
+    """That no option is passed over in silence: a misspelled one, or the first of two."""
+    known = set(own.split())
+    if options:
+        known |= {"steps", "seed", "guidance", "temperature", "hints", "page"}
+    form = await request.form()
+    for name in form:
         if name not in known:
             raise HTTPException(422, f"{name[:40]!r}: no such field")
+        if (count := len(form.getlist(name))) > 1:
+            raise HTTPException(422, f"{name}: given {count} times, not once")
 
 
 async def _counted(room: Room, work: Awaitable[T]) -> T:
@@ -430,11 +518,13 @@ async def _events(room: Room, preview: Callable[[OnEvent], Awaitable[None]]) -> 
         try:
             await _counted(room, preview(told.put_nowait))
         except Refused as error:
-            told.put_nowait({"event": "error", "error": str(error)})
+            told.put_nowait(
+                {"event": "error", "error": str(error), "code": error.code, **error.facts}
+            )
         except MemoryError:
-            told.put_nowait({"event": "error", "error": NO_MEMORY})
+            told.put_nowait({"event": "error", "error": NO_MEMORY, "code": "memory"})
         except Exception:
-            told.put_nowait({"event": "error", "error": "the service failed; it has logged why"})
+            told.put_nowait({"event": "error", "error": FAILED, "code": "failed"})
             logging.getLogger("uvicorn.error").exception("a preview failed")
         finally:
             told.put_nowait(None)

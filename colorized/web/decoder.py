@@ -17,14 +17,15 @@ import io
 import multiprocessing
 import signal
 import warnings
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from colorized import color, photo
 from colorized.color import resample, upsampling
@@ -35,6 +36,12 @@ from colorized.text import line
 SHOWN_SIDE = 1280
 """Longer side of the picture that a page shows."""
 
+TILE = 512
+"""Side of a tile, pixels."""
+
+_TILE_QUALITY = 88
+# Of 255: the least difference of two channels that is color, and not JPEG noise or a rounding.
+_COLOR_LEVELS = 12
 _NAME = "the photograph"
 _SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "TIFF": ".tif", "JPEG2000": ".jp2", "WEBP": ".webp"}
 _TYPES = {
@@ -52,7 +59,27 @@ _context.set_forkserver_preload([__name__])
 
 
 class Refused(ValueError):
-    """One line for the client: this photograph cannot be colored, and why."""
+    """One line for the client: this photograph cannot be colored, and why.
+
+    Parameters
+    ----------
+    code
+        The reason in one word, for programs and for translations.
+    facts
+        What goes with it, such as a limit.
+    """
+
+    def __init__(self, message: str, code: str = "refused", **facts: int | str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.facts = facts
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _refused, (str(self), self.code, self.facts)
+
+
+def _refused(message: str, code: str, facts: dict[str, int | str]) -> Refused:
+    return Refused(message, code, **facts)
 
 
 @dataclass(frozen=True)
@@ -67,6 +94,12 @@ class Opened:
         L* of a few hundred pixels, (h, w), 0 … 100: what `Colorizer.guide` gives.
     gray
         A PNG of its lightness for the page, 8-bit gray, or empty.
+    original
+        A JPEG of it as it is, as large as `gray`, where it has colors; else empty.
+    pages
+        Photographs in the file.
+    marks
+        How a colored photograph of ours was made: `provenance.Marks` as a dictionary, or None.
     notes
         What a user should know, one line each.
     """
@@ -75,7 +108,27 @@ class Opened:
     height: int
     guide: NDArray[np.float32]
     gray: bytes
+    original: bytes
+    pages: int
+    marks: dict[str, Any] | None
     notes: list[str]
+
+
+@dataclass(frozen=True)
+class Pyramid:
+    """A photograph as it is, in JPEG tiles of `TILE` pixels.
+
+    Attributes
+    ----------
+    levels
+        (width, height) of each level: the photograph's own, then halves, as long as they are
+        larger than the picture that a page shows.
+    tiles
+        JPEG files by (level, column, row).
+    """
+
+    levels: list[tuple[int, int]] = field(default_factory=list)
+    tiles: dict[tuple[int, int, int], bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -100,9 +153,14 @@ class Sheet:
     """The photograph on a desk. Its methods are what a desk can be asked for, in this order."""
 
     _data: bytes
+    _page: photo.Page
     _photo: photo.Photo
     _guide: NDArray[np.float32]
     _shown: NDArray[np.float32]
+    _in_color: bool
+
+    def __init__(self) -> None:
+        self._files = contextlib.ExitStack()  # open as long as the process
 
     def look(self, data: bytes) -> int:
         """Take a file's bytes, and say how many pixels it claims to have; 0 if it does not say."""
@@ -114,18 +172,23 @@ class Sheet:
         except Exception:  # `open` says what is wrong with it
             return 0
 
-    def open(self, max_pixels: int, work_size: int, show: bool) -> Opened:
-        """Read the file; with `show`, for a page too."""
-        try:
-            self._photo = photo.read_photo(self._data, max_pixels, _NAME)
-        except photo.PhotoError as error:
-            raise Refused(line(error)) from error
+    def open(self, max_pixels: int, work_size: int, show: bool, page: int | None) -> Opened:
+        """Read a page of the file, the only one by default; with `show`, for a page too."""
+        scan = self._scan(max_pixels)
+        count = len(scan.pages)
+        if page is None and count > 1:
+            raise Refused(f"{_NAME}: holds {count} pages: choose one with `page`", "pages", n=count)
+        if page is not None and page > count:
+            raise Refused(f"{_NAME}: has no page {page} of {count}", "pages", n=count)
+        self._page = scan.pages[(page or 1) - 1]
+        with _told():
+            self._photo = self._page.read()
         lightness = self._photo.lightness
         height, width = lightness.shape
         h, w = working_size(height, width, work_size)
         guide_size = upsampling.guide_size(h // 2, w // 2, height, width)
         self._guide = resample.resize_lightness(lightness, *guide_size)
-        gray = b""
+        gray = original = b""
         if show:
             scale = min(1.0, SHOWN_SIDE / max(height, width))
             size = max(1, round(height * scale)), max(1, round(width * scale))
@@ -135,7 +198,45 @@ class Sheet:
             linear = color.srgb_to_linear(levels.astype(np.float32) / 255)
             self._shown = color.luminance_to_lightness(linear)
             gray = _png(Image.fromarray(levels))
-        return Opened(width, height, self._guide, gray, self._photo.notes)
+            original = self._original(size)
+        marks = _marks(self._page.facts.xmp) if show else None
+        return Opened(width, height, self._guide, gray, original, count, marks, self._photo.notes)
+
+    def _scan(self, max_pixels: int) -> photo.Scan:
+        if not self._data:
+            raise Refused(f"{_NAME}: the file is empty", "unreadable")
+        with _told():
+            return self._files.enter_context(photo.open_scan(self._data, max_pixels, _NAME))
+
+    def _original(self, size: tuple[int, int]) -> bytes:
+        """The photograph as it is, of `size` (h, w), where it has colors; else empty."""
+        step = max(1, max(self._page.height, self._page.width) // (2 * SHOWN_SIDE))
+        rows = [self._page.rgb8(a, b)[-a % step :: step, ::step] for a, b in self._page.strips()]
+        rgb = np.concatenate(rows)
+        self._in_color = in_color(rgb)
+        if not self._in_color:
+            return b""
+        return _jpeg(Image.fromarray(rgb).resize(size[::-1], Image.Resampling.BOX, reducing_gap=2))
+
+    def tiles(self) -> Pyramid:
+        """The photograph at its own resolution; nothing can be asked for after it."""
+        del self._photo
+        page = self._page
+        mode = "RGB" if self._in_color else "L"
+        image = Image.new(mode, (page.width, page.height))
+        for a, b in page.strips():
+            rgb = page.rgb8(a, b)
+            image.paste(Image.fromarray(rgb if self._in_color else rgb[..., 0]), (0, a))
+        pyramid = Pyramid()
+        while max(image.size) > SHOWN_SIDE:
+            level = len(pyramid.levels)
+            pyramid.levels.append(image.size)
+            for column, row in _grid(image.size):
+                x, y = column * TILE, row * TILE
+                box = (x, y, min(x + TILE, image.width), min(y + TILE, image.height))
+                pyramid.tiles[level, column, row] = _jpeg(image.crop(box), _TILE_QUALITY)
+            image = image.reduce(2)
+        return pyramid
 
     def plane(self, ab: NDArray[np.float32]) -> Plane:
         """Chroma (h, w, 2) at the network's scale → chroma of the picture that the page shows."""
@@ -148,11 +249,9 @@ class Sheet:
         full = self._enlarge(ab, self._photo.lightness)
         made = provenance.Marks(original_sha256=hashlib.sha256(self._data).hexdigest(), **facts)
         name = f"{_NAME}{suffix}"
-        try:
+        with _told():
             xmp = provenance.for_copy(made, self._photo, name)
             data = photo.encode_photo(self._photo, full, name, xmp)
-        except photo.PhotoError as error:
-            raise Refused(line(error)) from error
         return Finished(data, _TYPES[suffix], suffix, self._photo.notes)
 
     def _enlarge(
@@ -168,6 +267,49 @@ def plane(ab: NDArray[np.float32]) -> Plane:
     levels = np.full((*ab.shape[:2], 3), 0, np.uint8)
     levels[..., :2] = np.rint(ab / unit) + 128
     return Plane(_png(Image.fromarray(levels)), unit)
+
+
+def in_color(rgb: NDArray[np.uint8]) -> bool:
+    """Whether a picture (H, W, 3) has any color, be it that of sepia."""
+    spread = rgb.max(axis=-1) - rgb.min(axis=-1)
+    return bool((spread > _COLOR_LEVELS).mean() > 0.01)
+
+
+def _marks(xmp: bytes) -> dict[str, Any] | None:
+    try:
+        found = provenance.parse(xmp)
+    except ValueError:  # a stranger's packet
+        return None
+    return {**asdict(found), "seed": str(found.seed)} if found else None
+
+
+def _grid(size: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """(column, row) of each tile of a picture (width, height)."""
+    for row in range(-(-size[1] // TILE)):
+        for column in range(-(-size[0] // TILE)):
+            yield column, row
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """What the photograph is refused for, said to a client of the service."""
+    try:
+        yield
+    except photo.TooManyPixels as error:
+        raise Refused(
+            f"{_NAME}: {error.width} × {error.height} pixels are more than {error.most}",
+            "pixels",
+            megapixels=error.most // 1_000_000,
+        ) from error
+    except photo.PhotoError as error:
+        unknown = isinstance(error.__cause__, UnidentifiedImageError)
+        raise Refused(line(error), "unreadable" if unknown else "damaged") from error
+
+
+def _jpeg(image: Image.Image, quality: int = 92) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=quality, subsampling=0)
+    return file.getvalue()
 
 
 def _png(image: Image.Image) -> bytes:
@@ -190,7 +332,7 @@ def _sit(connection: Connection, threads: int) -> None:
             except Refused as error:
                 answer = error
             except MemoryError:
-                answer = Refused(f"{_NAME}: too little memory; a smaller copy needs less")
+                answer = Refused(f"{_NAME}: too little memory; a smaller copy needs less", "memory")
             except Exception as error:  # goes to where it is logged
                 answer = RuntimeError(f"{type(error).__name__}: {line(error)}")
             connection.send(answer)
@@ -219,12 +361,12 @@ class Desk:
         try:
             self._connection.send((method, arguments))
             if not self._connection.poll(seconds):
-                raise Refused(f"{_NAME}: given up, not done within {seconds:.0f} s")
+                raise Refused(f"{_NAME}: given up, not done within {seconds:.0f} s", "time")
             answer = self._connection.recv()
         except (EOFError, BrokenPipeError, ConnectionResetError) as error:
             self._process.join()
             code = self._process.exitcode
-            raise Refused(f"{_NAME}: its decoder crashed (exit code {code})") from error
+            raise Refused(f"{_NAME}: its decoder crashed (exit code {code})", "damaged") from error
         if isinstance(answer, Exception):
             raise answer
         return answer

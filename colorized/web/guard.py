@@ -21,16 +21,26 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from colorized.web.service import Full, Limits, Room
+from colorized.web.service import FORM_BYTES, Full, Limits, Room, Upload
 
 COOKIE = "colorized"
-COLORING = ("/api/colorize", "/api/preview")
+COLORING = ("/api/colorize", "/api/preview", "/api/tiles")
 """Paths that need a place in the room."""
 
-_FORM_BYTES = 1 << 20
-"""Of a request, besides the photograph."""
 _IDLE_SECONDS = 30
 _SAFE = ("GET", "HEAD")
+CODES = {
+    400: "malformed",
+    401: "token",
+    403: "forbidden",
+    404: "missing",
+    408: "slow",
+    413: "bytes",
+    422: "refused",
+    429: "busy",
+    503: "memory",
+}
+"""Statuses in one word, for programs and for translations."""
 _OPEN = ("/healthz", "/signin", "/static/style.css", "/static/signin.js")
 """What can be had without a token."""
 _PAGES = ("/", "/docs")
@@ -93,24 +103,33 @@ class Guard:
         try:
             self._check(scope, headers)
             if scope["method"] == "POST" and scope["path"] in COLORING:
-                with self._room.place():
-                    body = _Body(receive, headers, self._room.limits)
+                with self._room.upload() as upload:
+                    body = _Body(receive, self._room.limits, upload)
                     await self._app(scope, body.receive, send_guarded)
                 return
         except HTTPException as error:
-            refusal = JSONResponse({"error": error.detail}, error.status_code, error.headers)
+            refusal = _refusal(error)
             if error.status_code == 401 and scope["path"] in _PAGES:
                 refusal = RedirectResponse("/signin", 303)
         except Full as full:
-            wait = {"Retry-After": str(full.seconds)}
-            refusal = JSONResponse({"error": str(full)}, 429, wait)
+            refusal = _refusal(busy(full))
         else:
             small = Limits(max_bytes=0, seconds=self._room.limits.seconds)
-            await self._app(scope, _Body(receive, headers, small).receive, send_guarded)
+            if scope["method"] == "HEAD":  # the server leaves out the body
+                scope = {**scope, "method": "GET"}
+            await self._app(scope, _Body(receive, small).receive, send_guarded)
             return
-        # A client that is still sending would take a closed connection for a failure.
-        await _drain(receive, self._room.limits.max_bytes + _FORM_BYTES)
-        await refusal(scope, receive, send_guarded)
+
+        async def send_and_drain(message: Message) -> None:
+            # The answer goes at once; but a client that is still sending would take a connection
+            # that is closed for a failure, so its end waits for what comes.
+            if message["type"] == "http.response.body":
+                await send_guarded({**message, "more_body": True})
+                await _drain(receive, self._room.limits.max_bytes + FORM_BYTES)
+                message = {"type": "http.response.body"}
+            await send_guarded(message)
+
+        await refusal(scope, receive, send_and_drain)
 
     def _check(self, scope: Scope, headers: Headers) -> None:
         host = headers.get("host", "")
@@ -123,11 +142,11 @@ class Guard:
             if (origin is not None and urlsplit(origin).netloc != host) or headers.get(
                 "sec-fetch-site", "same-origin"
             ) not in ("same-origin", "none"):
-                raise HTTPException(403, "a page of another origin asks")
+                raise HTTPException(403, "the request comes from a page of another origin")
         if self._token is not None and scope["path"] not in _OPEN and not self._knows(headers):
             raise HTTPException(
                 401,
-                "this service asks for its token: Authorization: Bearer …",
+                "sign in: this server needs its token, as Authorization: Bearer …",
                 {"WWW-Authenticate": "Bearer"},
             )
         length = headers.get("content-length", "0")
@@ -142,12 +161,23 @@ class Guard:
         return hmac.compare_digest(_cookie(headers).encode(), cookie_of(self._token).encode())
 
 
+def busy(full: Full) -> HTTPException:
+    """The answer where no place is free."""
+    return HTTPException(429, str(full), {"Retry-After": str(full.seconds)})
+
+
+def _refusal(error: HTTPException) -> Response:
+    body = {"error": error.detail, "code": CODES.get(error.status_code, "refused")}
+    return JSONResponse(body, error.status_code, error.headers)
+
+
 class _Body:
     """The body of a request, counted and timed as it comes."""
 
-    def __init__(self, receive: Receive, headers: Headers, limits: Limits) -> None:
+    def __init__(self, receive: Receive, limits: Limits, upload: Upload | None = None) -> None:
         self._receive = receive
         self._limits = limits
+        self._upload = upload
         self._got = 0
         self._ended = False
         self._deadline = time.monotonic() + limits.seconds
@@ -160,19 +190,27 @@ class _Body:
             async with asyncio.timeout(min(_IDLE_SECONDS, max(0.0, left))):
                 message = await self._receive()
         except TimeoutError as error:
-            raise HTTPException(408, "the photograph was too long in coming") from error
+            raise HTTPException(408, "upload timed out") from error
         if message["type"] == "http.request":
-            self._got += len(message.get("body", b""))
+            count = len(message.get("body", b""))
+            self._got += count
             _check_length(str(self._got), self._limits.max_bytes)
             self._ended = not message.get("more_body", False)
+            if self._upload is not None:
+                try:
+                    self._upload.grow(count)
+                    if self._ended:
+                        self._upload.arrive()
+                except Full as full:
+                    raise busy(full) from full
         return message
 
 
 def _check_length(length: str, max_bytes: int) -> None:
     if not length.isdecimal():
-        raise HTTPException(400, "Content-Length is no number")
-    if int(length) > max_bytes + _FORM_BYTES:
-        raise HTTPException(413, f"more than {max_bytes >> 20} MB")
+        raise HTTPException(400, "Content-Length is not a number")
+    if int(length) > max_bytes + FORM_BYTES:
+        raise HTTPException(413, f"larger than {max_bytes >> 20} MB")
 
 
 def _hostname(host: str) -> str:

@@ -1,7 +1,8 @@
 """The room: one queue before one network, with a few desks at which photographs are opened.
 
-A request takes a *place* before its body is read, or is sent away: what waits is bounded, and so is
-the memory it takes. Then it waits for a *desk*, in the order of coming, has its photograph read
+An upload is sent away where no *place* is free, and takes one when its body is there: who is slow
+in sending keeps nobody waiting. Uploads, places and the bytes of both are bounded, and so is the
+memory they take. Then a request waits for a *desk*, in the order of coming, has its photograph read
 there, waits for the *network*, which draws one request at a time, and has the result written at its
 desk, while the network is with the next one.
 
@@ -34,7 +35,12 @@ from colorized.batch.colorize_file import Model
 from colorized.inference.candidates import Candidates
 from colorized.inference.hints import Hints
 from colorized.options import SamplingOptions
-from colorized.web.decoder import Desk, Finished, Opened, Plane, Refused, warm_up
+from colorized.photo import provenance
+from colorized.web.decoder import TILE, Desk, Finished, Opened, Plane, Refused, warm_up
+from colorized.web.tiles import Tiles
+
+FORM_BYTES = 1 << 20
+"""Of a request, besides the photograph."""
 
 LARGE = 24_000_000
 """Photographs of more pixels are opened one at a time, whatever the number of desks."""
@@ -52,6 +58,12 @@ class Limits:
     ----------
     places
         Requests at once, waiting or at work.
+    uploads
+        Requests at once whose photograph is still coming.
+    tile_bytes
+        Tiles held for pages that are open, all together.
+    tile_seconds
+        Tiles are forgotten when nobody has asked for one that long.
     desks
         Photographs open at once.
     max_bytes
@@ -63,6 +75,9 @@ class Limits:
     """
 
     places: int = 16
+    uploads: int = 64
+    tile_bytes: int = 256 << 20
+    tile_seconds: float = 600.0
     desks: int = 2
     max_bytes: int = 256 << 20
     max_pixels: int = 100_000_000
@@ -75,7 +90,11 @@ class Order:
 
     sampling: SamplingOptions
     hints: Hints | None = None
+    hints_text: str = ""
     hints_sha256: str = ""
+    page: int | None = None
+    candidate: int = 1
+    candidates: int = 1
 
 
 class Full(Exception):
@@ -88,8 +107,53 @@ class Full(Exception):
     """
 
     def __init__(self, seconds: int) -> None:
-        super().__init__(f"the room is full; come back in {seconds} s")
+        super().__init__(f"server busy; try again in {seconds} s")
         self.seconds = seconds
+
+
+class Upload:
+    """A request, from the first byte of its body to the end of its answer."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._bytes = 0
+        self._there = False
+
+    def grow(self, count: int) -> None:
+        """Count bytes that have come.
+
+        Raises
+        ------
+        Full
+            All that is coming or here is too much.
+        """
+        limits = self._room.limits
+        self._bytes += count
+        self._room.bytes += count
+        if self._room.bytes > limits.places * (limits.max_bytes + FORM_BYTES):
+            raise self._room._full()
+
+    def arrive(self) -> None:
+        """Take a place: all of the body is there.
+
+        Raises
+        ------
+        Full
+            None is free any more.
+        """
+        if self._room.taken >= self._room.limits.places:
+            raise self._room._full()
+        self._there = True
+        self._room.uploading -= 1
+        self._room.taken += 1
+
+    def end(self) -> None:
+        """Give back what it took."""
+        self._room.bytes -= self._bytes
+        if self._there:
+            self._room.taken -= 1
+        else:
+            self._room.uploading -= 1
 
 
 class Metrics:
@@ -117,6 +181,10 @@ class Metrics:
         self.pixels = Counter("colorized_pixels", "Pixels of photographs.", registry=self.registry)
         places = Gauge("colorized_places", "Places in the room.", registry=self.registry)
         places.set(room.limits.places)
+        uploads = Gauge("colorized_uploads", "Photographs on their way.", registry=self.registry)
+        uploads.set_function(lambda: room.uploading)
+        tiles = Gauge("colorized_tile_bytes", "Tiles held for pages.", registry=self.registry)
+        tiles.set_function(lambda: room.tiles.bytes)
         taken = Gauge("colorized_places_taken", "Those taken.", registry=self.registry)
         taken.set_function(lambda: room.taken)
 
@@ -140,6 +208,11 @@ class Room:
         self.model = model
         self.limits = limits
         self.taken = 0
+        self.uploading = 0
+        self.bytes = 0
+        self.tiles = Tiles(limits.tile_bytes, limits.tile_seconds)
+        self._at_work = 0
+        self._line: list[Callable[[int], None]] = []
         self.metrics = Metrics(self)
         self._desks = asyncio.Semaphore(limits.desks)
         self._large = asyncio.Semaphore(1)
@@ -159,22 +232,26 @@ class Room:
         self._askers.shutdown()
 
     @contextmanager
-    def place(self) -> Iterator[None]:
-        """A place in the room, for as long as a request lasts.
+    def upload(self) -> Iterator[Upload]:
+        """A request whose body is coming, for as long as the request lasts.
 
         Raises
         ------
         Full
-            There is none.
+            No place would be free, or too many are sending.
         """
-        if self.taken >= self.limits.places:
-            self.metrics.requests.labels("full").inc()
-            raise Full(max(1, math.ceil(self._pace * self.taken / 2)))
-        self.taken += 1
+        if self.taken >= self.limits.places or self.uploading >= self.limits.uploads:
+            raise self._full()
+        upload = Upload(self)
+        self.uploading += 1
         try:
-            yield
+            yield upload
         finally:
-            self.taken -= 1
+            upload.end()
+
+    def _full(self) -> Full:
+        self.metrics.requests.labels("full").inc()
+        return Full(max(1, math.ceil(self._pace * self.taken / 2)))
 
     async def colorize(self, read: Read, order: Order, format: str) -> Finished:
         """Color a photograph, and write it as "png", "jpeg" or in its "original" format.
@@ -190,7 +267,7 @@ class Room:
             The photograph cannot be colored.
         """
         async with self._at_desk() as seat:
-            opened = await seat.open(read, show=False)
+            opened = await seat.open(read, order.page, show=False)
             drawn = await self._draw(opened.guide, order, 1, seat.deadline)
             facts = {
                 "model": self.model.name,
@@ -198,19 +275,38 @@ class Room:
                 "data_sha256": self.model.data_sha256,
                 **dataclasses.asdict(order.sampling),
                 "hints_sha256": order.hints_sha256,
+                "hints": order.hints_text if len(order.hints_text) <= provenance.MAX_HINTS else "",
+                "candidate": order.candidate,
+                "candidates": order.candidates,
             }
             with self.metrics.stage("write"):
                 finished: Finished = await seat.ask("finish", drawn.ab[0], format, facts)
             beyond = await asyncio.to_thread(_beyond, order, opened)
             return dataclasses.replace(finished, notes=[*finished.notes, *beyond])
 
-    async def preview(self, read: Read, order: Order, count: int, tell: OnEvent) -> None:
+    async def scan(self, read: Read, page: int | None) -> dict[str, Any]:
+        """Hold the tiles of a photograph, and say where they are: see `Tiles`."""
+        async with self._at_desk() as seat:
+            await seat.open(read, page, show=True)
+            return await self._tiles(seat)
+
+    async def _tiles(self, seat: _Seat) -> dict[str, Any]:
+        with self.metrics.stage("tiles"):
+            pyramid = await seat.ask("tiles")
+        levels = [{"width": width, "height": height} for width, height in pyramid.levels]
+        return {"id": self.tiles.add(pyramid.tiles), "size": TILE, "levels": levels}
+
+    async def preview(
+        self, read: Read, order: Order, count: int, tiles: bool, tell: OnEvent
+    ) -> None:
         """Color a photograph for a page, and tell what there is to see.
 
         Parameters
         ----------
         count
             Colorings to draw.
+        tiles
+            Whether to hold the tiles of the photograph, too.
         tell
             Is given the events that `docs/web.md` lists.
 
@@ -219,16 +315,19 @@ class Room:
         Refused
             The photograph cannot be colored.
         """
-        tell({"event": "waiting", "ahead": self.taken - 1})
-        async with self._at_desk() as seat:
+        async with self._at_desk(lambda ahead: tell({"event": "waiting", "ahead": ahead})) as seat:
             tell({"event": "reading"})
-            opened = await seat.open(read, show=True)
+            opened = await seat.open(read, order.page, show=True)
             tell(
                 {
                     "event": "opened",
                     "width": opened.width,
                     "height": opened.height,
+                    "page": order.page or 1,
+                    "pages": opened.pages,
                     "gray": opened.gray,
+                    "original": opened.original or None,
+                    "marks": opened.marks,
                     "notes": opened.notes,
                 }
             )
@@ -242,7 +341,7 @@ class Room:
             tell(
                 {
                     "event": "done",
-                    "notes": await asyncio.to_thread(_beyond, order, opened),
+                    "softened": await asyncio.to_thread(_softened, order, opened),
                     "candidates": [
                         {"seed": str(seed), "ab": plane}
                         for seed, plane in zip(drawn.seeds, planes, strict=True)
@@ -250,11 +349,23 @@ class Room:
                     "uncertainty": drawn.uncertainty if count > 1 else None,
                 }
             )
+            if tiles:
+                tell({"event": "tiles", **await self._tiles(seat)})
 
     @asynccontextmanager
-    async def _at_desk(self) -> AsyncIterator[_Seat]:
+    async def _at_desk(self, on_wait: Callable[[int], None] | None = None) -> AsyncIterator[_Seat]:
+        """A desk, when it is our turn; until then `on_wait` is told how many are ahead of us."""
         begin = time.monotonic()
-        async with self._desks:
+        wait = on_wait or (lambda _: None)
+        self._line.append(wait)
+        wait(self._at_work + len(self._line) - 1)
+        try:
+            await self._desks.acquire()
+        finally:
+            self._line.remove(wait)
+            self._tell_line()
+        self._at_work += 1
+        try:
             start = time.monotonic()
             self.metrics.stages.labels("wait").observe(start - begin)
             seat = _Seat(self, start + self.limits.seconds)
@@ -264,6 +375,14 @@ class Room:
                 seat.close()
             took = (time.monotonic() - start) / self.limits.desks
             self._pace += 0.2 * (took - self._pace)
+        finally:
+            self._at_work -= 1
+            self._desks.release()
+            self._tell_line()
+
+    def _tell_line(self) -> None:
+        for number, wait in enumerate(self._line):
+            wait(self._at_work + number)
 
     async def _draw(
         self,
@@ -280,7 +399,8 @@ class Room:
             if left.is_set():
                 raise _Left
             if time.monotonic() > deadline:
-                raise Refused(f"the photograph: given up after {self.limits.seconds:.0f} s")
+                why = f"the photograph: given up after {self.limits.seconds:.0f} s"
+                raise Refused(why, "time")
             if on_step is not None:
                 loop.call_soon_threadsafe(on_step, i, n, ab)
 
@@ -304,6 +424,11 @@ def _beyond(order: Order, opened: Opened) -> list[str]:
     return list(order.hints.beyond(opened.guide)) if order.hints else []
 
 
+def _softened(order: Order, opened: Opened) -> list[int]:
+    """Numbers of those hints."""
+    return order.hints.softened(opened.guide) if order.hints else []
+
+
 class _Left(Exception):
     """Raised into the sampling, which nobody waits for any more."""
 
@@ -317,7 +442,7 @@ class _Seat:
         self._desk = Desk()
         self._large = False
 
-    async def open(self, read: Read, show: bool) -> Opened:
+    async def open(self, read: Read, page: int | None, show: bool) -> Opened:
         room = self._room
         with room.metrics.stage("read"):
             pixels = await self.ask("look", await read())
@@ -325,7 +450,7 @@ class _Seat:
                 await room._large.acquire()
                 self._large = True
             opened: Opened = await self.ask(
-                "open", room.limits.max_pixels, room.model.colorizer.work_size, show
+                "open", room.limits.max_pixels, room.model.colorizer.work_size, show, page
             )
         room.metrics.pixels.inc(opened.width * opened.height)
         return opened
@@ -345,12 +470,13 @@ class _Seat:
 async def _finish(pool: ThreadPoolExecutor, work: Callable[[], T], stop: Callable[[], object]) -> T:
     """The result of work in a thread of `pool`; when cancelled, stop it and see it end."""
     future = pool.submit(work)
+    ended = asyncio.wrap_future(future)
     try:
-        return await asyncio.shield(asyncio.wrap_future(future))
+        return await asyncio.shield(ended)
     except asyncio.CancelledError:
         if not future.cancel():  # it has begun
             stop()
-            ending = asyncio.wrap_future(future)
-            await asyncio.wait([ending])
-            ending.exception()  # seen: nobody waits for it
+            await asyncio.wait([ended])
+        if not ended.cancelled():
+            ended.exception()  # seen: nobody waits for it
         raise

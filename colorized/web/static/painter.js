@@ -1,8 +1,16 @@
 // A worker that paints pictures, so that the page never waits for one.
-import { paint } from "./lab.js";
+import { paint, paintTile, planes } from "./lab.js";
 
-onmessage = ({ data: { id, gray, ab, unit, saturation } }) => {
-  const out = new Uint8ClampedArray(ab.length);
-  paint(gray, ab, unit, saturation, out);
+let base = null;
+
+onmessage = ({ data }) => {
+  const { id, kind } = data;
+  if (kind === "base") {
+    base = planes(data);
+    return;
+  }
+  const out = new Uint8ClampedArray(4 * data.gray.length);
+  if (kind === "tile") paintTile(base, data, out);
+  else paint(data.gray, data.ab, data.unit, data.saturation, out);
   postMessage({ id, out }, [out.buffer]);
 };

@@ -8,12 +8,13 @@ worker.onmessage = ({ data: { id, out } }) => {
   waiting.delete(id);
 };
 
-// base64 of a PNG → { width, height, data: RGBA }, its numbers as they are in the file.
+// base64 of a PNG or JPEG → { width, height, data: RGBA }, its numbers as they are in the file.
 export async function decode(base64) {
-  const bytes = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
-  const bitmap = await createImageBitmap(new Blob([bytes], { type: "image/png" }), {
-    colorSpaceConversion: "none", premultiplyAlpha: "none",
-  });
+  return decodeBlob(new Blob([Uint8Array.from(atob(base64), (c) => c.charCodeAt(0))]));
+}
+
+export async function decodeBlob(blob) {
+  const bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
   return pixels(bitmap, bitmap.width, bitmap.height);
 }
 
@@ -39,12 +40,20 @@ export function levels(picture) {
   return out;
 }
 
-// Chroma over a gray picture → RGBA, in the worker.
-export function colored(gray, ab, unit, saturation) {
+function ask(message) {
   const id = ++last;
-  worker.postMessage({ id, gray, ab, unit, saturation });
+  worker.postMessage({ id, ...message });
   return new Promise((resolve) => waiting.set(id, resolve));
 }
+
+// Chroma over a gray picture → RGBA, in the worker.
+export const colored = (gray, ab, unit, saturation) => ask({ kind: "picture", gray, ab, unit, saturation });
+
+// The picture that tiles are colored by, from now on: { gray, ab, unit, width, height }.
+export const setBase = (base) => worker.postMessage({ kind: "base", ...base });
+
+// A tile → RGBA, in the worker: see `paintTile`.
+export const coloredTile = (tile) => ask({ kind: "tile", ...tile });
 
 export function show(canvas, data, width, height) {
   if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });

@@ -1,4 +1,5 @@
 // Requests to the service.
+import { has, number, t } from "./words.js";
 
 // Something went wrong; the message is for people.
 export class Trouble extends Error {}
@@ -8,64 +9,92 @@ const pause = (ms, signal) => new Promise((resolve, reject) => {
   signal.addEventListener("abort", () => { clearTimeout(timer); reject(signal.reason); });
 });
 
-// POST a form; when the room is full, wait as long as it says and ask again.
-async function post(path, fields, signal, full) {
-  for (;;) {
+// What the service says is wrong, in the visitor's language where its kind is known.
+export function problem({ code, error, ...facts }) {
+  const key = `error.${code}`;
+  const values = Object.fromEntries(
+    Object.entries(facts).map(([name, value]) => [name, typeof value === "number" ? number(value) : value]),
+  );
+  const trouble = new Trouble(has(key) ? t(key, { error, ...values }) : t("error.other", { error }));
+  return Object.assign(trouble, { code, facts });
+}
+
+// One POST of a form. `tell.sent(share)` while it is on its way, `tell.part(text)` as text comes.
+function send(path, fields, signal, tell, type) {
+  return new Promise((resolve, reject) => {
     const form = new FormData();
     for (const [name, value] of Object.entries(fields)) form.append(name, value);
-    let answer;
-    try {
-      answer = await fetch(path, { method: "POST", body: form, signal });
-    } catch (error) {
-      if (signal.aborted) throw error;
-      throw new Trouble("The service does not answer. Your photograph is still here.");
+    const request = new XMLHttpRequest();
+    request.open("POST", path);
+    request.responseType = type;
+    request.upload.onprogress = (event) => tell.sent?.(event.loaded / event.total);
+    if (type === "text") {
+      request.onprogress = () => { if (request.status === 200) tell.part(request.responseText); };
     }
-    if (answer.ok) return answer;
-    if (answer.status === 429) {
-      const seconds = Number(answer.headers.get("Retry-After")) || 1;
-      full(seconds);
+    request.onload = () => resolve(request);
+    request.onerror = () => reject(new Trouble(t(request.status ? "error.broken" : "error.offline")));
+    request.onabort = () => reject(signal.reason);
+    signal.addEventListener("abort", () => request.abort());
+    signal.throwIfAborted();
+    request.send(form);
+  });
+}
+
+// POST a form; when the server is busy, wait as long as it says and ask again.
+async function post(path, fields, signal, tell, type) {
+  for (;;) {
+    const request = await send(path, fields, signal, tell, type);
+    if (request.status === 200) return request;
+    if (request.status === 429) {
+      const seconds = Number(request.getResponseHeader("Retry-After")) || 1;
+      tell.busy?.(seconds);
       await pause(1000 * seconds, signal);
       continue;
     }
-    if (answer.status === 401) location.assign("/signin");
-    const problem = await answer.json().catch(() => ({}));
-    throw new Trouble(problem.error ?? `The service answered ${answer.status}.`);
+    if (request.status === 401) location.assign("/signin");
+    const text = type === "text" ? request.responseText : await new Response(request.response).text();
+    let found = {};
+    try { found = JSON.parse(text); } catch { /* not of ours: a proxy's page */ }
+    throw problem({ code: "other", error: String(request.status), ...found });
   }
 }
 
-// What the service tells while it colors, event by event; ends after "done".
-export async function* preview(fields, signal, full) {
-  const answer = await post("/api/preview", fields, signal, full);
-  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "";
-  for (;;) {
-    let part;
-    try {
-      part = await reader.read();
-    } catch (error) {
-      if (signal.aborted) throw error;
-      part = { done: true };
+// What the service tells while it colors, event by event.
+export async function preview(fields, signal, tell, onEvent) {
+  let at = 0, last = "", wrong = null, chain = Promise.resolve();
+  const part = (text) => {
+    for (let end; (end = text.indexOf("\n", at)) >= 0; at = end + 1) {
+      const event = JSON.parse(text.slice(at, end));
+      last = event.event;
+      if (last === "error") wrong = problem(event);
+      // One after the other, though what is done with one may take a moment.
+      else chain = chain.then(() => signal.aborted || onEvent(event));
     }
-    if (part.done) throw new Trouble("The service broke off. Your photograph is still here.");
-    const lines = (rest + part.value).split("\n");
-    rest = lines.pop();
-    for (const line of lines) {
-      const event = JSON.parse(line);
-      if (event.event === "error") throw new Trouble(event.error);
-      yield event;
-      if (event.event === "done") return;
-    }
-  }
+  };
+  const request = await post("/api/preview", fields, signal, { ...tell, part }, "text");
+  part(request.responseText);
+  await chain;
+  if (wrong) throw wrong;
+  if (last !== "done" && last !== "tiles") throw new Trouble(t("error.broken"));
 }
 
-export async function colorize(fields, signal, full) {
-  const answer = await post("/api/colorize", fields, signal, full);
-  try {
-    return await answer.blob();
-  } catch (error) {
-    if (signal.aborted) throw error;
-    throw new Trouble("The service broke off. Your photograph is still here.");
-  }
+export async function colorize(fields, signal, tell) {
+  return (await post("/api/colorize", fields, signal, tell, "blob")).response;
+}
+
+// Have tiles of a photograph held.
+export async function scan(fields, signal) {
+  return JSON.parse((await post("/api/tiles", fields, signal, {}, "text")).responseText);
+}
+
+// A tile as a blob; null where it is not held any more.
+export async function tile(id, level, column, row) {
+  const answer = await fetch(`/api/tiles/${id}/${level}/${column}/${row}`);
+  return answer.ok ? answer.blob() : null;
+}
+
+export function forget(id) {
+  fetch(`/api/tiles/${id}`, { method: "DELETE", keepalive: true }).catch(() => {});
 }
 
 export async function about() {

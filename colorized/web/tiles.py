@@ -1,0 +1,76 @@
+"""Tiles of photographs that people look at just now, in memory and nowhere else.
+
+A page asks for those in its view. What it has opened is held until it says that it needs them no
+longer, or until nobody has asked for some minutes; the least recently used go first when all of
+them together are too much.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+Key = tuple[int, int, int]
+"""(level, column, row)."""
+
+
+@dataclass
+class _Held:
+    tiles: Mapping[Key, bytes]
+    bytes: int
+    used: float
+
+
+class Tiles:
+    """Tiles by the secret name of their photograph.
+
+    Parameters
+    ----------
+    most
+        Bytes of all of them; more than this is not held.
+    seconds
+        After which a photograph is forgotten whose tiles nobody asks for.
+    """
+
+    def __init__(self, most: int, seconds: float) -> None:
+        self._most = most
+        self._seconds = seconds
+        self._held: OrderedDict[str, _Held] = OrderedDict()
+        self.bytes = 0
+
+    def add(self, tiles: Mapping[Key, bytes]) -> str:
+        """Hold tiles, and give the name to ask for them by."""
+        size = sum(map(len, tiles.values()))
+        self.expire()
+        while self._held and self.bytes + size > self._most:
+            self.remove(next(iter(self._held)))
+        name = secrets.token_urlsafe(16)
+        if size <= self._most:
+            self._held[name] = _Held(tiles, size, time.monotonic())
+            self.bytes += size
+        return name
+
+    def get(self, name: str, key: Key) -> bytes | None:
+        """A tile; None where there is none, or none any more."""
+        self.expire()
+        held = self._held.get(name)
+        if held is None:
+            return None
+        held.used = time.monotonic()
+        self._held.move_to_end(name)
+        return held.tiles.get(key)
+
+    def remove(self, name: str) -> None:
+        """Forget a photograph, if it is known."""
+        held = self._held.pop(name, None)
+        if held is not None:
+            self.bytes -= held.bytes
+
+    def expire(self) -> None:
+        """Forget what nobody has asked for."""
+        oldest = time.monotonic() - self._seconds
+        for name in [name for name, held in self._held.items() if held.used < oldest]:
+            self.remove(name)
