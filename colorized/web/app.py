@@ -178,7 +178,8 @@ def create(room: Room, token: str | None = None) -> ASGIApp:
     """
 
     defaults = room.model.colorizer.defaults
-    read_order = _order(defaults)
+    # A default, not an annotation: FastAPI looks those up among the names of the module.
+    read_order = Depends(_order(defaults))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -218,7 +219,7 @@ def create(room: Room, token: str | None = None) -> ASGIApp:
     async def colorize(
         request: Request,
         file: Annotated[UploadFile, File(description="The photograph.")],
-        order: Annotated[Order, Depends(read_order)],
+        order: Order = read_order,
         saturation: Annotated[
             float, _number("saturation", "Chroma is multiplied by this.")
         ] = defaults.saturation,
@@ -283,7 +284,7 @@ def create(room: Room, token: str | None = None) -> ASGIApp:
     async def preview(
         request: Request,
         file: Annotated[UploadFile, File(description="The photograph.")],
-        order: Annotated[Order, Depends(read_order)],
+        order: Order = read_order,
         candidates: Annotated[
             int, Form(ge=1, le=MAX_CANDIDATES, description="Colorings to draw.")
         ] = 1,
