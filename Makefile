@@ -1,5 +1,5 @@
 # make repro: install and rebuild everything from the embedded photographs.
-# make test:  install and run the tests.
+# make test:  install and run the tests that take minutes; make test-all: all of them.
 PYTHON ?= python3
 BIN := .venv/bin
 SHELL := /bin/bash
@@ -9,7 +9,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: repro test lint ui install install-dev
+.PHONY: repro test test-all lint ui install install-dev
 
 repro: install
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pipelines.repro
@@ -17,6 +17,9 @@ repro: install
 # One thread a process: the tests start servers and workers beside each other, and threads that spin
 # while they wait would take the cores from those they wait for.
 test: install-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow'
+
+test-all: install-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 lint: install-dev

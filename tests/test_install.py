@@ -30,6 +30,8 @@ from web_server import serve
 
 from colorized.text import EXTRAS
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 NOT_FOR_COLORING = (

@@ -14,6 +14,8 @@ import pytest
 from PIL import Image
 from s3_server import BUCKET, S3Server, environment
 
+pytestmark = pytest.mark.slow
+
 PHOTOS = sorted((Path(__file__).parents[2] / "data" / "sample" / "photos").glob("*.jpg"))
 URL = f"s3://{BUCKET}"
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}

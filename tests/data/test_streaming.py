@@ -22,6 +22,8 @@ from colorized.data.dataset import CropBatches, Shard, batches
 from colorized.data.streaming import WINDOW, StorageError, Stream, StreamWriter, open_stream
 from colorized.training.loop import train
 
+pytestmark = pytest.mark.slow
+
 URL = f"s3://{BUCKET}/lab/train"
 SIDE, ROWS = 32, 40
 CHUNK = ROWS * 3 * SIDE**2

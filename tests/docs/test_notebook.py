@@ -10,6 +10,8 @@ from types import ModuleType
 import nbformat
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "notebooks" / "colorize.ipynb"
 

@@ -67,6 +67,7 @@ RUN = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", RUN)
 def test_command_runs(command: str, tmp_path: Path) -> None:
     if command.startswith("dvc"):
@@ -173,6 +174,7 @@ def test_a_changed_figure_is_found(
     assert capsys.readouterr().err == "error: a result lacks 'fid'\n"
 
 
+@pytest.mark.slow
 def test_screenshot_needs_two_runs(tmp_path: Path) -> None:
     store = f"sqlite:///{tmp_path / 'mlflow.db'}"
     output = shell(
@@ -182,6 +184,7 @@ def test_screenshot_needs_two_runs(tmp_path: Path) -> None:
     assert not (tmp_path / "a.png").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Debian's chromium")
 def test_screenshot_of_two_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from colorized.tracking import Run

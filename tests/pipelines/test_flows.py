@@ -30,6 +30,8 @@ from test_pipeline import save_params, small_project
 
 from colorized.tracking import Run
 
+pytestmark = pytest.mark.slow
+
 SECRET = "3f1c-webhook-secret"
 STARTUP_SECONDS = 120
 RUN_SECONDS = 900  # on a busy machine

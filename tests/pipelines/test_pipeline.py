@@ -17,6 +17,8 @@ import yaml
 
 from colorized.tracking import Registry
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 # Their hashes put these in all three splits.
 PHOTOGRAPHS = ("cat", "dogs", "dahlia", "moose", "goldfish", "macaw", "louvre", "coffee")

@@ -19,6 +19,8 @@ from colorized.model.weights import RELEASED, ModelConfig, load_weights, save_we
 from colorized.tracking import Registry, Run, TrackingError
 from pipelines import promote as stage
 
+pytestmark = pytest.mark.slow
+
 WEIGHTS = load_weights(RELEASED)
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import safetensors.torch
 import torch
 
@@ -17,6 +18,8 @@ from colorized.data.dataset import open_shard
 from colorized.data.sources import CropSettings, split_of
 from colorized.model.weights import RELEASED, load_weights, save_weights
 from pipelines import release
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 

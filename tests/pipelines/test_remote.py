@@ -9,6 +9,8 @@ import yaml
 from s3_server import BUCKET, S3Server, environment
 from test_pipeline import dvc, run, save_params, small_project
 
+pytestmark = pytest.mark.slow
+
 WEIGHTS = Path("models", "colorized.safetensors")
 
 

@@ -22,6 +22,8 @@ from colorized.photo.provenance import Marks
 from colorized.tracking import Registry, Run
 from pipelines import promote
 
+pytestmark = pytest.mark.slow
+
 PHOTOS = sorted((Path(__file__).parents[2] / "data" / "sample" / "photos").glob("*.jpg"))
 SHA256 = hashlib.sha256(RELEASED.read_bytes()).hexdigest()
 MADE = Marks("a model", "a" * 64, "b" * 64, "c" * 64, "ddim", 2**63 - 1, 10, 1.5, 0.1)

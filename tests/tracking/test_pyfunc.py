@@ -28,6 +28,8 @@ from colorized.photo import provenance
 from colorized.tracking import Registry, Run
 from pipelines import promote
 
+pytestmark = pytest.mark.slow
+
 README = Path(__file__).resolve().parents[2] / "README.md"
 
 PHOTOS = sorted((Path(__file__).parents[2] / "data" / "sample" / "photos").glob("*.jpg"))

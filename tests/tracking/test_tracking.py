@@ -18,6 +18,8 @@ from mlflow_server import Process, free_port, mlflow_server, small_project
 from colorized import tracking
 from colorized.tracking import FileRun, Registry, Run, TrackingError
 
+pytestmark = pytest.mark.slow
+
 PARAMS = {"train": {"steps": 4, "channels": [1, 2]}, "seed": 0}
 
 

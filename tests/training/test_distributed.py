@@ -17,6 +17,8 @@ from colorized.data.dataset import Shard
 from colorized.training.checkpoint import load_checkpoint
 from colorized.training.distributed import Processes, open_processes
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
 

@@ -21,6 +21,8 @@ from web_server import ARCHIVE, Server, scan, serve
 from colorized import color, photo
 from colorized.photo import provenance
 
+pytestmark = pytest.mark.slow
+
 CHROMIUM = shutil.which("chromium")
 FLAGS = [
     "--no-sandbox",
