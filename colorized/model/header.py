@@ -15,10 +15,7 @@ import safetensors
 
 from colorized.options import UNTUNED, SamplingOptions
 
-FORMAT = 2
-"""Files of format 1, from before the network's `out4` and `FEATURE_RMS`, are read all the same."""
-PACKED = 3
-"""Format of files whose tensors are packed; otherwise as format 2."""
+FORMAT = 3
 METADATA_KEY = "colorized"
 
 
@@ -50,8 +47,8 @@ def parse_header(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
         raise CheckpointError(f"{path}: holds no weights of this program")
     try:
         described: dict[str, Any] = json.loads(metadata[METADATA_KEY])
-        if described["format"] not in (1, FORMAT, PACKED):
-            raise ValueError(f"format {described['format']}, this program reads 1 to {PACKED}")
+        if described["format"] != FORMAT:
+            raise ValueError(f"format {described['format']}, this program reads {FORMAT}")
         return described
     except (KeyError, TypeError, ValueError) as error:
         raise unusable(path, error) from error

@@ -27,7 +27,6 @@ from colorized.model.denoiser import Denoiser
 from colorized.model.header import (
     FORMAT,
     METADATA_KEY,
-    PACKED,
     not_safetensors,
     parse_header,
     parse_sampling,
@@ -37,7 +36,7 @@ from colorized.model.header import (
 from colorized.model.header import CheckpointError as CheckpointError
 from colorized.model.released import RELEASED as RELEASED
 from colorized.model.schedule import Schedule
-from colorized.model.unet import FEATURE_RMS, STRIDE, ChromaUNet
+from colorized.model.unet import STRIDE, ChromaUNet
 from colorized.options import UNTUNED, SamplingOptions
 
 
@@ -112,7 +111,7 @@ def save_weights(
     if packed:
         half = packing.pack(half)
     described = {
-        "format": PACKED if packed else FORMAT,
+        "format": FORMAT,
         "config": asdict(config),
         "about": dict(about),
     }
@@ -163,21 +162,8 @@ def load_weights(path: Path, device: torch.device | str = "cpu") -> Weights:
         denoiser = config.build()
     except (KeyError, TypeError, ValueError) as error:
         raise unusable(path, error) from error
-    if described["format"] == 1:
-        tensors = _from_format_1(tensors, denoiser.network)
     load_tensors(denoiser.network, tensors, str(path))
     return Weights(denoiser.eval().requires_grad_(False).to(device), config, about)
-
-
-def _from_format_1(tensors: Mapping[str, Tensor], network: ChromaUNet) -> dict[str, Tensor]:
-    """The tensors under which this network computes what the earlier one did, bit for bit."""
-    scaled = {
-        name: tensor * FEATURE_RMS
-        for name, tensor in tensors.items()
-        if name.startswith("condition.") and name.endswith(".weight")
-    }
-    fresh = {f"out4.{name}": tensor.detach() for name, tensor in network.out4.named_parameters()}
-    return fresh | dict(tensors) | scaled
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

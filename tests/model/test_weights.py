@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from colorized.model import packing, unet
+from colorized.model import packing
 from colorized.model.weights import (
     METADATA_KEY,
     CheckpointError,
@@ -53,25 +53,6 @@ def weights(tensors: dict[str, Tensor], tmp_path: Path) -> Path:
     return path
 
 
-def test_format_1_computes_what_it_did(
-    tensors: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The network of format 1 had no `out4` and took the encoder's maps as they are."""
-    earlier = {name: t.half() for name, t in tensors.items() if not name.startswith("out4")}
-    path = tmp_path / "1.safetensors"
-    path.write_bytes(safetensors.torch.save(earlier, described(format=1)))
-    L = 100 * torch.rand(1, 1, 32, 48, generator=torch.Generator().manual_seed(1))
-    x = torch.randn(1, 2, 16, 24, generator=torch.Generator().manual_seed(2))
-    level = torch.tensor([0.5])
-    found = load_weights(path).denoiser.network
-    with torch.no_grad():
-        now = found(x, level, found.encode(L))
-        monkeypatch.setattr(unet, "FEATURE_RMS", 1.0)
-        network = CONFIG.build().network
-        load_tensors(network, network.state_dict() | {n: t.float() for n, t in earlier.items()}, "")
-        assert torch.equal(now, network(x, level, network.encode(L)))
-
-
 def refusal(path: Path) -> str:
     with pytest.raises(CheckpointError) as caught:
         load_weights(path)
@@ -86,7 +67,7 @@ def described(**changes: Any) -> dict[str, str]:
         "channels": [8, 16, 32], "time_channels": 16, "schedule": "cosine", "T": 100,
         "ab_std": [15.5, 18.25], "work_size": 64,
     }  # fmt: skip
-    return {METADATA_KEY: json.dumps({"format": 2, "config": config, "about": {}} | changes)}
+    return {METADATA_KEY: json.dumps({"format": 3, "config": config, "about": {}} | changes)}
 
 
 class TestWeights:
@@ -149,7 +130,7 @@ class TestWeights:
         if exponents is not None:
             found["out.weight.exponent"] = exponents
         path = tmp_path / "w.safetensors"
-        path.write_bytes(safetensors.torch.save(found, described(format=3)))
+        path.write_bytes(safetensors.torch.save(found, described()))
         if expected:
             assert re.match(expected, refusal(path))
         else:
@@ -157,7 +138,7 @@ class TestWeights:
         path.write_bytes(
             safetensors.torch.save(
                 packing.pack(tensors) | {"no.exponent": torch.zeros(2, dtype=torch.int8)},
-                described(format=3),
+                described(),
             )
         )
         assert refusal(path) == "tensor no.exponent belongs to no tensor"
@@ -236,7 +217,7 @@ class TestWeights:
             ({METADATA_KEY: "{"}, "its configuration cannot be used"),
             ({METADATA_KEY: "[]"}, "its configuration cannot be used"),
             ({METADATA_KEY: "{}"}, "its configuration cannot be used"),
-            (described(format=4), "format 4, this program reads 1 to 3"),
+            *((described(format=n), f"format {n}, this program reads 3") for n in (1, 2, 4)),
             (described(config={"channels": [8]}), "its configuration cannot be used"),
             (described(config=None), "its configuration cannot be used"),
         ],
