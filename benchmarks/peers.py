@@ -26,6 +26,7 @@ import torch
 import torch.nn.functional as F
 from held_back import Lab
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from colorized.color import resample
 from colorized.data.dataset import Batch, CropBatches, Pictures, batches, chroma_target
@@ -207,8 +208,8 @@ def train_peer(
         nn.utils.clip_grad_norm_(peer.parameters(), 1.0)
         optimizer.step()
         decay = min(0.998, (1 + step) / (10 + step))
-        with torch.no_grad():
-            torch._foreach_lerp_(list(average.parameters()), list(peer.parameters()), 1 - decay)
+        averaged, current = list(average.parameters()), list(peer.parameters())
+        get_ema_multi_avg_fn(decay)(averaged, current, step)
         yield step + 1
     peer.load_state_dict(average.state_dict())
     peer.eval().requires_grad_(False)

@@ -6,6 +6,7 @@ import contextlib
 import resource
 import sys
 import time
+from typing import Any
 
 import torch
 
@@ -40,7 +41,9 @@ def use_bfloat16(precision: str, device: torch.device) -> bool:
         return precision == "bfloat16"
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device)[0] >= 8
-    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+    # A torch that does not say what the processor can do computes in float32.
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return device.type == "cpu" and bool(capabilities.get("avx512_bf16"))
 
 
 class Meter:

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from colorized.data.dataset import (
     Batch,
@@ -376,10 +377,9 @@ def validate(
     return errors
 
 
-@torch.no_grad()
 def _update_average(state: TrainState) -> None:
     """Exponential moving average, faster at first so that the start is soon forgotten."""
     decay = min(state.settings.ema_decay, (1 + state.step) / (10 + state.step))
     averaged: list[Tensor] = list(state.ema.parameters())
     current: list[Tensor] = list(state.denoiser.parameters())
-    torch._foreach_lerp_(averaged, current, 1 - decay)
+    get_ema_multi_avg_fn(decay)(averaged, current, state.step)
