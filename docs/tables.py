@@ -171,25 +171,6 @@ def speed(found: dict[str, Any]) -> str:
     return table(head, rows, f"Objects, N {found['steps']['n']}.")
 
 
-def upsampling(found: dict[str, Any]) -> str:
-    """Error of each method near edges, as a share of that of linear interpolation."""
-    both = [found, read("upsampling-photos")]
-    first, speed = found["quality"], found["speed"]
-
-    def cells(text: str, method: str, key: str) -> str:
-        return " | ".join([text, *(f"{s['quality'][method][key]:.2f}" for s in both)])
-
-    rows = [cells("linear interpolation, CIELAB units", "linear", "error")]
-    rows += [cells(f"{m}, as a share of it", m, "over_linear") for m in first if m != "linear"]
-    heads = (f"{s['photographs']} photographs, {s['enlarged']:.0f} ×" for s in both)
-    return table(" | ".join(["error near edges", *heads]), rows) + (
-        f"\n\nThe first are those of `data/sample`, the second 256 pixels high. A scan of "
-        f"{speed['megapixels']:.0f} megapixels takes {speed['over_linear']:.0f} times as long as "
-        f"OpenCV's linear interpolation, {speed['guide_to_rows']:.1f} s on the machine that made "
-        f"this table, with {found['threads']} thread(s)."
-    )
-
-
 def candidates(found: dict[str, Any]) -> str:
     c = found["candidates"]
     rows = [
@@ -251,7 +232,6 @@ TABLES: dict[Callable[[dict[str, Any]], str], str] = {
     steps: "steps",
     peers: "peers",
     speed: "peers",
-    upsampling: "upsampling",
     candidates: "hints",
     hints: "hints",
 }
