@@ -218,7 +218,7 @@ def create(room: Room, token: str | None = None) -> ASGIApp:
     async def colorize(
         request: Request,
         file: Annotated[UploadFile, File(description="The photograph.")],
-        order: Annotated[Order, Depends(read_order)],
+        order: Order = Depends(read_order),  # noqa: B008  (an annotation cannot name a local)
         saturation: Annotated[
             float, _number("saturation", "Chroma is multiplied by this.")
         ] = defaults.saturation,
@@ -283,7 +283,7 @@ def create(room: Room, token: str | None = None) -> ASGIApp:
     async def preview(
         request: Request,
         file: Annotated[UploadFile, File(description="The photograph.")],
-        order: Annotated[Order, Depends(read_order)],
+        order: Order = Depends(read_order),  # noqa: B008  (an annotation cannot name a local)
         candidates: Annotated[
             int, Form(ge=1, le=MAX_CANDIDATES, description="Colorings to draw.")
         ] = 1,
