@@ -38,7 +38,7 @@ from PIL import Image
 from colorized import color, photo
 from colorized.color import resample
 from colorized.inference import contact_sheet
-from colorized.inference.colorizer import Colorizer
+from colorized.inference.colorizer import ChromaSampler
 from colorized.inference.hints import Hints, Point
 from colorized.model import sampling
 from colorized.model.weights import RELEASED, load_weights
@@ -46,7 +46,7 @@ from colorized.model.weights import RELEASED, load_weights
 ROOT = next(p for p in (Path.cwd(), *Path.cwd().parents) if (p / "params.yaml").is_file())
 SAMPLE = ROOT / "data" / "sample"
 
-colorizer = Colorizer(load_weights(RELEASED))
+colorizer = ChromaSampler(load_weights(RELEASED))
 denoiser, ab_std = colorizer.denoiser, colorizer.config.ab_std
 
 
