@@ -25,7 +25,7 @@ A black-and-white photograph holds the lightness $L$ of a scene and has lost its
 colorings fit one $L$, so the program learns the distribution $P(ab \mid L)$ and draws from it.
 This notebook takes one photograph through every step. **The colors are plausible, not true.**
 
-Run it with the project installed (`pip install -e '.[dev]'`); it needs no network and no GPU.
+Run it with the project installed (`make install-dev`); it needs no network and no GPU.
 -----
 #%
 from pathlib import Path
@@ -33,21 +33,19 @@ from pathlib import Path
 import numpy as np
 import torch
 from IPython import get_ipython
-from PIL import Image
+from PIL import Image, ImageDraw
 
+import colorized
 from colorized import color, photo
 from colorized.color import resample
-from colorized.inference import contact_sheet
-from colorized.inference.colorizer import ChromaSampler
-from colorized.inference.hints import Hints, Point
 from colorized.model import sampling
-from colorized.model.weights import RELEASED, load_weights
 
 ROOT = next(p for p in (Path.cwd(), *Path.cwd().parents) if (p / "params.yaml").is_file())
 SAMPLE = ROOT / "data" / "sample"
 
-colorizer = ChromaSampler(load_weights(RELEASED))
-denoiser, ab_std = colorizer.denoiser, colorizer.config.ab_std
+colorizer = colorized.Colorizer()
+sampler = colorizer.sampler  # what it is made of, for the steps below
+denoiser, ab_std = sampler.denoiser, sampler.config.ab_std
 
 
 # Photographs as JPEG: as PNG they are five times as large.
@@ -55,8 +53,8 @@ get_ipython().display_formatter.active_types = ["text/plain", "image/jpeg"]
 
 
 def row(*pictures, height=170):
-    "RGB pictures side by side."
-    small = [Image.fromarray(p) for p in pictures]
+    "Pictures, arrays or Pillow's own, side by side."
+    small = [Image.fromarray(np.asarray(p)) for p in pictures]
     small = [p.resize((round(p.width * height / p.height), height), Image.LANCZOS) for p in small]
     sheet = Image.new("RGB", (sum(p.width + 4 for p in small) - 4, height), "white")
     x = 0
@@ -89,7 +87,7 @@ chroma at half of that, as in JPEG, for the eye sees color coarsely. Chroma is s
 deviation it has in the training data, so that the data $\mathbf{x_0}$ has a variance of about 1.
 -----
 #%
-small_L = colorizer.shrink(L)
+small_L = sampler.shrink(L)
 h, w = small_L.shape[0] // 2, small_L.shape[1] // 2
 small_ab = resample.resize(true_ab, h, w)
 x_0 = color.standardize_ab(torch.from_numpy(small_ab), ab_std).permute(2, 0, 1)[None]
@@ -126,7 +124,7 @@ it, to less noise, and asks again. Above $\mathbf{x}$, below $\mathbf{\hat x_0}$
 cautious mean of all that could be, then one coloring.
 -----
 #%
-options = colorizer.defaults.override(steps=10, seed=6)
+options = colorizer.options.override(steps=10, seed=6)
 with torch.inference_mode():
     cond = denoiser.encode(torch.from_numpy(small_L)[None, None])
     generator = torch.Generator().manual_seed(options.seed)
@@ -153,7 +151,7 @@ is the true one, made small.)
 crop = np.s_[130:330, 380:640]
 linear = np.stack([np.asarray(Image.fromarray(np.ascontiguousarray(small_ab[..., c])).resize(
     L.shape[::-1], Image.BILINEAR)) for c in (0, 1)], axis=-1)
-row(*(color.recombine(L, ab)[crop] for ab in (linear, colorizer.enlarge(small_ab, L), true_ab)),
+row(*(color.recombine(L, ab)[crop] for ab in (linear, sampler.enlarge(small_ab, L), true_ab)),
     height=200)
 -----
 ## Lightness is kept
@@ -162,9 +160,8 @@ The scan's own $L$ is put back. Where a color does not exist in sRGB at that lig
 is reduced at the same hue. What is left is the rounding to 8 bits.
 -----
 #%
-ab = colorizer.colorize(L, options)
-result = color.recombine(L, ab)
-error = np.abs(color.lightness(result.astype(np.float32) / 255) - L).max()
+result = colorizer.colorize(path, steps=10, seed=6).image
+error = np.abs(color.lightness(np.asarray(result, np.float32) / 255) - L).max()
 assert error < 0.6
 print(f"largest change of L*, of 100: {error:.2f}")
 row(gray, result)
@@ -175,10 +172,9 @@ Another seed is another draw. Of twice as many draws, the first one picked is th
 others are as different from each other as they come.
 -----
 #%
-guide = colorizer.guide(L)
-candidates = colorizer.candidates(guide, 5, options)
-print("mean distance from all draws:", [round(d, 1) for d in candidates.distances])
-Image.fromarray(contact_sheet.contact_sheet(candidates, guide)).reduce(2)
+several = colorizer.colorize(path, candidates=5, steps=10, seed=6).pages[0]
+print("seeds", several.seeds)
+several.contact_sheet.reduce(2)
 -----
 ## Where they disagree
 
@@ -186,9 +182,7 @@ The mean difference of two draws at each pixel, in CIELAB units. Dark: the model
 not make it right). Bright: anything could be there.
 -----
 #%
-height, width = guide.shape
-uncertainty = contact_sheet.uncertainty_map(candidates.uncertainty, height // 2, width // 2)
-Image.fromarray(uncertainty)
+several.uncertainty_map.reduce(2)
 -----
 ## Say what you know
 
@@ -197,10 +191,10 @@ goes with it. Three colors for the bird, at the one point that is circled:
 -----
 #%
 def with_hint(hexadecimal):
-    hints = Hints((Point(x=0.55, y=0.45, radius=0.03, color=hexadecimal),))
-    out = color.recombine(L, colorizer.colorize(L, options, hints=hints))
-    known = hints.lay(L).share
-    out[(known > 0) & (known < 1)] = 255
+    hint = {"x": 0.55, "y": 0.45, "radius": 0.03, "color": hexadecimal}
+    out = colorizer.colorize(path, steps=10, seed=6, hints={"points": [hint]}).image
+    center, radius = (0.55 * out.width, 0.45 * out.height), 0.03 * min(out.size)
+    ImageDraw.Draw(out).circle(center, radius, outline="white", width=2)
     return out
 
 
@@ -211,15 +205,13 @@ row(*(with_hint(c) for c in ("#a02030", "#2050a0", "#307030")))
 Dorothea Lange, *Abandoned Dust Bowl Home*, about 1935–1940.
 -----
 #%
-print_ = photo.read_photo(SAMPLE / "archive" / "dust-bowl-home.jpg")
-ab = colorizer.colorize(print_.lightness)
-row(photo.read_rgb(SAMPLE / "archive" / "dust-bowl-home.jpg"),
-    color.recombine(print_.lightness, ab), height=240)
+print_ = SAMPLE / "archive" / "dust-bowl-home.jpg"
+row(photo.read_rgb(print_), colorizer.colorize(print_).image, height=240)
 -----
 The same on the command line, with the file's resolution, metadata and marks that say a machine
 made the colors: `colorized colorize photo.jpg -o out/`. The theory is in
 [docs/theory.md](../docs/theory.md), the methods for candidates, hints and enlargement in
-[docs/colors.md](../docs/colors.md).
+[docs/colors.md](../docs/colors.md), and more Python in [docs/python.md](../docs/python.md).
 """
 
 
