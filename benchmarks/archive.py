@@ -33,6 +33,7 @@ import psutil
 from PIL import Image
 
 from colorized import photo
+from colorized.api import Colorizer
 from colorized.batch import colorize_file
 from colorized.batch.job import Job, Settings
 from colorized.model.header import sampling_defaults
@@ -92,9 +93,9 @@ def one_photograph(folder: Path, repeats: int) -> dict[str, Any]:
     photo.use_threads(threads)
     cv2.setNumThreads(threads)
     source = photograph(folder / "one.jpg", 0)
-    model = colorize_file.load_model(RELEASED, "released", "cpu")
+    model = Colorizer(RELEASED, name="released")
     drawing: list[float] = []
-    draw = model.colorizer.candidates
+    draw = model.sampler.candidates
 
     def timed(*arguments: Any, **named: Any) -> Any:
         began = time.perf_counter()
@@ -103,7 +104,7 @@ def one_photograph(folder: Path, repeats: int) -> dict[str, Any]:
         finally:
             drawing.append(time.perf_counter() - began)
 
-    model.colorizer.candidates = timed  # type: ignore[method-assign]
+    model.sampler.candidates = timed  # type: ignore[method-assign]
     job = Job(source, folder / "ours" / "one.jpg")
     times: dict[str, list[float]] = {"plain": [], "peer": [], "ours": []}
     colorize_file.colorize_file(job, model, SETTINGS)
@@ -182,10 +183,11 @@ def _processor_seconds(process: psutil.Process) -> float:
 def memory() -> dict[str, Any]:
     """What a worker has at most, for 1 and for 48 megapixels: what each megapixel costs."""
     code = (
-        "import sys; from pathlib import Path; from colorized.batch import colorize_file; "
+        "import sys; from pathlib import Path; from colorized.api import Colorizer; "
+        "from colorized.batch import colorize_file; "
         "from colorized.batch.job import *; from colorized.model.released import RELEASED; "
-        "m = colorize_file.load_model(RELEASED, 'released', 'cpu'); "
-        "s = Settings(m.colorizer.defaults, 300_000_000); "
+        "m = Colorizer(RELEASED, name='released'); "
+        "s = Settings(m.options, 300_000_000); "
         "o = colorize_file.colorize_file(Job(Path(sys.argv[1]), Path(sys.argv[2])), m, s); "
         "assert not o.error, o.error; "
         # Not ru_maxrss, which a process has from the one that started it.

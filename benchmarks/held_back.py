@@ -15,7 +15,7 @@ from colorized import color, photo
 from colorized.color import resample
 from colorized.data import sources
 from colorized.evaluation import inception, metrics
-from colorized.inference.colorizer import Colorizer
+from colorized.inference.colorizer import ChromaSampler
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # the stages are not installed
@@ -100,7 +100,7 @@ class Pictures:
         """FID of the pictures in other colors against their true ones."""
         return metrics.frechet_distance(self.features(images), self.of_true)
 
-    def colored(self, colorizer: Colorizer, draw: Callable[[Lab, int], Lab]) -> list[RGB]:
+    def colored(self, colorizer: ChromaSampler, draw: Callable[[Lab, int], Lab]) -> list[RGB]:
         """The pictures in colors of `draw`: L* (B, H, W) and a seed → ab (B, h, w, 2)."""
         images = []
         for start in range(0, len(self.labs), BATCH):

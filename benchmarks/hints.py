@@ -33,7 +33,7 @@ from colorized import color, photo
 from colorized.color import resample
 from colorized.data import sources
 from colorized.inference.candidates import pick
-from colorized.inference.colorizer import Colorizer
+from colorized.inference.colorizer import ChromaSampler
 from colorized.inference.hints import Hints, Point
 from colorized.model.weights import RELEASED, load_weights
 
@@ -76,7 +76,7 @@ def points(rgb: NDArray[np.uint8], rng: np.random.Generator) -> tuple[Hints, Hin
 
 
 def of_hints(
-    colorizer: Colorizer, pictures: list[NDArray[np.uint8]], steps: int
+    colorizer: ChromaSampler, pictures: list[NDArray[np.uint8]], steps: int
 ) -> dict[str, float]:
     rng = np.random.default_rng(0)
     how = colorizer.defaults.override(steps=steps)
@@ -103,7 +103,7 @@ def of_hints(
     }
 
 
-def of_surfaces(colorizer: Colorizer, steps: int, count: int) -> dict[str, dict[str, float]]:
+def of_surfaces(colorizer: ChromaSampler, steps: int, count: int) -> dict[str, dict[str, float]]:
     how = colorizer.defaults.override(steps=steps)
     results = {}
     for name, (x, y) in list(SURFACES.items())[:count]:
@@ -125,7 +125,7 @@ def of_surfaces(colorizer: Colorizer, steps: int, count: int) -> dict[str, dict[
 
 
 def of_candidates(
-    colorizer: Colorizer, pictures: list[NDArray[np.uint8]], steps: int
+    colorizer: ChromaSampler, pictures: list[NDArray[np.uint8]], steps: int
 ) -> dict[str, float]:
     how = colorizer.defaults.override(steps=steps)
     found: dict[str, list[float]] = {}
@@ -170,7 +170,7 @@ def main() -> None:
     options = parser.parse_args()
 
     n, steps = (2, 4) if options.quick else (options.n, options.steps)
-    colorizer = Colorizer(load_weights(options.weights))
+    colorizer = ChromaSampler(load_weights(options.weights))
     paths = sources.list_photographs(options.pictures)
     pictures = [photo.read_rgb(path) for path in paths[:: max(1, len(paths) // n)][:n]]
     results = {

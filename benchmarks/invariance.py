@@ -22,7 +22,7 @@ import numpy as np
 from held_back import RESULTS, Lab, held_back, square
 
 from colorized.color import resample
-from colorized.inference.colorizer import Colorizer
+from colorized.inference.colorizer import ChromaSampler
 from colorized.model.weights import RELEASED, load_weights
 
 SIZE, QUARTER = 256, 64
@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=RELEASED)
     parser.add_argument("--n", type=int, default=50)
     options = parser.parse_args()
-    colorizer = Colorizer(load_weights(options.weights))
+    colorizer = ChromaSampler(load_weights(options.weights))
 
     def colors(L: Lab, seed: int) -> Lab:
         return colorizer.colorize(L, colorizer.defaults.override(seed=seed))

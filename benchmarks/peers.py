@@ -32,7 +32,7 @@ from colorized.color import resample
 from colorized.data.dataset import Batch, CropBatches, Pictures, batches, chroma_target
 from colorized.devices import use_bfloat16
 from colorized.evaluation._torchvision_shim import import_torchvision
-from colorized.inference.colorizer import Colorizer, working_size
+from colorized.inference.colorizer import ChromaSampler, working_size
 from colorized.model.imagenet import load_imagenet_encoder
 from colorized.model.weights import RELEASED, ModelConfig, Weights, load_tensors, load_weights
 from colorized.options import SamplingOptions
@@ -250,7 +250,7 @@ def our_state(device: torch.device, imagenet: bool, **length: Any) -> TrainState
 class Ours:
     """Our weights with this project's sampler."""
 
-    colorizer: Colorizer
+    colorizer: ChromaSampler
     options: SamplingOptions
 
     def colorize(self, lightness: Lab, seed: int) -> Lab:
@@ -319,5 +319,5 @@ def trained(
 def method(name: str, network: Any, options: SamplingOptions) -> Method:
     """A trained network as a way to color."""
     if name.startswith("ours"):
-        return Ours(Colorizer(Weights(network, config())), options)
+        return Ours(ChromaSampler(Weights(network, config())), options)
     return Drawn(network, options.steps)

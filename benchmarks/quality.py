@@ -40,7 +40,7 @@ from colorized import color, plots
 from colorized.data.dataset import open_shard
 from colorized.devices import open_device
 from colorized.evaluation import inception, metrics
-from colorized.inference.colorizer import Colorizer
+from colorized.inference.colorizer import ChromaSampler
 from colorized.model.guidance import evaluations
 from colorized.model.header import sampling_defaults
 from colorized.model.sampling import noise_levels
@@ -189,7 +189,7 @@ def main() -> None:
             ways[name] = peers.Monochrome()
         elif name == "released":
             weights = load_weights(options.weights, device)
-            ways[name] = peers.Ours(Colorizer(weights), how)
+            ways[name] = peers.Ours(ChromaSampler(weights), how)
             about[name] = {"parameters": peers.parameters(weights.denoiser.network)}
         else:
             lab = options.lab or options.work / "lab"

@@ -101,7 +101,7 @@ def packages() -> dict[str, Any]:
         table[part] = {
             "mb": round(sum(added.values()), 1),
             "packages": len(added),
-            "largest": {name: round(size, 1) for name, size in largest[:8] if size >= 5},
+            "largest": {name: round(size, 1) for name, size in largest[:8] if size >= 10},
         }
     own = [ROOT / "colorized", ROOT / "models" / "released", PHOTOGRAPH.parent]
     files = [p for folder in own for p in folder.rglob("*") if "__pycache__" not in p.parts]

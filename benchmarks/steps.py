@@ -21,7 +21,7 @@ from held_back import RESULTS, ROOT, SIZES, Pictures
 
 from colorized.devices import open_device
 from colorized.evaluation import inception
-from colorized.inference.colorizer import Colorizer
+from colorized.inference.colorizer import ChromaSampler
 from colorized.model.guidance import evaluations
 from colorized.model.sampling import noise_levels
 from colorized.model.weights import RELEASED, load_weights
@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, default=ROOT / "docs" / "pictures" / "steps.png")
     options = parser.parse_args()
     weights = load_weights(options.weights, open_device(options.device))
-    colorizer = Colorizer(weights)
+    colorizer = ChromaSampler(weights)
     how = colorizer.defaults.override(guidance=options.guidance, temperature=options.temperature)
     some = Pictures.load(options.pictures, NAME, options.n, inception.InceptionExtractor())
 

@@ -55,22 +55,22 @@ class Load:
 def library(seconds: float) -> dict[str, float]:
     """Photographs a second of a loop over the library, and the seconds of one."""
     from colorized import photo
-    from colorized.batch import colorize_file
+    from colorized.api import Colorizer
     from colorized.model.weights import RELEASED
     from colorized.photo import provenance
 
-    model = colorize_file.load_model(RELEASED, "released", "cpu")
+    model = Colorizer(RELEASED, name="released")
     files = [path.read_bytes() for path in PHOTOGRAPHS]
 
     def color_one(data: bytes) -> bytes:
         picture = photo.read_photo(data)
-        ab = model.colorizer.colorize(picture.lightness)
+        ab = model.sampler.colorize(picture.lightness)
         made = provenance.Marks(
             model=model.name,
             weights_sha256=model.weights_sha256,
             original_sha256=model.weights_sha256,
             data_sha256=model.data_sha256,
-            **asdict(model.colorizer.defaults),
+            **asdict(model.options),
         )
         return photo.encode_photo(picture, ab, "a.png", provenance.for_copy(made, picture, "a.png"))
 
@@ -90,10 +90,10 @@ def batching() -> dict[str, float]:
     import torch
 
     from colorized import photo
-    from colorized.inference.colorizer import Colorizer
+    from colorized.inference.colorizer import ChromaSampler
     from colorized.model.weights import RELEASED, load_weights
 
-    colorizer = Colorizer(load_weights(RELEASED))
+    colorizer = ChromaSampler(load_weights(RELEASED))
     small = colorizer.shrink(photo.read_photo(PHOTOGRAPHS[-1]).lightness)
     torch.manual_seed(0)
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from colorized import color, photo
 from colorized.inference import contact_sheet
-from colorized.inference.colorizer import Colorizer
+from colorized.inference.colorizer import ChromaSampler
 from colorized.inference.hints import Hints, Point
 from colorized.model.weights import RELEASED, load_weights
 
@@ -29,7 +29,7 @@ SIDE = 480
 GAP = 6
 
 
-def before_and_after(path: Path, colorizer: Colorizer) -> Image.Image:
+def before_and_after(path: Path, colorizer: ChromaSampler) -> Image.Image:
     """The print in its own tone and the same photograph colorized, side by side."""
     lightness = photo.read_photo(path).lightness
     ab = colorizer.colorize(lightness)
@@ -41,7 +41,7 @@ def before_and_after(path: Path, colorizer: Colorizer) -> Image.Image:
     return _beside(halves)
 
 
-def several(path: Path, colorizer: Colorizer) -> Image.Image:
+def several(path: Path, colorizer: ChromaSampler) -> Image.Image:
     """A contact sheet of five candidates, and the map of where they disagree."""
     guide = colorizer.guide(photo.read_photo(path).lightness)
     drawn = colorizer.candidates(guide, 5)
@@ -51,7 +51,7 @@ def several(path: Path, colorizer: Colorizer) -> Image.Image:
     return _beside([sheet, map_])
 
 
-def hinted(path: Path, colorizer: Colorizer) -> Image.Image:
+def hinted(path: Path, colorizer: ChromaSampler) -> Image.Image:
     """One point in three colors; a ring shows where."""
     lightness = photo.read_photo(path).lightness
     pictures = []
@@ -81,7 +81,7 @@ def main() -> None:
     """Write one pair for each photograph of the archive, and the other two."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path, default=RELEASED)
-    colorizer = Colorizer(load_weights(parser.parse_args().weights))
+    colorizer = ChromaSampler(load_weights(parser.parse_args().weights))
     PICTURES.mkdir(exist_ok=True)
     for path in sorted(ARCHIVE.glob("*.jpg")):
         target = PICTURES / f"archive-{path.name}"

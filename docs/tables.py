@@ -202,6 +202,18 @@ def hints(found: dict[str, Any]) -> str:
     return table(f"{found['photographs']} photographs, five hints each | ", rows)
 
 
+def packages(found: dict[str, Any]) -> str:
+    parts = {"torch": "torch, CPU build", "coloring": "coloring, beside torch"}
+    lines = ["| part | MB | packages | of these |", "| --- | ---: | ---: | --- |"]
+    for name, part in found["packages"].items():
+        largest = ", ".join(f"{key} {mb:.0f}" for key, mb in part["largest"].items())
+        size = part.get("mb_with_colorized", part["mb"])
+        lines.append(
+            f"| {parts.get(name, f'`{name}`')} | {size:.0f} | {part['packages']} | {largest} |"
+        )
+    return "\n".join(lines)
+
+
 def exiftool() -> str:
     """ExifTool's view of a photograph with an archive's IPTC and EXIF, colored."""
     groups = ("XMP-iptcExt:all", "XMP-colorized:all", "IPTC:all", "IFD0:Artist")
@@ -234,6 +246,7 @@ TABLES: dict[Callable[[dict[str, Any]], str], str] = {
     speed: "peers",
     candidates: "hints",
     hints: "hints",
+    packages: "start",
 }
 
 

@@ -17,7 +17,7 @@ from colorized.color import resample
 from colorized.data import index
 from colorized.data.dataset import Shard, chroma_8bit, open_shard
 from colorized.evaluation import inception, metrics
-from colorized.inference.colorizer import Colorizer
+from colorized.inference.colorizer import ChromaSampler
 from colorized.model.vlb import vlb_per_picture
 from colorized.model.weights import Weights, load_weights
 from colorized.params import Params
@@ -145,7 +145,7 @@ def _bound(params: Params, weights: Weights, shard: Shard) -> dict[str, float]:
 
 def _grid(params: Params, weights: Weights) -> plots.Picture:
     """The middle of as many test photographs as asked for, colored at 256 pixels."""
-    colorizer = Colorizer(weights)
+    colorizer = ChromaSampler(weights)
     p = params.sample
     options = colorizer.defaults.override(
         sampler=p.sampler,

@@ -28,7 +28,7 @@ from colorized.data import index
 from colorized.data.dataset import open_shard
 from colorized.evaluation import inception, metrics, promotion
 from colorized.evaluation.promotion import Measured, Protocol, Verdict
-from colorized.inference.colorizer import Colorizer
+from colorized.inference.colorizer import ChromaSampler
 from colorized.model.weights import CheckpointError, Weights, load_weights
 from colorized.params import Params, load_params
 from colorized.tracking import Registry, Run, TrackingError, Version
@@ -158,7 +158,7 @@ class Holdout:
     def measure(self, weights: Weights, name: str) -> Measured:
         """Color all pictures once for each seed of the protocol; `name` is for the progress bar."""
         extractor = inception.InceptionExtractor()
-        colorizer = Colorizer(weights)
+        colorizer = ChromaSampler(weights)
         options = sample.sampling(colorizer, self.sample)
         pictures = [sample.picture(self.shard, row) for row in self.rows]
         true = [color.recombine(L, ab) for L, ab in pictures]

@@ -14,7 +14,7 @@ from rich.progress import track
 from colorized import color, devices
 from colorized.data import index
 from colorized.data.dataset import Shard, open_shard
-from colorized.inference.colorizer import Colorizer
+from colorized.inference.colorizer import ChromaSampler
 from colorized.model.guidance import evaluations
 from colorized.model.sampling import noise_levels
 from colorized.model.weights import load_weights
@@ -26,7 +26,7 @@ from pipelines import stage
 def main(params: Params) -> None:
     """Color the test split as a user's photographs are, one by one, and time it."""
     p = params.sample
-    colorizer = Colorizer(load_weights(stage.WEIGHTS, devices.open_device(params.train.device)))
+    colorizer = ChromaSampler(load_weights(stage.WEIGHTS, devices.open_device(params.train.device)))
     options = sampling(colorizer, p)
     shard = open_shard(stage.LAB, "test")
     rows = index.holdout(stage.LAB, "test", p.pictures)
@@ -60,7 +60,7 @@ def main(params: Params) -> None:
     print(f"{len(rows)} crops colored, {timing['seconds_per_image']} s each")
 
 
-def sampling(colorizer: Colorizer, p: Sample) -> SamplingOptions:
+def sampling(colorizer: ChromaSampler, p: Sample) -> SamplingOptions:
     """The options of the weights, but for those that params.yaml gives.
 
     Every crop should have a seed of its own: they are draws of a distribution, which FID compares.

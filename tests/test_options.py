@@ -11,7 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 from colorized.cli import app
-from colorized.inference.colorizer import Colorizer
+from colorized.inference.colorizer import ChromaSampler
 from colorized.model.header import CheckpointError, sampling_defaults
 from colorized.model.weights import (
     RELEASED,
@@ -89,7 +89,7 @@ def test_released_weights_are_tuned() -> None:
 
 
 def test_the_command_colors_as_the_weights_say(tuned: Path, tmp_path: Path) -> None:
-    assert Colorizer(load_weights(tuned)).defaults == TUNED
+    assert ChromaSampler(load_weights(tuned)).defaults == TUNED
     command = ["colorize", str(PHOTO), "-o", str(tmp_path / "out"), "--weights", str(tuned)]
     done = CliRunner().invoke(app, [*command, "--workers", "0", "--guidance", "1"])
     assert done.exit_code == 0, done.output

@@ -5,29 +5,22 @@ The command line, worker processes and the nodes of a cluster call the same func
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import io
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from colorized import color, devices, photo
+from colorized import color
+from colorized.api import ColoredPhoto, Colorizer, Error
 from colorized.batch.job import Job, Outcome, Settings, Stamp
 from colorized.color import resample
-from colorized.color.upsampling import Enlarger
-from colorized.inference import contact_sheet
-from colorized.inference.candidates import Candidates
-from colorized.inference.colorizer import Colorizer
-from colorized.model.weights import load_weights
 from colorized.photo import provenance
-from colorized.text import line, out_of_memory, printable
+from colorized.text import line, printable
 
 THUMBNAIL = 120
 """Height of the thumbnails of a report, pixels."""
@@ -35,32 +28,7 @@ THUMBNAIL = 120
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-@dataclass(frozen=True)
-class Model:
-    """A colorizer, and what is known of its weights.
-
-    `name` is for people; `data_sha256`, the digest of the training data, is empty where the
-    weights do not say it.
-    """
-
-    colorizer: Colorizer
-    name: str
-    weights_sha256: str
-    data_sha256: str
-
-
-def load_model(path: Path, name: str, device: str) -> Model:
-    """The weights in a file, on a device; errors as in `load_weights` and `open_device`."""
-    loaded = load_weights(path, devices.open_device(device))
-    return Model(
-        Colorizer(loaded),
-        name,
-        Stamp.of(path).sha256,
-        str(loaded.about.get("data_sha256", "")),
-    )
-
-
-def colorize_file(job: Job, model: Model, settings: Settings) -> Outcome:
+def colorize_file(job: Job, colorizer: Colorizer, settings: Settings) -> Outcome:
     """Color the photograph `job.source` and write it to `job.target`, whose folder is made.
 
     A file of several pages becomes one of as many. Of several candidates the first has the
@@ -74,28 +42,28 @@ def colorize_file(job: Job, model: Model, settings: Settings) -> Outcome:
     size = (0, 0)
     try:
         original = Stamp.of(job.source)
-        with _one_thread(), photo.open_scan(job.source, settings.max_pixels) as scan:
-            first = scan.pages[0]
+        with colorizer.draw(
+            job.source,
+            job.source,
+            original.sha256,
+            settings.sampling,
+            candidates=settings.candidates,
+            hints=settings.hints,
+            hints_sha256=settings.hints_sha256,
+            max_pixels=settings.max_pixels,
+        ) as colored:
+            first = colored.pages[0]
             size = (first.width, first.height)
-            drawn = [_draw(page, model, settings) for page in scan.pages]
             job.target.parent.mkdir(parents=True, exist_ok=True)
-            known = [
-                _facts(k, drawn[0], original, model, settings) for k in range(settings.candidates)
-            ]
             files = [
                 (path, Stamp.of(path, sync=True))
-                for path in _written(job.target, drawn, known, settings)
+                for path in _written(job.target, colored, settings)
             ]
-            preview = thumbnail(drawn[0].guide, drawn[0].candidates.ab[0])
-            notes = dict.fromkeys(note for page in scan.pages for note in page.notes)
-            if settings.hints:
-                for page in drawn:
-                    notes |= dict.fromkeys(settings.hints.beyond(page.guide))
-    except Exception as error:  # a damaged file can make a library raise anything
+            preview = thumbnail(first.guide, first.drawn.ab[0])
+            notes = colored.notes
+    except Exception as error:
         why = line(error)
-        if out_of_memory(error):
-            why = _too_little(job, model)
-        elif not isinstance(error, photo.PhotoError | OSError):
+        if not isinstance(error, Error | OSError):
             why = f"{printable(job.source)}: {why}"
         return Outcome(original=original, size=size, error=why, disk_full=_is_full(error))
     return Outcome(
@@ -108,99 +76,34 @@ def colorize_file(job: Job, model: Model, settings: Settings) -> Outcome:
     )
 
 
-def _facts(
-    k: int, drawn: _Drawn, original: Stamp, model: Model, settings: Settings
-) -> provenance.Marks:
-    return provenance.Marks(
-        model=model.name,
-        weights_sha256=model.weights_sha256,
-        original_sha256=original.sha256,
-        data_sha256=model.data_sha256,
-        **asdict(settings.sampling.override(seed=drawn.candidates.seeds[k])),
-        candidate=k + 1,
-        candidates=settings.candidates,
-        hints_sha256=settings.hints_sha256,
-    )
-
-
-def _written(
-    target: Path, drawn: Sequence[_Drawn], known: Sequence[provenance.Marks], settings: Settings
-) -> Iterator[Path]:
+def _written(target: Path, colored: ColoredPhoto, settings: Settings) -> Iterator[Path]:
     """Write the files of a photograph, the colored one first, and give each back.
 
     photo.jpg, photo.jpg.json, photo.candidate-2.jpg, …, photo.jpg.candidates.png,
     photo.jpg.uncertainty.png, photo.jpg.layer.png
     """
-    for k, facts in enumerate(known):
+    for k, marks in enumerate(colored.marks):
         path = candidate_name(target, k)
-        pages = (one.colored(k, facts, path) for one in drawn)
-        if settings.mark is not None:
-            place: photo.Place = settings.mark
-            pages = (photo.marked(page, place) for page in pages)
-        photo.write_scan(pages, path)
+        colored.save(path, candidate=k, mark=settings.mark)
         yield path
         beside = provenance.sidecar_name(path)
-        beside.write_bytes(provenance.sidecar(facts, path, Stamp.of(path).sha256))
+        beside.write_bytes(provenance.sidecar(marks, path, Stamp.of(path).sha256))
         yield beside
-    several = len(drawn) > 1
-    for number, one in enumerate(drawn, start=1):
+    several = len(colored.pages) > 1
+    for number, one in enumerate(colored.pages, start=1):
         page = f".page-{number}" if several else ""
         if settings.candidates > 1:
             path = target.with_name(f"{target.name}{page}.candidates.png")
-            Image.fromarray(contact_sheet.contact_sheet(one.candidates, one.guide)).save(path)
+            one.contact_sheet.save(path)
             yield path
         if settings.uncertainty:
             path = target.with_name(f"{target.name}{page}.uncertainty.png")
-            shown = contact_sheet.uncertainty_map(one.candidates.uncertainty, *one.guide.shape)
-            Image.fromarray(shown).save(path)
+            one.uncertainty_map.save(path)
             yield path
     if settings.layer:
         path = target.with_name(f"{target.name}.layer.{'tif' if several else 'png'}")
-        photo.write_scan((photo.layer(one.colored(0, known[0], path)) for one in drawn), path)
+        colored.save_layer(path)
         yield path
-
-
-@dataclass(frozen=True)
-class _Drawn:
-    """A page, its guide (see `Colorizer.guide`), and its colorings, saturation applied."""
-
-    page: photo.Page
-    guide: NDArray[np.float32]
-    candidates: Candidates
-
-    def colored(self, k: int, facts: provenance.Marks, path: Path) -> photo.Colored:
-        """Candidate number k, with what its file at `path` says of it."""
-        height, width = self.page.height, self.page.width
-        chroma = Enlarger(self.guide, self.candidates.ab[k], height, width)
-        return photo.Colored(self.page, chroma.rows, provenance.for_copy(facts, self.page, path))
-
-
-def _draw(page: photo.Page, model: Model, settings: Settings) -> _Drawn:
-    guide = page.small(*model.colorizer.guide_size(page.height, page.width))
-    drawn = model.colorizer.candidates(
-        guide,
-        settings.candidates,
-        settings.sampling,
-        hints=settings.hints,
-    )
-    return _Drawn(page, guide, drawn)
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """What torch computes here, it computes with one thread.
-
-    Convolutions add in another order with another number of threads, and the same seed shall give
-    the same bytes whether a photograph is colored alone or among many. And it is no slower: a scan
-    is worked on in strips by several threads already (see `photo.use_threads`), and where torch's
-    own wait for each other beside them, it takes several times as long.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def candidate_name(target: Path, k: int) -> Path:
@@ -225,11 +128,6 @@ def thumbnail(lightness: NDArray[np.float32], ab: NDArray[np.float32]) -> bytes:
     file = io.BytesIO()
     Image.fromarray(np.concatenate(pair, axis=1)).save(file, "JPEG", quality=75)
     return file.getvalue()
-
-
-def _too_little(job: Job, model: Model) -> str:
-    name = printable(job.source)
-    return f"{name}: too little memory on {model.colorizer.device}; a smaller copy needs less"
 
 
 def _is_full(error: BaseException | None) -> bool:

@@ -226,10 +226,10 @@ class Alone:
 
     def __init__(self, equipment: Equipment) -> None:
         from colorized import photo
-        from colorized.batch import colorize_file
+        from colorized.api import Colorizer
 
         photo.use_threads(equipment.threads)
-        self._model = colorize_file.load_model(equipment.weights, equipment.name, equipment.device)
+        self._model = Colorizer(equipment.weights, device=equipment.device, name=equipment.name)
 
     def __enter__(self) -> Alone:
         return self
@@ -251,11 +251,12 @@ def _work(connection: Connection, equipment: Equipment) -> None:
     """What a worker does, until its connection is closed."""
     threading.Thread(target=_follow_parent, daemon=True).start()
     from colorized import photo
+    from colorized.api import Colorizer
     from colorized.batch import colorize_file
 
     try:
         photo.use_threads(equipment.threads)
-        model = colorize_file.load_model(equipment.weights, equipment.name, equipment.device)
+        model = Colorizer(equipment.weights, device=equipment.device, name=equipment.name)
     except (OSError, ValueError, RuntimeError, MemoryError) as error:
         connection.send(("failed", line(error)))
         return

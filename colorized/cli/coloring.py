@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from colorized.batch.job import Settings
     from colorized.batch.plan import Result
     from colorized.batch.report import Report
-    from colorized.batch.workers import Alone, Crew
 
 
 class Engine(StrEnum):
@@ -129,8 +128,9 @@ def colorize(
     folder the tree is kept. What is done already is passed over, so the same command goes on after
     an interruption.
     """
+    from colorized.batch import folder as batch
     from colorized.batch import plan
-    from colorized.batch.job import Settings, Stamp
+    from colorized.batch.job import Settings
     from colorized.batch.journal import Journal
     from colorized.batch.report import Report
     from colorized.model.header import sampling_defaults
@@ -168,19 +168,15 @@ def colorize(
     with weights_file(weights) as (path, name), Journal(folder) as journal:
         for warning in journal.warnings:
             complain("warning", warning)
-        asked = settings(path, **known)
-        facts = asked.facts(Stamp.of(path).sha256)
-        todo, done = plan.remaining(jobs, journal, facts, overwrite)
+        done, work = batch.color(
+            jobs, journal, settings(path, **known), path, name,
+            device.split(","), workers, timeout, overwrite,
+        )  # fmt: skip
         if done:
             complain("note", f"{len(done)} of {len(jobs)} photographs are done already")
         results = Report(journal)
-        failed = 0
         try:
-            if todo:
-                with _crew(path, name, device.split(","), workers, len(todo), timeout) as crew:
-                    crew.wait_until_ready()
-                    work = plan.color(todo, crew, asked, facts, journal, overwrite)
-                    failed = _follow(work, results, len(jobs), len(done))
+            failed = _follow(work, results, len(jobs), len(done))
         finally:
             if report:
                 _write(results)
@@ -243,17 +239,6 @@ def _read_hints(path: Path, jobs: int) -> dict[str, Any]:
     if jobs != 1:
         raise Failure(f"--hints is for one photograph, not for {jobs}")
     return {"hints": read_hints(path), "hints_sha256": Stamp.of(path).sha256}
-
-
-def _crew(
-    path: Path, name: str, devices: list[str], workers: int | None, jobs: int, timeout: float
-) -> Crew | Alone:
-    from colorized.batch.workers import Alone, Crew, count, equip
-
-    if workers is None:
-        workers = min(count(devices), jobs)
-    equipment = equip(path, name, devices, workers)
-    return Crew(equipment, timeout or math.inf) if workers else Alone(equipment[0])
 
 
 def _progress() -> Progress:

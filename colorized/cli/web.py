@@ -46,12 +46,12 @@ def web(
 
     serve.check(host, token)
     with serve.bind(host, port) as listening:
-        from colorized.batch import colorize_file
+        from colorized.api import Colorizer
         from colorized.web.service import Limits, Room
 
         with weights_file(weights) as (path, name):
-            model = colorize_file.load_model(path, name, device)
+            colorizer = Colorizer(path, device=device, name=name)
         limits = Limits(
             places=queue, max_bytes=max_megabytes << 20, max_pixels=max_pixels, seconds=timeout
         )
-        serve.run(Room(model, limits), listening, token)
+        serve.run(Room(colorizer, limits), listening, token)

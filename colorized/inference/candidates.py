@@ -25,10 +25,10 @@ class Candidates:
     Attributes
     ----------
     ab
-        (K, h, w, 2), CIELAB units, at the network's scale; `Colorizer.enlarge` brings one to that
-        of the photograph.
+        (K, h, w, 2), CIELAB units, at the network's scale; `ChromaSampler.enlarge` brings one to
+        that of the photograph.
     seeds
-        `Colorizer.colorize` draws the same coloring from the seed of each.
+        `ChromaSampler.colorize` draws the same coloring from the seed of each.
     distances
         Mean distance of each from the others that were drawn, CIELAB units; rising.
     uncertainty

@@ -40,7 +40,7 @@ Image: TypeAlias = NDArray[np.float32]
 OnStep: TypeAlias = Callable[[int, int, Image], None]
 
 
-class Colorizer:
+class ChromaSampler:
     """Colors photographs with one set of weights.
 
     Parameters

@@ -40,7 +40,7 @@ def contact_sheet(
     Parameters
     ----------
     guide
-        L* of the photograph, small: see `Colorizer.guide`.
+        L* of the photograph, small: see `ChromaSampler.guide`.
     saturation
         Chroma is multiplied by this.
 

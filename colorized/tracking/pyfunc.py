@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import importlib.metadata
 import io
 from dataclasses import asdict
@@ -32,12 +31,9 @@ from mlflow.types.schema import AnyType, ColSpec, ParamSchema, ParamSpec, Schema
 from numpy.typing import NDArray
 from PIL import Image
 
-from colorized import color, photo
-from colorized.inference.colorizer import Colorizer
+from colorized.api import ColoredPhoto, Colorizer
 from colorized.model.header import sampling_defaults
-from colorized.model.weights import load_weights
 from colorized.options import LIMITS, SamplingOptions
-from colorized.photo import provenance
 
 MAX_PICTURES = 16
 MAX_PIXELS = 25_000_000
@@ -49,10 +45,7 @@ class Served(PythonModel):
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the version's weights."""
-        path = Path(context.artifacts["weights"])
-        self.weights_sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        self.weights = load_weights(path)
-        self.colorizer = Colorizer(self.weights)
+        self.colorizer = Colorizer(context.artifacts["weights"], name="colorized")
 
     def predict(
         self,
@@ -80,35 +73,28 @@ class Served(PythonModel):
             raise ValueError("the request has no column 'image'")
         if not 1 <= len(table) <= MAX_PICTURES:
             raise ValueError(f"a request holds 1 to {MAX_PICTURES} pictures, got {len(table)}")
-        output, options = _parameters(self.colorizer.defaults, params)
+        output, options = _parameters(self.colorizer.options, params)
         left = MAX_PIXELS
         results = []
         for number, value in enumerate(table["image"]):
-            with TemporaryDirectory() as folder:
-                path = Path(folder) / f"picture {number}"
-                try:
-                    path.write_bytes(_as_file(value))
-                    picture = photo.read_photo(path, left)
-                    results.append(self._one(picture, options, output, path))
-                except ValueError as error:  # names the file, which nobody knows here
-                    raise ValueError(str(error).replace(f"{folder}/", "")) from error
-            left -= picture.lightness.size
+            with self.colorizer.colorize(
+                _picture(value), max_pixels=left, name=f"picture {number}", **asdict(options)
+            ) as colored:
+                results.append(_png(colored) if output == "png" else _array(colored))
+                left -= sum(page.height * page.width for page in colored.pages)
         return pd.DataFrame({"image": results})
 
-    def _one(self, picture: photo.Photo, options: SamplingOptions, output: str, path: Path) -> Any:
-        ab = self.colorizer.colorize(picture.lightness, options)
-        if output == "array":
-            return color.recombine(picture.lightness, ab).tolist()
-        made = provenance.Marks(
-            model="colorized",
-            weights_sha256=self.weights_sha256,
-            original_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-            data_sha256=str(self.weights.about.get("data_sha256", "")),
-            **asdict(options),
-        )
-        colored = path.with_suffix(".png")
-        photo.write_photo(picture, ab, colored, provenance.for_copy(made, picture, colored))
-        return base64.b64encode(colored.read_bytes()).decode()
+
+def _array(colored: ColoredPhoto) -> list[Any]:
+    levels: list[Any] = np.asarray(colored.image).tolist()
+    return levels
+
+
+def _png(colored: ColoredPhoto) -> str:
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "colored.png")
+        colored.save(path)
+        return base64.b64encode(path.read_bytes()).decode()
 
 
 def _defaults(sampling: SamplingOptions) -> dict[str, Any]:
@@ -124,8 +110,8 @@ def _parameters(defaults: SamplingOptions, params: dict[str, Any]) -> tuple[str,
     return output, defaults.override(**given)
 
 
-def _as_file(value: Any) -> bytes:
-    """The bytes of a picture's file; an array becomes a PNG."""
+def _picture(value: Any) -> bytes | NDArray[Any]:
+    """The bytes of a picture's file, or an array of levels."""
     if isinstance(value, bytes):
         return value
     if isinstance(value, str):
@@ -134,20 +120,17 @@ def _as_file(value: Any) -> bytes:
         except binascii.Error as error:
             raise ValueError(f"image is neither base64 nor an array: {error}") from error
     levels: NDArray[Any] = np.array(value)
-    shape = levels.shape[2:]
-    if levels.ndim not in (2, 3) or levels.size == 0 or shape not in ((), (3,)):
-        raise ValueError(f"an array must be (H, W) or (H, W, 3), got {levels.shape}")
-    if levels.dtype.kind not in "ui" or levels.min() < 0 or levels.max() > 255:
+    if levels.dtype.kind not in "ui" or ((levels < 0) | (levels > 255)).any():
         raise ValueError(f"an array must hold whole numbers of 0 … 255, got {levels.dtype}")
-    file = io.BytesIO()
-    Image.fromarray(levels.astype(np.uint8)).save(file, format="PNG")
-    return file.getvalue()
+    return levels.astype(np.uint8)
 
 
 def gradient() -> bytes:
     """A PNG of 48 × 32 pixels from black to white."""
     levels = np.tile(np.linspace(0, 255, 48).astype(np.uint8), (32, 1))
-    return _as_file(levels)
+    file = io.BytesIO()
+    Image.fromarray(levels).save(file, format="PNG")
+    return file.getvalue()
 
 
 def save(weights: Path, folder: Path) -> None:

@@ -177,7 +177,7 @@ def create(room: Room, token: str | None = None) -> ASGIApp:
         Asked of every client where there is one.
     """
 
-    defaults = room.model.colorizer.defaults
+    defaults = room.model.options
     # A default, not an annotation: FastAPI looks those up among the names of the module.
     read_order = Depends(_order(defaults))
 
@@ -354,7 +354,7 @@ def _service(app: FastAPI, room: Room) -> None:
     async def about() -> About:
         """What a page must know before it sends anything."""
         limits = room.limits
-        defaults = room.model.colorizer.defaults
+        defaults = room.model.options
         return About(
             model=room.model.name,
             max_bytes=limits.max_bytes,

@@ -91,7 +91,7 @@ class Opened:
     width, height
         Of the photograph, upright.
     guide
-        L* of a few hundred pixels, (h, w), 0 … 100: what `Colorizer.guide` gives.
+        L* of a few hundred pixels, (h, w), 0 … 100: what `ChromaSampler.guide` gives.
     gray
         A PNG of its lightness for the page, 8-bit gray, or empty.
     original

@@ -31,7 +31,7 @@ import torch
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
-from colorized.batch.colorize_file import Model
+from colorized.api import Colorizer
 from colorized.inference.candidates import Candidates
 from colorized.inference.hints import Hints
 from colorized.options import SamplingOptions
@@ -86,7 +86,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Order:
-    """How a photograph is to be colored; as `Colorizer.candidates`."""
+    """How a photograph is to be colored; as `Colorizer.colorize`."""
 
     sampling: SamplingOptions
     hints: Hints | None = None
@@ -204,7 +204,7 @@ class Room:
         What draws, and what is known of it.
     """
 
-    def __init__(self, model: Model, limits: Limits) -> None:
+    def __init__(self, model: Colorizer, limits: Limits) -> None:
         self.model = model
         self.limits = limits
         self.taken = 0
@@ -405,7 +405,7 @@ class Room:
                 loop.call_soon_threadsafe(on_step, i, n, ab)
 
         draw = functools.partial(
-            self.model.colorizer.candidates,
+            self.model.sampler.candidates,
             guide,
             count,
             order.sampling,
@@ -450,7 +450,7 @@ class _Seat:
                 await room._large.acquire()
                 self._large = True
             opened: Opened = await self.ask(
-                "open", room.limits.max_pixels, room.model.colorizer.work_size, show, page
+                "open", room.limits.max_pixels, room.model.sampler.work_size, show, page
             )
         room.metrics.pixels.inc(opened.width * opened.height)
         return opened

@@ -26,7 +26,7 @@ from PIL import Image
 
 from colorized import cli, photo
 from colorized.cli import coloring
-from colorized.inference.colorizer import Colorizer
+from colorized.inference.colorizer import ChromaSampler
 from colorized.model import released
 from colorized.model.weights import RELEASED, load_weights, save_weights
 
@@ -497,12 +497,12 @@ class TestMidway:
             # journal has it, it again, and its sidecar.
             (4, os, "replace", OSError(errno.EIO, "Input/output error"),
              "out/b.png: cannot be written: Input/output error"),
-            (2, Colorizer, "candidates", MemoryError(),
+            (2, ChromaSampler, "candidates", MemoryError(),
              "s/b.png: too little memory on cpu; a smaller copy needs less"),
-            (2, Colorizer, "candidates",
+            (2, ChromaSampler, "candidates",
              RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory\nframe #0"),
              "s/b.png: too little memory on cpu; a smaller copy needs less"),
-            (2, Colorizer, "candidates", RuntimeError("the device\nwas lost"),
+            (2, ChromaSampler, "candidates", RuntimeError("the device\nwas lost"),
              "s/b.png: the device was lost"),
         ],
     )  # fmt: skip
@@ -521,7 +521,7 @@ class TestMidway:
     @pytest.mark.parametrize(
         ("number", "owner", "name"),
         [
-            (2, Colorizer, "candidates"),
+            (2, ChromaSampler, "candidates"),
             (4, os, "replace"),
             (5, os, "replace"),
             (2, photo, "open_scan"),

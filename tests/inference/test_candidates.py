@@ -12,7 +12,7 @@ from PIL import Image
 from colorized import color
 from colorized.inference import contact_sheet
 from colorized.inference.candidates import Candidates, pick
-from colorized.inference.colorizer import MAX_BATCH, Colorizer
+from colorized.inference.colorizer import MAX_BATCH, ChromaSampler
 from colorized.model.weights import RELEASED, load_weights
 from colorized.options import UNTUNED
 
@@ -60,8 +60,8 @@ class TestPick:
 
 
 @pytest.fixture(scope="module")
-def colorizer() -> Colorizer:
-    return Colorizer(load_weights(RELEASED))
+def colorizer() -> ChromaSampler:
+    return ChromaSampler(load_weights(RELEASED))
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def lightness() -> np.ndarray:
 class TestColorizer:
     @pytest.mark.parametrize("sampler", ["dpm_solver_pp_2m", "ddpm"])
     def test_a_seed_gives_the_same_colors_alone(
-        self, colorizer: Colorizer, lightness: np.ndarray, sampler: str
+        self, colorizer: ChromaSampler, lightness: np.ndarray, sampler: str
     ) -> None:
         """Up to the last digits: a batch is added up in another order."""
         drawn = colorizer.candidates(
@@ -92,7 +92,7 @@ class TestColorizer:
             np.testing.assert_allclose(colorizer.enlarge(ab, lightness), whole, atol=0.02)
 
     def test_the_guide_stands_for_the_photograph(
-        self, colorizer: Colorizer, lightness: np.ndarray
+        self, colorizer: ChromaSampler, lightness: np.ndarray
     ) -> None:
         guide = colorizer.guide(lightness)
         assert colorizer.guide_size(*guide.shape) == guide.shape
@@ -100,7 +100,7 @@ class TestColorizer:
         whole = colorizer.candidates(lightness, 1, UNTUNED.override(steps=2, seed=0))
         np.testing.assert_array_equal(small.ab, whole.ab)
 
-    def test_progress(self, colorizer: Colorizer, lightness: np.ndarray) -> None:
+    def test_progress(self, colorizer: ChromaSampler, lightness: np.ndarray) -> None:
         count = MAX_BATCH // 2 + 1  # two batches
         seen: list[tuple[int, int, int]] = []
         drawn = colorizer.candidates(
@@ -111,7 +111,7 @@ class TestColorizer:
         assert seen == [(1, 4, MAX_BATCH), (2, 4, MAX_BATCH), (3, 4, 2), (4, 4, 2)]
 
     def test_estimates_come_near_the_end_and_an_error_ends_it(
-        self, colorizer: Colorizer, lightness: np.ndarray
+        self, colorizer: ChromaSampler, lightness: np.ndarray
     ) -> None:
         estimates: list[np.ndarray] = []
         final = colorizer.colorize(
@@ -135,17 +135,17 @@ class TestColorizer:
             colorizer.colorize(lightness, UNTUNED.override(steps=4, seed=0), on_step=leave)
 
     @pytest.mark.parametrize("count", [0, -1])
-    def test_none(self, colorizer: Colorizer, lightness: np.ndarray, count: int) -> None:
+    def test_none(self, colorizer: ChromaSampler, lightness: np.ndarray, count: int) -> None:
         with pytest.raises(ValueError, match=f"count must be at least 1, got {count}"):
             colorizer.candidates(lightness, count, UNTUNED.override(steps=1, seed=0))
 
-    def test_the_largest_seed(self, colorizer: Colorizer, lightness: np.ndarray) -> None:
+    def test_the_largest_seed(self, colorizer: ChromaSampler, lightness: np.ndarray) -> None:
         drawn = colorizer.candidates(lightness, 2, UNTUNED.override(steps=1, seed=2**63 - 1))
         assert set(drawn.seeds) <= {2**63 - 1, 0, 1, 2}
 
 
 class TestSheets:
-    def test_contact_sheet(self, colorizer: Colorizer, lightness: np.ndarray) -> None:
+    def test_contact_sheet(self, colorizer: ChromaSampler, lightness: np.ndarray) -> None:
         guide = colorizer.guide(lightness)
         drawn = colorizer.candidates(guide, 3, UNTUNED.override(steps=2, seed=0))
         sheet = contact_sheet.contact_sheet(drawn, guide)

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from colorized import color, photo
-from colorized.inference.colorizer import MAX_ASPECT, Colorizer, working_size
+from colorized.inference.colorizer import MAX_ASPECT, ChromaSampler, working_size
 from colorized.model.encoder import Features
 from colorized.model.guidance import evaluations
 from colorized.model.sampling import SIGMA_MAX, noise_levels
@@ -24,8 +24,8 @@ PHOTOS = sorted((Path(__file__).parents[2] / "data" / "sample" / "photos").glob(
 
 
 @pytest.fixture(scope="module")
-def colorizer() -> Colorizer:
-    return Colorizer(load_weights(RELEASED))
+def colorizer() -> ChromaSampler:
+    return ChromaSampler(load_weights(RELEASED))
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ class TestWorkingSize:
 
 class TestColorize:
     @pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (37, 211), (211, 37), (200, 150)])
-    def test_any_size(self, colorizer: Colorizer, size: tuple[int, int]) -> None:
+    def test_any_size(self, colorizer: ChromaSampler, size: tuple[int, int]) -> None:
         L = np.random.default_rng(0).uniform(0, 100, size).astype(np.float32)
         ab = colorizer.colorize(L, UNTUNED.override(steps=2, seed=0))
         assert ab.shape == (*size, 2)
@@ -72,12 +72,12 @@ class TestColorize:
         assert np.isfinite(ab).all()
 
     @pytest.mark.parametrize("level", [0, 100])
-    def test_black_and_white(self, colorizer: Colorizer, level: float) -> None:
+    def test_black_and_white(self, colorizer: ChromaSampler, level: float) -> None:
         L = np.full((40, 40), level, np.float32)
         ab = colorizer.colorize(L, UNTUNED.override(steps=2, seed=0))
         np.testing.assert_array_equal(color.recombine(L, ab), round(level * 2.55))
 
-    def test_seed_decides(self, colorizer: Colorizer, lightness: np.ndarray) -> None:
+    def test_seed_decides(self, colorizer: ChromaSampler, lightness: np.ndarray) -> None:
         first = colorizer.colorize(lightness, UNTUNED.override(steps=2, seed=1))
         colorizer.colorize(
             lightness[:50, :40], UNTUNED.override(steps=3, seed=9)
@@ -88,7 +88,7 @@ class TestColorize:
         assert np.abs(other - first).mean() > 0.1
 
     def test_global_random_state_is_neither_read_nor_changed(
-        self, colorizer: Colorizer, lightness: np.ndarray
+        self, colorizer: ChromaSampler, lightness: np.ndarray
     ) -> None:
         state = torch.get_rng_state()
         first = colorizer.colorize(lightness, UNTUNED.override(steps=2, seed=1, sampler="ddpm"))
@@ -97,7 +97,9 @@ class TestColorize:
         again = colorizer.colorize(lightness, UNTUNED.override(steps=2, seed=1, sampler="ddpm"))
         np.testing.assert_array_equal(again, first)
 
-    def test_colors_follow_the_picture(self, colorizer: Colorizer, lightness: np.ndarray) -> None:
+    def test_colors_follow_the_picture(
+        self, colorizer: ChromaSampler, lightness: np.ndarray
+    ) -> None:
         """A negative does not get the colors of its positive."""
         first = colorizer.colorize(lightness, UNTUNED.override(steps=2, seed=0))
         assert np.abs(first).mean() > 1
@@ -108,7 +110,9 @@ class TestColorize:
             > 0.1
         )
 
-    def test_saturation_scales_chroma(self, colorizer: Colorizer, lightness: np.ndarray) -> None:
+    def test_saturation_scales_chroma(
+        self, colorizer: ChromaSampler, lightness: np.ndarray
+    ) -> None:
         ab = colorizer.colorize(lightness, UNTUNED.override(steps=2, seed=0))
         half = colorizer.colorize(lightness, UNTUNED.override(steps=2, seed=0, saturation=0.5))
         none = colorizer.colorize(lightness, UNTUNED.override(steps=2, seed=0, saturation=0))
@@ -117,7 +121,7 @@ class TestColorize:
 
     @pytest.mark.parametrize("saturation", [0, 1, 4])
     def test_lightness_is_kept_on_disk(
-        self, colorizer: Colorizer, lightness: np.ndarray, tmp_path: Path, saturation: float
+        self, colorizer: ChromaSampler, lightness: np.ndarray, tmp_path: Path, saturation: float
     ) -> None:
         path = tmp_path / "out.png"
         ab = colorizer.colorize(
@@ -134,7 +138,7 @@ class TestColorize:
 class TestDraw:
     @pytest.mark.parametrize("sampler", ["dpm_solver_pp_2m", "ddim", "ddpm"])
     def test_one_step_is_the_denoiser_in_pure_noise(
-        self, colorizer: Colorizer, lightness: np.ndarray, sampler: str
+        self, colorizer: ChromaSampler, lightness: np.ndarray, sampler: str
     ) -> None:
         L = lightness[None, :64, :96]
         noise = torch.randn((1, 2, 32, 48), generator=torch.Generator().manual_seed(5))
@@ -147,14 +151,14 @@ class TestDraw:
         np.testing.assert_allclose(ab[0], expected, atol=1e-3)
 
     def test_pictures_of_a_batch_differ_in_noise(
-        self, colorizer: Colorizer, lightness: np.ndarray
+        self, colorizer: ChromaSampler, lightness: np.ndarray
     ) -> None:
         twice = np.stack([lightness[:64, :64]] * 2)
         first, second = colorizer.draw(twice, UNTUNED.override(steps=2, seed=0))
         assert np.abs(first - second).mean() > 0.1
 
     def test_guidance_asks_twice_at_some_of_the_times(
-        self, colorizer: Colorizer, lightness: np.ndarray, monkeypatch: pytest.MonkeyPatch
+        self, colorizer: ChromaSampler, lightness: np.ndarray, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         asked: list[float] = []
         forward = colorizer.denoiser.forward
@@ -175,7 +179,7 @@ class TestDraw:
         assert np.hypot(*strong.T).mean() > np.hypot(*plain.T).mean()
 
     def test_temperature_scales_the_noise(
-        self, colorizer: Colorizer, lightness: np.ndarray
+        self, colorizer: ChromaSampler, lightness: np.ndarray
     ) -> None:
         L = lightness[:64, :64]
         far, near, nearest = (
@@ -207,7 +211,11 @@ class TestDraw:
         ],
     )
     def test_bad_arguments(
-        self, colorizer: Colorizer, shape: tuple[int, ...], given: dict[str, object], message: str
+        self,
+        colorizer: ChromaSampler,
+        shape: tuple[int, ...],
+        given: dict[str, object],
+        message: str,
     ) -> None:
         with pytest.raises(ValueError, match=message):
             colorizer.draw(np.zeros(shape, np.float32), UNTUNED.override(steps=1).override(**given))

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 
 from colorized import color
 from colorized.inference import hints
-from colorized.inference.colorizer import Colorizer
+from colorized.inference.colorizer import ChromaSampler
 from colorized.inference.hints import Hints, HintsError, Point
 from colorized.model.weights import RELEASED, load_weights
 from colorized.options import UNTUNED
@@ -190,8 +190,8 @@ class TestLay:
 
 
 @pytest.fixture(scope="module")
-def colorizer() -> Colorizer:
-    return Colorizer(load_weights(RELEASED))
+def colorizer() -> ChromaSampler:
+    return ChromaSampler(load_weights(RELEASED))
 
 
 def photograph(name: str) -> np.ndarray:
@@ -208,7 +208,7 @@ class TestColorize:
     """On photographs, with the released weights."""
 
     @staticmethod
-    def at_hints(colorizer: Colorizer, L: np.ndarray, given: Hints) -> float:
+    def at_hints(colorizer: ChromaSampler, L: np.ndarray, given: Hints) -> float:
         """Mean CIEDE2000 at the hints of the 8-bit result, by scikit-image."""
         chroma = colorizer.colorize(L, UNTUNED.override(steps=5, seed=0, guidance=1.5), hints=given)
         result = skimage.color.rgb2lab(color.recombine(L, chroma))
@@ -217,7 +217,7 @@ class TestColorize:
         return float(skimage.color.deltaE_ciede2000(result, wanted)[known.share > 0.5].mean())
 
     @pytest.mark.parametrize("name", ["macaw", "grace-hopper", "coffee", "taj-mahal"])
-    def test_true_and_odd_colors_are_met(self, colorizer: Colorizer, name: str) -> None:
+    def test_true_and_odd_colors_are_met(self, colorizer: ChromaSampler, name: str) -> None:
         rgb = photograph(name)
         L = lightness_of(rgb)
         rng = np.random.default_rng(0)
@@ -230,7 +230,7 @@ class TestColorize:
         for points in (true, odd):
             assert self.at_hints(colorizer, L, Hints(tuple(points))) < 2  # 5 is asked for
 
-    def test_regions_are_met(self, colorizer: Colorizer) -> None:
+    def test_regions_are_met(self, colorizer: ChromaSampler) -> None:
         L = lightness_of(photograph("coffee"))
         picture = Image.new("RGBA", (300, 200))
         ImageDraw.Draw(picture).polygon([(20, 20), (120, 30), (60, 160)], fill="#6080c0")
@@ -241,7 +241,7 @@ class TestColorize:
         [("macaw", 0.55, 0.45), ("grace-hopper", 0.3, 0.85), ("roebling-bridge", 0.5, 0.15)],
     )
     def test_they_spread_over_the_surface_they_lie_on(
-        self, colorizer: Colorizer, name: str, x: float, y: float
+        self, colorizer: ChromaSampler, name: str, x: float, y: float
     ) -> None:
         """Surfaces by scikit-image, which is told the lightness alone."""
         L = lightness_of(photograph(name))
@@ -260,7 +260,7 @@ class TestColorize:
         assert surface > 0.4
         assert surface > 2 * towards[~flooded].mean()
 
-    def test_candidates_have_them_all(self, colorizer: Colorizer) -> None:
+    def test_candidates_have_them_all(self, colorizer: ChromaSampler) -> None:
         L = lightness_of(photograph("macaw"))
         given = Hints((Point(x=0.55, y=0.45, radius=0.05, color="#3060b0"),))
         drawn = colorizer.candidates(L, 3, UNTUNED.override(steps=3, seed=0), hints=given)
@@ -273,7 +273,7 @@ class TestColorize:
         y, x = int(0.45 * h), int(0.55 * w)
         assert drawn.uncertainty[y, x] < 0.5 < free[y, x]
 
-    def test_none_change_nothing(self, colorizer: Colorizer) -> None:
+    def test_none_change_nothing(self, colorizer: ChromaSampler) -> None:
         L = lightness_of(photograph("taj-mahal"))
         drawn = colorizer.colorize(L, UNTUNED.override(steps=2, seed=0))
         same = colorizer.colorize(L, UNTUNED.override(steps=2, seed=0), hints=Hints())

@@ -34,7 +34,7 @@ from typer.testing import CliRunner
 from web_server import ARCHIVE, ROOT, Server, scan, serve
 
 from colorized import cli, color, photo
-from colorized.batch import colorize_file
+from colorized.api import Colorizer
 from colorized.model.weights import RELEASED
 from colorized.options import UNTUNED
 from colorized.photo import provenance
@@ -115,9 +115,9 @@ class TestColorize:
         answer = color_it(client, picture, **asked)
         assert answer.status_code == 200, answer.text
         assert answer.headers["content-type"] == "image/png"
-        model = colorize_file.load_model(RELEASED, "colorized.safetensors", "cpu")
+        model = Colorizer(RELEASED, name="colorized.safetensors")
         lightness = photo.read_photo(picture).lightness
-        ab = model.colorizer.colorize(lightness, UNTUNED.override(**asked))
+        ab = model.sampler.colorize(lightness, UNTUNED.override(**asked))
         expected = color.recombine(lightness, ab).astype(int)
         given = np.asarray(Image.open(io.BytesIO(answer.content))).astype(int)
         assert np.ptp(given, axis=-1).max() > 20

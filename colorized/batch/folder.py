@@ -1,0 +1,135 @@
+"""Photographs of files and folders, colored into a folder: what `colorized colorize` does.
+
+What is done already is passed over, so that the same call goes on after an interruption; no file
+that is not of the batch is replaced unasked. docs/batch.md says how.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal, Unpack
+
+from colorized import photo
+from colorized.api import Error, Options, failing, override
+from colorized.batch import plan
+from colorized.batch.job import Job, Settings, Stamp
+from colorized.batch.journal import Journal
+from colorized.batch.plan import Result as Result
+from colorized.batch.report import Report
+from colorized.batch.workers import Alone, Crew, count, equip
+from colorized.model.header import sampling_defaults
+from colorized.model.released import RELEASED
+
+
+def colorize_folder(
+    inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    device: str = "cpu",
+    candidates: int = 1,
+    uncertainty: bool = False,
+    layer: bool = False,
+    mark: Literal["corner", "margin"] | None = None,
+    overwrite: bool = False,
+    report: bool = False,
+    workers: int | None = 0,
+    timeout: float = 600,
+    max_pixels: int = photo.MAX_PIXELS,
+    **options: Unpack[Options],
+) -> Iterator[Result]:
+    """Color the photographs of files and folders into `out`, and give each as it is done.
+
+    Names, formats, trees and the files beside each photograph are those of the command.
+
+    Parameters
+    ----------
+    weights, device, candidates, max_pixels, **options
+        As in `Colorizer` and `Colorizer.colorize`; several devices with commas between.
+    uncertainty, layer, mark, overwrite, report, timeout
+        As the options of the command.
+    workers
+        Processes at work, None for one a core; 0 works in this one, without protection from files
+        that crash a decoder. Other processes import the main module: guard what it runs with
+        `if __name__ == "__main__"`.
+
+    Yields
+    ------
+    Of each photograph `job.source` and `job.target`, and `outcome.error`, a line that is empty
+    where it was colored, and `outcome.notes`. Those that were done before are not among them.
+
+    Raises
+    ------
+    Error
+        An input, an option or the folder cannot be used; what is wrong with one photograph is in
+        its outcome.
+    """
+    given = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
+    path = RELEASED if weights is None else Path(weights)
+    with failing():
+        if uncertainty and candidates == 1:
+            raise Error("uncertainty needs candidates, 2 or more")
+        jobs = plan.plan([Path(name) for name in given], Path(out))
+        sampling = override(sampling_defaults(path), **options)
+        settings = Settings(
+            sampling, max_pixels, candidates, uncertainty=uncertainty, layer=layer, mark=mark
+        )
+        with Journal(Path(out)) as journal:
+            results = Report(journal)
+            devices = device.split(",")
+            _, work = color(
+                jobs, journal, settings, path, path.name, devices, workers, timeout, overwrite
+            )
+            try:
+                for result in work:
+                    results.add(result)
+                    yield result
+            finally:
+                if report:
+                    results.write()
+
+
+def color(
+    jobs: Sequence[Job],
+    journal: Journal,
+    settings: Settings,
+    weights: Path,
+    name: str,
+    devices: Sequence[str],
+    workers: int | None,
+    timeout: float,
+    overwrite: bool,
+) -> tuple[list[Job], Iterator[Result]]:
+    """What is done already, and what colors the others.
+
+    Parameters
+    ----------
+    weights, name
+        Their file, and what marks call them.
+    workers
+        None for as many as the devices keep busy.
+    timeout
+        Seconds for a photograph, 0 for no limit.
+
+    Raises
+    ------
+    BatchError
+        As in `plan.remaining`. The iterator raises what `plan.color` does, and `WorkerError`.
+    """
+    facts = settings.facts(Stamp.of(weights).sha256)
+    todo, done = plan.remaining(jobs, journal, facts, overwrite)
+
+    def work() -> Iterator[Result]:
+        if not todo:
+            return
+        number = min(count(devices), len(todo)) if workers is None else workers
+        equipment = equip(weights, name, devices, number)
+        crew = Crew(equipment, timeout or math.inf) if number else Alone(equipment[0])
+        with crew:
+            crew.wait_until_ready()
+            yield from plan.color(todo, crew, settings, facts, journal, overwrite)
+
+    return done, work()
