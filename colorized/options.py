@@ -67,6 +67,9 @@ class SamplingOptions:
             if not (math.isfinite(value) and low <= value <= high):
                 raise ValueError(f"{name} must be in {low} … {high}, got {value}")
 
+        if self.sampler == "consistency" and self.guidance != 1:
+            raise ValueError("the sampler consistency takes no guidance: it must be 1")
+
     def override(self, **given: Any) -> SamplingOptions:
         """These options but for those given; None keeps what is here."""
         return replace(self, **{name: value for name, value in given.items() if value is not None})

@@ -21,7 +21,7 @@ from colorized.training import fit
 from colorized.training.distributed import Processes, open_processes
 from colorized.training.loop import Step, TrainSettings, TrainState
 
-CONFIG = ModelConfig((8, 16, 32), 16, "cosine", 100, (12.0, 18.0), 32)
+CONFIG = ModelConfig((8, 16, 32), 16, 32, 1, "cosine", 100, (12.0, 18.0), 32)
 SETTINGS = TrainSettings(
     steps=6,
     batch_size=4,

@@ -23,7 +23,7 @@ from colorized.model.weights import (
 from colorized.options import LIMITS, UNTUNED, SamplingOptions
 from colorized.photo import provenance, read_xmp
 
-CONFIG = ModelConfig((8, 16, 32), 16, "cosine", 100, (15.5, 18.25), 64)
+CONFIG = ModelConfig((8, 16, 32), 16, 32, 1, "cosine", 100, (15.5, 18.25), 64)
 TUNED = SamplingOptions(steps=3, sampler="ddim", guidance=2.0, temperature=0.5, saturation=1.5)
 PHOTO = next((Path(__file__).parents[1] / "data" / "sample" / "photos").glob("*.jpg"))
 

@@ -14,7 +14,8 @@ SETTINGS = TrainSettings(
     steps=4,
     batch_size=2,
     crop_size=32,
-    min_crop=0.75,
+    levels=2,
+    film=0.5,
     learning_rate=3e-3,
     warmup_steps=1,
     cooldown_steps=1,
@@ -32,7 +33,7 @@ SETTINGS = TrainSettings(
 def fresh(shard: Shard, **changes: Any) -> TrainState:
     """A new state, as a new process would make it."""
     a, b = np.sqrt(((shard.ab.astype(float) - 128) ** 2).mean((0, 1, 2))).tolist()
-    config = ModelConfig((8, 16, 32), 16, "cosine", 100, (a, b), 32)
+    config = ModelConfig((8, 16, 32), 16, 32, 1, "cosine", 100, (a, b), 32)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         denoiser = config.build()

@@ -286,6 +286,11 @@ def lab_to_linear(lab: Tensor, axis: int = -1) -> Tensor:
     return _by_pixel(_lab_to_linear, _check(_floating(lab), axis), axis=axis)
 
 
+def lab_planes_to_linear(L: Tensor, a: Tensor, b: Tensor) -> list[Tensor]:
+    """Linear-light sRGB planes of L*, a* and b* of one shape, unclipped; gradients pass."""
+    return _lab_to_linear(L, a, b)
+
+
 @_on_arrays
 def lab_to_srgb(lab: Tensor, axis: int = -1) -> Tensor:
     """sRGB of CIELAB, unclipped: a color outside the gamut leaves [0, 1]; same shape."""

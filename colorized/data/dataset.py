@@ -5,6 +5,9 @@
 them as tensors. Everything about the batch of step k follows from (seed, k) alone, and a process
 among several gets its slice of it: a run that was interrupted goes on with the very batches it
 would have seen, and two processes see together what one would see.
+
+Crops are resized as photographs are in use, in linear light, and never enlarged: what is enlarged
+teaches blur. A share of them is shown to the network as `colorized.data.film` would show them.
 """
 
 from __future__ import annotations
@@ -23,6 +26,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from colorized import color
+from colorized.color import resample
+from colorized.data import film
+
 CPU = torch.device("cpu")
 AHEAD = 2
 """Batches that each worker has under way."""
@@ -33,10 +40,19 @@ Lab8 = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class Batch:
-    """L* (B, 1, S, S) in 0 … 100 and ab (B, 2, S, S) in CIELAB units, float32."""
+    """Square pictures, float32.
+
+    `lightness` is L* (B, 1, S, S) in 0 … 100, `ab` is (B, 2, S, S) in CIELAB units, and `seen` what
+    the network is shown in place of L*: the same, or as film shows it.
+    """
 
     lightness: Tensor
     ab: Tensor
+    seen: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on a device."""
+        return Batch(self.lightness.to(device), self.ab.to(device), self.seen.to(device))
 
 
 def chroma_target(batch: Batch, ab_std: tuple[float, float]) -> Tensor:
@@ -76,7 +92,8 @@ class Pictures(Protocol):
         """Whole pictures, in the order of `rows`."""
         L, ab = zip(*self.views(np.arange(len(self))[rows]), strict=True)
         lightness = torch.from_numpy(np.stack(L)).float()[:, None] * (100 / 255)
-        return Batch(lightness, torch.from_numpy(np.stack(ab)).float().permute(0, 3, 1, 2) - 128)
+        chroma = torch.from_numpy(np.stack(ab)).float().permute(0, 3, 1, 2) - 128
+        return Batch(lightness, chroma, lightness)
 
 
 @dataclass(frozen=True)
@@ -148,9 +165,10 @@ class CropBatches:
         Crops of a step, over all processes; batch k holds entries k·B … (k+1)·B - 1 of the orders
         of the epochs.
     crop_size
-        Side of the square crops, pixels.
-    min_crop
-        A crop shows between this share and the whole of the picture's side.
+        Side of the square crops, pixels: a crop shows between so many pixels of the picture and
+        all of its side.
+    film
+        Share of the crops that the network is shown as film would show them.
     rank, world
         Which of how many processes this is.
     """
@@ -158,7 +176,7 @@ class CropBatches:
     pictures: Pictures
     batch_size: int
     crop_size: int
-    min_crop: float
+    film: float
     seed: int
     rank: int = 0
     world: int = 1
@@ -169,6 +187,10 @@ class CropBatches:
             raise ValueError(
                 f"batch_size {self.batch_size} cannot be shared out: process {self.rank} of "
                 f"{self.world}"
+            )
+        if self.crop_size > self.pictures.size:
+            raise ValueError(
+                f"crops of {self.crop_size} pixels need pictures as large, not {self.pictures.size}"
             )
 
     @property
@@ -186,13 +208,16 @@ class CropBatches:
         mine = slice(self.rank * len(out), (self.rank + 1) * len(out))
         generator = torch.Generator().manual_seed(step_seed(self.seed, step, "crop"))
         # Drawn for the whole batch, so that how many processes share it changes no crop.
-        boxes = random_boxes(self.pictures.size, self.batch_size, self.min_crop, generator)
+        boxes = random_boxes(self.pictures.size, self.batch_size, self.crop_size, generator)
+        on_film = torch.rand(self.batch_size, generator=generator) < self.film
         views = self.pictures.views(self._rows(step)[mine])
         for i, ((L, ab), (side, y, x, flip)) in enumerate(
             zip(views, boxes[mine].tolist(), strict=True)
         ):
             box = slice(y, y + side), slice(x, x + side)
-            crop = resize_packed(pack(L[box], ab[box]), self.crop_size)
+            place = mine.start + i
+            rng = np.random.default_rng([self.seed, step, place]) if on_film[place] else None
+            crop = prepare(L[box], ab[box], self.crop_size, rng)
             out[i] = crop[:, ::-1] if flip else crop
 
     def _rows(self, step: int) -> NDArray[np.int64]:
@@ -229,11 +254,9 @@ def batches(
     """
     items = _from_workers(crops, steps, workers) if workers else (crops[step] for step in steps)
     for packed in items:
-        if device.type == "cuda":  # a third of the bytes travels, while the device computes
-            yield unpack(packed.pin_memory().to(device, non_blocking=True))
-        else:
-            batch = unpack(packed)
-            yield Batch(batch.lightness.to(device), batch.ab.to(device))
+        if device.type == "cuda":  # a quarter of the bytes travels, while the device computes
+            packed = packed.pin_memory().to(device, non_blocking=True)
+        yield unpack(packed).to(device)
 
 
 def _from_workers(crops: CropBatches, steps: range, workers: int) -> Iterator[Tensor]:
@@ -288,48 +311,53 @@ class _Ring(Dataset[int | Exception]):
         return place
 
 
-def random_boxes(size: int, count: int, min_crop: float, generator: torch.Generator) -> Tensor:
+def random_boxes(size: int, count: int, least: int, generator: torch.Generator) -> Tensor:
     """Random squares of pictures of side `size`: int64 (count, 4), side, y, x and 0 or 1 for flip.
 
-    The side is `min_crop` to 1 times the picture's, the place any that is inside, in whole pixels.
+    The side is `least` to `size` pixels, the place any that is inside.
     """
     scale, y, x, flip = torch.rand(4, count, dtype=torch.float64, generator=generator)
-    side = (size * (min_crop + (1 - min_crop) * scale)).round().clamp(min=1)
+    side = (least + (size - least) * scale).round()
     room = size - side + 1
     return torch.stack([side, (y * room).floor(), (x * room).floor(), (flip < 0.5)], dim=1).long()
 
 
-def pack(L: NDArray[np.uint8], ab: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """L (H, W) and ab (H, W, 2) as the bytes of int32 (H, W).
+def prepare(
+    L: NDArray[np.uint8],
+    ab: NDArray[np.uint8],
+    size: int,
+    rng: np.random.Generator | None = None,
+) -> NDArray[np.int32]:
+    """A square picture at the size of training, and what the network is shown of it, packed.
 
-    Four interleaved bytes are resized in half the time that L and ab take apart.
+    Parameters
+    ----------
+    L, ab
+        8-bit CIELAB (H, H) and (H, H, 2), H at least `size`.
+    rng
+        Of the film that shows it; without one the network is shown L*.
+
+    Returns
+    -------
+    ndarray
+        int32 (size, size): the bytes of L, a, b and of what is shown; see `unpack`.
     """
-    packed = np.left_shift(ab.view("<u2")[..., 0], 8, dtype=np.uint32)
-    packed |= L
-    return packed.view(np.int32)
+    lab8 = np.concatenate([L[..., None], ab], axis=-1)
+    if len(L) != size or rng is not None:
+        linear = color.lab_to_linear(color.lab8_to_lab(lab8)).clip(0, 1)
+        linear = np.ascontiguousarray(resample.resize(linear, size, size).clip(0, 1))
+        lab8 = color.linear_to_lab8(linear)
+    shown = lab8[..., :1]
+    if rng is not None:
+        shown = np.rint(film.expose(linear, rng) * 2.55).astype(np.uint8)[..., None]
+    return np.concatenate([lab8, shown], axis=-1).view("<i4")[..., 0]
 
 
 def unpack(packed: Tensor) -> Batch:
-    """What `pack` and `resize_packed` made of B pictures, (B, S, S), in CIELAB units."""
-    lightness = (packed & 255) * (100 / 255)
-    ab = torch.empty(len(packed), 2, *packed.shape[1:], device=packed.device)
-    torch.sub(packed >> 8 & 255, 128, out=ab[:, 0])
-    torch.sub(packed >> 16, 128, out=ab[:, 1])
-    return Batch(lightness[:, None], ab)
-
-
-def resize_packed(packed: NDArray[np.int32], size: int) -> NDArray[np.int32]:
-    """Resize (H, H) to (size, size) by a triangle filter as wide as the scale asks for.
-
-    In integers, rounded after each axis, as Pillow does it; what has the size already is kept.
-    """
-    side = len(packed)
-    pixels = packed.view(np.uint8).reshape(1, side, side, 4).transpose(0, 3, 1, 2)
-    resized = F.interpolate(
-        torch.from_numpy(pixels), size=(size, size), mode="bilinear", antialias=True
-    )
-    interleaved = np.ascontiguousarray(resized.numpy().transpose(0, 2, 3, 1))
-    return interleaved.view(np.int32)[0, :, :, 0]
+    """What `prepare` made of B pictures, (B, S, S), in CIELAB units."""
+    L, a, b, shown = (packed >> shift & 255 for shift in (0, 8, 16, 24))
+    lightness = L[:, None] * (100 / 255)
+    return Batch(lightness, torch.stack([a, b], 1) - 128.0, shown[:, None] * (100 / 255))
 
 
 def step_seed(seed: int, step: int, purpose: str) -> int:

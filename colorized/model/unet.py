@@ -1,17 +1,23 @@
-"""Networks; they know nothing of diffusion.
+"""The denoising network; it knows nothing of diffusion.
 
 `ChromaUNet` predicts two chroma planes at half the size of the lightness they belong to. It has
-two parts, because the lightness is the same at every sampling step:
+two parts, because the lightness is the same at every evaluation: `encode` looks at L once per
+photograph (`colorized.model.encoder`), and the denoising U-Net (Ronneberger et al., 2015; Ho et
+al., 2020) runs once per evaluation.
 
-* `LightnessEncoder` looks at L once per photograph; see `encoder`.
-* the denoising U-Net (Ronneberger et al., 2015; Ho et al., 2020) runs once per step. It sees the
-  noisy chroma through a 2×2 space-to-depth, so that its levels lie at strides 4, 8 and 16 of L,
-  where the encoder's features are. Back at stride 4 it gives its answer, to which a few thin layers
-  at stride 2 add what is finer. What is in the picture scales and shifts its normalizations, as the
-  noise level does.
+The U-Net sees the noisy chroma through a 2×2 space-to-depth, so that its levels lie at strides 4, 8
+and 16 of L, where the encoder's features are. Most of what makes colors agree with each other
+happens at stride 16, where a photograph is 100 to 150 positions: there a transformer (Vaswani et
+al., 2017) relates every position to every other. Its tokens are the encoder's features at strides
+16 and 32 and of the whole picture, the U-Net's own, and the noisy chroma averaged over each
+position. The average is scaled to unit variance at every noise level: the noise that decides the
+color of an object is that average, and at its own scale it would be an eighth of a pixel's.
 
-Everything is convolutional, save self-attention at stride 16 that knows no positions: any height
-and width that are multiples of 16 will do.
+Back at stride 4 the U-Net gives its answer, to which a few thin layers at stride 2 add detail. What
+is in the picture scales and shifts its normalizations, as the noise level does.
+
+Positions enter through convolutions alone, so any height and width that are multiples of 16 will
+do.
 """
 
 from __future__ import annotations
@@ -32,9 +38,12 @@ FEATURE_RMS = 8.0
 """About that of the encoder's maps, as trained on ImageNet; the U-Net's own are near 1, and would
 be drowned for the first thousand steps. A power of two, so that dividing by it rounds nothing."""
 
+POSITION_VARIANCE, PICTURE_VARIANCE = 0.7, 0.3
+"""Of chroma averaged over 8×8 of its pixels and over a whole photograph, when a pixel's is 1."""
+
 
 class ResidualBlock(nn.Module):
-    """Two 3×3 convolutions, the second normalisation scaled and shifted by the time embedding."""
+    """Two 3×3 convolutions, the second normalization scaled and shifted by the time embedding."""
 
     def __init__(self, channels: int, time_channels: int) -> None:
         super().__init__()
@@ -65,8 +74,57 @@ class SelfAttention(nn.Module):
         B, C, H, W = x.shape
         qkv = self.qkv(self.norm(x)).reshape(B, 3, self.heads, C // self.heads, H * W)
         q, k, v = qkv.transpose(-1, -2).unbind(1)
-        h = F.scaled_dot_product_attention(q, k, v)
+        h = attend(q, k, v)
         return x + self.out(h.transpose(-1, -2).reshape(B, C, H, W))
+
+
+class TransformerBlock(nn.Module):
+    """Self-attention and a gated-by-time MLP with a depthwise 3×3 convolution, both residual.
+
+    The time embedding scales and shifts the normalizations (Peebles, Xie, *Scalable Diffusion
+    Models with Transformers*, 2023); the convolution tells positions (Xie et al., *SegFormer*,
+    2021). Queries and keys are normalized (Dehghani et al., *ViT-22B*, 2023).
+    """
+
+    def __init__(self, width: int, time_channels: int, head: int = 32, expand: int = 3) -> None:
+        super().__init__()
+        hidden = expand * width
+        self.heads = width // head
+        self.modulation = nn.Linear(time_channels, 4 * width)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.q_norm, self.k_norm = nn.RMSNorm(head), nn.RMSNorm(head)
+        self.project = nn.Linear(width, width)
+        self.expand = nn.Linear(width, hidden)
+        self.depthwise = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
+        self.reduce = nn.Linear(hidden, width)
+        for layer in (self.project, self.reduce):  # a fresh block changes little
+            nn.init.normal_(layer.weight, std=0.2 / math.sqrt(layer.in_features))
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor, time: Tensor, size: tuple[int, int]) -> Tensor:
+        """Tokens (B, h·w, C), time embedding (B, time_channels) and (h, w) → (B, h·w, C)."""
+        B, N, C = x.shape
+        scale1, shift1, scale2, shift2 = self.modulation(time)[:, None].chunk(4, dim=-1)
+        h = F.layer_norm(x, (C,)) * (1 + scale1) + shift1
+        qkv = self.qkv(h).view(B, N, 3, self.heads, C // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        h = attend(self.q_norm(q), self.k_norm(k), v)
+        x = x + self.project(h.transpose(1, 2).reshape(B, N, C))
+        h = F.layer_norm(x, (C,)) * (1 + scale2) + shift2
+        h = self.expand(h).transpose(1, 2).view(B, -1, *size)
+        h = F.gelu(h + self.depthwise(h), approximate="tanh")
+        return x + self.reduce(h.flatten(2).transpose(1, 2))
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention (…, N, C) of queries, keys and values (…, N, C), in plain operations.
+
+    For a few hundred positions on a CPU the fused kernel's backward pass takes five times as long.
+    """
+    weights = torch.softmax(q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2), dim=-1)
+    return weights.to(v.dtype) @ v
 
 
 class ChromaUNet(nn.Module):
@@ -78,15 +136,35 @@ class ChromaUNet(nn.Module):
         Widths of the U-Net at strides 4, 8 and 16 of L: the last a multiple of 32, the others of 8.
     time_channels
         Width of the time embedding.
+    width
+        Of the transformer's tokens, a multiple of 32.
+    depth
+        Transformer blocks.
+
+    Raises
+    ------
+    ValueError
+        For widths that are no such multiples, or a negative depth.
     """
 
-    def __init__(self, channels: Sequence[int] = (64, 112, 128), time_channels: int = 128) -> None:
+    def __init__(
+        self,
+        channels: Sequence[int] = (64, 112, 128),
+        time_channels: int = 128,
+        width: int = 256,
+        depth: int = 6,
+    ) -> None:
         super().__init__()
         if len(channels) != 3 or any(c <= 0 or c % 8 for c in channels) or channels[-1] % 32:
             raise ValueError(
                 f"channels must be three multiples of 8, the last also of 32, got {list(channels)}"
             )
+        if width <= 0 or width % 32 or depth < 0:
+            raise ValueError(
+                f"width must be a multiple of 32 and depth not negative, got {width} and {depth}"
+            )
         c4, c8, c16 = channels
+        self.width, self.depth = width, depth
         self.channels = (c4, c8, c16)
         self.time_channels = time_channels
         self.encoder = LightnessEncoder()
@@ -112,6 +190,16 @@ class ChromaUNet(nn.Module):
         self.attention = SelfAttention(c16)
         self.middle2 = ResidualBlock(c16, time_channels)
         self.attention2 = SelfAttention(c16)
+        self.tokens16 = nn.Conv2d(LightnessEncoder.channels[3], width, 1)
+        self.tokens32 = nn.Conv2d(LightnessEncoder.channels[4], width, 1)
+        self.tokens_content = nn.Linear(LightnessEncoder.pooled, width)
+        self.tokens_state = nn.Conv2d(c16, width, 1)
+        self.tokens_chroma = nn.Conv2d(2, width, 1)
+        self.tint = nn.Linear(2, time_channels)
+        nn.init.zeros_(self.tint.weight)
+        nn.init.zeros_(self.tint.bias)
+        self.blocks = nn.ModuleList(TransformerBlock(width, time_channels) for _ in range(depth))
+        self.from_tokens = _zeroed(nn.Conv2d(width, c16, 1))
         self.middle3 = ResidualBlock(c16, time_channels)
         self.from16 = nn.Conv2d(c16, c8, 1)
         self.up8 = ResidualBlock(c8, time_channels)
@@ -122,9 +210,16 @@ class ChromaUNet(nn.Module):
         self.head_x = nn.Conv2d(2, c2, 3, padding=1)
         self.head2 = nn.Conv2d(c2, c2, 3, padding=1)
         self.out = _zeroed(nn.Conv2d(c2, 2, 3, padding=1))
+        self.draw = nn.Parameter(torch.zeros(time_channels))
 
-    def encode(self, lightness: Tensor) -> Features:
+    def encode(self, lightness: Tensor, draw: bool = False) -> Features:
         """What the U-Net needs to know of L* (B, 1, H, W), 0 … 100; once per photograph.
+
+        Parameters
+        ----------
+        draw
+            What the U-Net is asked for: a draw of the colors, as the adversarial finish taught it,
+            rather than their mean given the noisy ones.
 
         Raises
         ------
@@ -135,9 +230,18 @@ class ChromaUNet(nn.Module):
             size = tuple(lightness.shape[-2:])
             raise ValueError(f"height and width must be multiples of {STRIDE}, got {size}")
         *features, pooled = self.encoder(lightness)
-        cond = [proj(f / FEATURE_RMS) for proj, f in zip(self.condition, features, strict=True)]
-        cond[3] = cond[3] + F.interpolate(cond.pop(), cond[3].shape[-2:])
-        return *cond, self.content(pooled)
+        maps = [f / FEATURE_RMS for f in features]
+        size = maps[3].shape[-2:]
+        cond = [proj(f) for proj, f in zip(self.condition, maps, strict=True)]
+        cond[3] = cond[3] + F.interpolate(cond.pop(), size)
+        tokens = self.tokens16(maps[3]) + F.interpolate(self.tokens32(maps[4]), size)
+        tokens = tokens + self.tokens_content(pooled)[:, :, None, None]
+        encoded: Features = (*cond, tokens, self.content(pooled))
+        return self.asked_to_draw(encoded) if draw else encoded
+
+    def asked_to_draw(self, cond: Features) -> Features:
+        """The condition that asks for a draw, of one from `encode` that asks for a mean."""
+        return (*cond[:-1], cond[-1] + self.draw)
 
     def forward(self, x: Tensor, noise_level: Tensor, cond: Features) -> Tensor:
         """One evaluation.
@@ -147,7 +251,8 @@ class ChromaUNet(nn.Module):
         x
             Noisy chroma (B, 2, H/2, W/2), of about unit variance.
         noise_level
-            (B,), any real number that tells how noisy x is; about -3 … 3.
+            (B,): ½ ln σ, where σ is the noise's deviation in units of the clean chroma's; about
+            -3 … 5.
         cond
             From `encode`, for the same B.
 
@@ -156,15 +261,19 @@ class ChromaUNet(nn.Module):
         Tensor
             (B, 2, H/2, W/2).
         """
-        cond2, cond4, cond8, cond16, content = cond
+        cond2, cond4, cond8, cond16, tokens, content = cond
         down4, up4 = cond4.chunk(2, dim=1)
         down8, up8 = cond8.chunk(2, dim=1)
-        time = F.silu(self.time(fourier(noise_level).to(x.dtype)) + content)
+        positions, picture = averages(x, noise_level)
+        time = F.silu(self.time(fourier(noise_level).to(x.dtype)) + content + self.tint(picture))
 
         h4 = self.down4(self.stem(F.pixel_unshuffle(x, 2)) + down4, time)
         h8 = self.down8(self.to8(h4) + down8, time)
         h = self.middle1(self.to16(h8) + cond16, time)
         h = self.middle2(self.attention(h), time)
+        h = h + self._transformed(
+            self.tokens_state(h) + self.tokens_chroma(positions) + tokens, time
+        )
         h = self.middle3(self.attention2(h), time)
         h = self.up8(F.interpolate(self.from16(h), scale_factor=2.0) + h8 + up8, time)
         h = self.up4(F.interpolate(self.from8(h), scale_factor=2.0) + h4 + up4, time)
@@ -172,6 +281,40 @@ class ChromaUNet(nn.Module):
         h = F.pixel_shuffle(self.head4(h), 2) + self.head_x(x) + cond2
         h = F.silu(self.head2(F.silu(h)))
         return coarse + self.out(h)
+
+    def _transformed(self, tokens: Tensor, time: Tensor) -> Tensor:
+        """The transformer's answer (B, C, h, w) for tokens (B, width, h, w)."""
+        B, _, h, w = tokens.shape
+        x = tokens.flatten(2).transpose(1, 2)
+        for block in self.blocks:
+            x = block(x, time, (h, w))
+        return self.from_tokens(x.transpose(1, 2).reshape(B, -1, h, w))
+
+
+def averages(x: Tensor, noise_level: Tensor) -> tuple[Tensor, Tensor]:
+    """Noisy chroma averaged over 8×8 pixels and over the picture, each of about unit variance.
+
+    A pixel of x is sqrt(ᾱ) x_0 + sqrt(1 - ᾱ) ε. Averaging n pixels divides the noise's variance by
+    n and the signal's by much less, since chroma is smooth.
+
+    Parameters
+    ----------
+    x
+        (B, C, h, w), of about unit variance; h and w multiples of 8.
+    noise_level
+        (B,): ½ ln σ with σ² = (1 - ᾱ) / ᾱ.
+
+    Returns
+    -------
+    tuple
+        (B, C, h/8, w/8) and (B, C).
+    """
+    signal = torch.sigmoid(-4 * noise_level.float()).to(x.dtype).view(-1, 1, 1, 1)
+    positions = F.avg_pool2d(x, 8)
+    picture = positions.mean((2, 3))
+    over_position = POSITION_VARIANCE * signal + (1 - signal) / 64
+    over_picture = PICTURE_VARIANCE * signal + (1 - signal) / (x.shape[-2] * x.shape[-1])
+    return positions / over_position.sqrt(), picture / over_picture.sqrt().flatten(1)
 
 
 def fourier(noise_level: Tensor, channels: int = 64) -> Tensor:

@@ -52,6 +52,8 @@ class ModelConfig:
 
     channels: tuple[int, int, int]
     time_channels: int
+    width: int
+    depth: int
     schedule: str
     T: int
     ab_std: tuple[float, float]
@@ -71,7 +73,7 @@ class ModelConfig:
 
     def build(self) -> Denoiser:
         """A denoiser of this shape with fresh weights."""
-        return Denoiser(ChromaUNet(self.channels, self.time_channels))
+        return Denoiser(ChromaUNet(self.channels, self.time_channels, self.width, self.depth))
 
     def noise(self) -> Schedule:
         """The schedule it is trained with."""

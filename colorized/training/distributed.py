@@ -76,6 +76,9 @@ class Processes:
         """The mean of a scalar over the processes, the same in each."""
         return value
 
+    def mean_gradients(self, module: nn.Module) -> None:
+        """Average the gradients of a module that was not prepared."""
+
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process."""
         return flag
@@ -114,6 +117,13 @@ class Accelerated(Processes):
         """See `Processes`."""
         mean: Tensor = self.accelerator.reduce(value.detach().clone(), "mean")
         return mean
+
+    def mean_gradients(self, module: nn.Module) -> None:
+        """See `Processes`."""
+        gradients = [p.grad for p in module.parameters() if p.grad is not None]
+        flat = self.mean(torch.cat([g.flatten() for g in gradients]))
+        for g, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            g.copy_(mean.view_as(g))
 
     def any(self, flag: bool) -> bool:
         """See `Processes`."""

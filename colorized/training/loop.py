@@ -1,10 +1,11 @@
 """Training as a generator of steps.
 
-`train` changes the weights and yields; whoever calls it logs, validates, saves or stops. All that
-a step draws at random comes from (seed, number of its batch), so a run resumed from a checkpoint
-repeats, bit for bit, what the uninterrupted one would have done. It is drawn for the whole batch;
-each of several processes, and each piece of a batch that is accumulated, takes its slice, so that
-how a batch is shared out changes no more than the rounding of sums.
+`train` changes the weights and yields; whoever calls it logs, validates, saves or stops. What is
+minimized is an `Objective`: here the denoising loss; `colorized.training.finish` has the other. All
+that a step draws at random comes from (seed, number of its batch), so a run resumed from a
+checkpoint repeats, bit for bit, what the uninterrupted one would have done. It is drawn for the
+whole batch; each of several processes, and each piece of a batch that is accumulated, takes its
+slice, so that how a batch is shared out changes no more than the rounding of sums.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -52,7 +53,8 @@ class TrainSettings:
     steps: int
     batch_size: int
     crop_size: int
-    min_crop: float
+    levels: int
+    film: float
     learning_rate: float
     warmup_steps: int
     cooldown_steps: int
@@ -94,6 +96,36 @@ class Step:
     loss: float
     gradient_norm: float
     learning_rate: float
+    parts: Mapping[str, float] = field(default_factory=dict)
+    """Other numbers of the objective, by name."""
+
+
+class Objective(Protocol):
+    """What training minimizes."""
+
+    def backward(self, state: TrainState, batch: Batch, place: int) -> dict[str, float]:
+        """Add the gradients of this process's slice of batch `place` to the denoiser's parameters.
+
+        Returns
+        -------
+        dict
+            `loss`, which tells a spike, and whatever else is worth logging; means over the
+            processes.
+
+        Raises
+        ------
+        Diverged
+            When training cannot go on from here.
+        """
+
+    def update(self, state: TrainState, rate: float) -> None:
+        """Called after each optimizer step, with the learning rate as a share of its highest."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What changes in training besides the denoiser."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state_dict`'s values."""
 
 
 class TrainState:
@@ -107,6 +139,10 @@ class TrainState:
         Says the schedule of its noise and the scale of chroma.
     processes
         Those that train together; by default this one alone.
+    objective
+        By default the denoising loss.
+    betas
+        Decay rates of Adam's moments.
 
     Raises
     ------
@@ -120,6 +156,8 @@ class TrainState:
         config: ModelConfig,
         settings: TrainSettings,
         processes: Processes | None = None,
+        objective: Objective | None = None,
+        betas: tuple[float, float] = (0.9, 0.99),
     ) -> None:
         self.config = config
         self.settings = settings
@@ -135,13 +173,10 @@ class TrainState:
         self.optimizer = torch.optim.AdamW(
             _parameter_groups(denoiser, settings.encoder_lr_scale),
             lr=settings.learning_rate,
-            betas=(0.9, 0.99),
+            betas=betas,
             weight_decay=settings.weight_decay,
         )
-        loss = _Loss(self.denoiser)
-        if settings.compile:
-            loss.compile()
-        self.loss = self.processes.prepare(loss)
+        self.objective = objective or Denoising(self.denoiser, settings, self.processes)
         self.step = 0
         self.skipped = 0
         """Batches that were left out after a spike; step k sees batch k + skipped, from 0."""
@@ -165,6 +200,7 @@ class TrainState:
             "network": self.denoiser.network.state_dict(),
             "ema": self.ema.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "objective": self.objective.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -178,25 +214,11 @@ class TrainState:
         load_tensors(self.denoiser.network, state["network"], "network")
         load_tensors(self.ema.network, state["ema"], "ema")
         self.optimizer.load_state_dict(state["optimizer"])
+        self.objective.load_state_dict(state["objective"])
         self.step = int(state["step"])
-        # Not in the checkpoints of older versions.
-        self.skipped = int(state.get("skipped", 0))
-        self.seconds = float(state.get("seconds", 0.0))
-        self.recent = deque(state.get("recent", ()), maxlen=RECENT)
-
-
-class _Loss(nn.Module):
-    """The loss of a piece of a batch, as a module: what a compiler and the processes wrap."""
-
-    def __init__(self, denoiser: Denoiser) -> None:
-        super().__init__()
-        self.denoiser = denoiser
-
-    def forward(
-        self, lightness: Tensor, x_0: Tensor, sigma: Tensor, noise: Tensor, keep: Tensor
-    ) -> Tensor:
-        cond = drop_condition(self.denoiser.encode(lightness), keep)
-        return simple_loss(self.denoiser, x_0, cond, sigma, noise).mean()
+        self.skipped = int(state["skipped"])
+        self.seconds = float(state["seconds"])
+        self.recent = deque(state["recent"], maxlen=RECENT)
 
 
 def train(
@@ -229,7 +251,7 @@ def train(
         pictures,
         settings.batch_size,
         settings.crop_size,
-        settings.min_crop,
+        settings.film,
         settings.seed,
         processes.rank,
         processes.world,
@@ -250,16 +272,18 @@ def train(
             for group in state.optimizer.param_groups:
                 group["lr"] = rate * group["lr_scale"]
             state.optimizer.zero_grad(set_to_none=True)
-            loss = processes.mean(_backward(state, batch, place)).item()
+            parts = state.objective.backward(state, batch, place)
+        loss = parts.pop("loss")
         norm = nn.utils.clip_grad_norm_(state.denoiser.parameters(), settings.clip_norm).item()
         trouble = _trouble(state, loss, norm)
         if trouble:
             raise Diverged(f"step {state.step + 1}: the loss {trouble}", place)
         state.optimizer.step()
+        state.objective.update(state, rate / settings.learning_rate)
         state.step += 1
         state.recent.append(loss)
         _update_average(state)
-        yield Step(state.step, loss, norm, rate)
+        yield Step(state.step, loss, norm, rate, parts)
         if state.done():
             return
 
@@ -280,37 +304,78 @@ def _told_of_memory(state: TrainState) -> Iterator[None]:
         ) from error
 
 
-def _backward(state: TrainState, batch: Batch, place: int) -> Tensor:
-    """Add up the gradients of this process's slice, piece by piece; the mean loss of it."""
-    settings, processes = state.settings, state.processes
-    device = processes.device
-    x_0 = chroma_target(batch, state.config.ab_std)
-    # Drawn for the whole batch, so that how it is shared out changes no draw.
-    B = settings.batch_size
-    generator = torch.Generator().manual_seed(step_seed(settings.seed, place, "noise"))
-    noise = torch.randn((B, *x_0.shape[1:]), generator=generator)
-    sigma = stratified_sigmas(state.config.noise(), B, generator, settings.noise_shift)
-    keep = torch.rand(B, generator=generator) >= settings.condition_dropout
+class Denoising:
+    """‖F(x_t, t, L) - v‖² at `levels` noise levels of each picture, which is encoded once."""
 
-    size = len(x_0) // settings.accumulate
-    total = torch.zeros((), device=device)
-    for i in range(settings.accumulate):
-        mine = slice(i * size, (i + 1) * size)
-        drawn = slice(processes.rank * len(x_0) + mine.start, processes.rank * len(x_0) + mine.stop)
-        last = i == settings.accumulate - 1
-        with nullcontext() if last else processes.hold(state.loss):
-            with torch.autocast(device.type, torch.bfloat16, enabled=settings.bfloat16):
-                loss = state.loss(
-                    batch.lightness[mine],
-                    x_0[mine],
-                    sigma[drawn].to(device, torch.float32),
-                    noise[drawn].to(device),
-                    keep[drawn].to(device),
-                )
-            loss = loss / settings.accumulate
-            loss.backward()
-        total += loss.detach()
-    return total
+    def __init__(self, denoiser: Denoiser, settings: TrainSettings, processes: Processes) -> None:
+        loss = _Loss(denoiser, settings.levels)
+        if settings.compile:
+            loss.compile()
+        self.loss = processes.prepare(loss)
+
+    def backward(self, state: TrainState, batch: Batch, place: int) -> dict[str, float]:
+        """See `Objective`; the batch goes through the network in `accumulate` pieces."""
+        settings, processes = state.settings, state.processes
+        device = processes.device
+        x_0 = chroma_target(batch, state.config.ab_std)
+        # Drawn for the whole batch, so that how it is shared out changes no draw.
+        B, K = settings.batch_size, settings.levels
+        generator = torch.Generator().manual_seed(step_seed(settings.seed, place, "noise"))
+        noise = torch.randn((B, K, *x_0.shape[1:]), generator=generator)
+        sigma = stratified_sigmas(state.config.noise(), B * K, generator, settings.noise_shift)
+        sigma = sigma.view(B, K)
+        keep = torch.rand(B, generator=generator) >= settings.condition_dropout
+
+        size = len(x_0) // settings.accumulate
+        total = torch.zeros((), device=device)
+        for i in range(settings.accumulate):
+            mine = slice(i * size, (i + 1) * size)
+            first = processes.rank * len(x_0)
+            drawn = slice(first + mine.start, first + mine.stop)
+            last = i == settings.accumulate - 1
+            with nullcontext() if last else processes.hold(self.loss):
+                with torch.autocast(device.type, torch.bfloat16, enabled=settings.bfloat16):
+                    loss = self.loss(
+                        batch.seen[mine],
+                        x_0[mine],
+                        sigma[drawn].to(device, torch.float32),
+                        noise[drawn].to(device),
+                        keep[drawn].to(device),
+                    )
+                loss = loss / settings.accumulate
+                loss.backward()
+            total += loss.detach()
+        return {"loss": processes.mean(total).item()}
+
+    def update(self, state: TrainState, rate: float) -> None:
+        """Nothing: there is no more to train."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Empty: nothing changes but the denoiser."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Nothing to load."""
+
+
+class _Loss(nn.Module):
+    """The loss of a piece of a batch, as a module: what a compiler and the processes wrap.
+
+    sigma and noise are (B, K) and (B, K, 2, h, w); the other arguments (B, …).
+    """
+
+    def __init__(self, denoiser: Denoiser, levels: int) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+        self.levels = levels
+
+    def forward(
+        self, lightness: Tensor, x_0: Tensor, sigma: Tensor, noise: Tensor, keep: Tensor
+    ) -> Tensor:
+        cond = drop_condition(self.denoiser.encode(lightness), keep)
+        cond = tuple(c.repeat_interleave(self.levels, 0) for c in cond)
+        x_0 = x_0.repeat_interleave(self.levels, 0)
+        return simple_loss(self.denoiser, x_0, cond, sigma.flatten(), noise.flatten(0, 1)).mean()
 
 
 def _trouble(state: TrainState, loss: float, norm: float) -> str:

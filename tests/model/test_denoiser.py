@@ -168,7 +168,7 @@ class TestPreconditioning:
             )
 
 
-CONFIG = ModelConfig((32, 32, 32), 32, "cosine", 1000, (18.0, 18.0), 32)
+CONFIG = ModelConfig((32, 32, 32), 32, 32, 1, "cosine", 1000, (18.0, 18.0), 32)
 
 
 def tiny_denoiser(seed: int = 0) -> Denoiser:
@@ -280,7 +280,7 @@ class TestLearning:
 
 
 def config_of(name: str, T: int, std: float = 18.0) -> ModelConfig:
-    return ModelConfig((8, 16, 32), 16, name, T, (std, std), 32)
+    return ModelConfig((8, 16, 32), 16, 32, 1, name, T, (std, std), 32)
 
 
 def known(config: ModelConfig, function: Callable[[Tensor, Tensor], Tensor]) -> sampling.Denoiser:

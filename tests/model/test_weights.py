@@ -24,7 +24,7 @@ from colorized.model.weights import (
 )
 from colorized.training.checkpoint import load_checkpoint, save_checkpoint
 
-CONFIG = ModelConfig((8, 16, 32), 16, "cosine", 100, (15.5, 18.25), 64)
+CONFIG = ModelConfig((8, 16, 32), 16, 32, 1, "cosine", 100, (15.5, 18.25), 64)
 ABOUT = {"init": "scratch", "steps": 4}
 STATE = {"step": 3, "best": 0.5, "network": {"w": torch.arange(4.0)}, "names": ["a"]}
 
@@ -180,7 +180,7 @@ class TestWeights:
         self, tmp_path: Path, tensors: dict[str, Tensor]
     ) -> None:
         path = tmp_path / "w.safetensors"
-        other = ModelConfig((16, 16, 32), 16, "cosine", 100, (15.5, 18.25), 64)
+        other = ModelConfig((16, 16, 32), 16, 32, 1, "cosine", 100, (15.5, 18.25), 64)
         save_weights(path, tensors, other, ABOUT)
         assert "this network needs" in refusal(path)
 

@@ -421,7 +421,7 @@ def test_validation_repeats(shard: Shard) -> None:
 
 
 def test_validation_of_a_short_schedule_has_no_step_0(shard: Shard) -> None:
-    config = ModelConfig((8, 16, 32), 16, "cosine", 10, (15.0, 15.0), 32)
+    config = ModelConfig((8, 16, 32), 16, 32, 1, "cosine", 10, (15.0, 15.0), 32)
     assert all(math.isfinite(v) for v in validate(config.build(), config, shard, 0, 1).values())
 
 
