@@ -97,7 +97,7 @@ def test_each_chunk_is_fetched_once_an_epoch_and_few_are_kept(
     assert np.mean([len(np.unique(chunks)) for chunks in near]) > 5
 
     server.asked.clear()
-    crops = CropBatches(stream, 16, SIDE, 1.0, 0)
+    crops = CropBatches(stream, 16, SIDE, 0.0, 0)
     most = 0
     for step in range(len(pictures) // 16):
         crops[step]

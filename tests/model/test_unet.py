@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from colorized.model.encoder import LightnessEncoder
-from colorized.model.unet import STRIDE, ChromaUNet
+from colorized.model.unet import STRIDE, ChromaUNet, averages
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -19,7 +19,7 @@ def network() -> ChromaUNet:
     """A small network whose zeroed layers have been given weights, so that its output is not 0."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = ChromaUNet((16, 24, 32), time_channels=32)
+        network = ChromaUNet((16, 24, 32), time_channels=32, width=32, depth=2)
         for parameter in network.parameters():
             if not parameter.any():
                 torch.nn.init.normal_(parameter, std=0.05)
@@ -37,7 +37,7 @@ def test_any_multiple_of_the_stride(network: ChromaUNet, size: tuple[int, int]) 
     lightness, x, noise_level = inputs(*size)
     cond = network.encode(lightness)
     H, W = size
-    assert [c.shape[-2:] for c in cond[:-1]] == [(H // s, W // s) for s in (2, 4, 8, 16)]
+    assert [c.shape[-2:] for c in cond[:-1]] == [(H // s, W // s) for s in (2, 4, 8, 16, 16)]
     v = network(x, noise_level, cond)
     assert v.shape == x.shape
     assert v.std() > 0.01
@@ -58,8 +58,39 @@ def test_bad_widths_are_named(channels: tuple[int, ...]) -> None:
         ChromaUNet(channels)
 
 
+@pytest.mark.parametrize(("width", "depth"), [(0, 2), (48, 2), (32, -1)])
+def test_bad_transformers_are_named(width: int, depth: int) -> None:
+    with pytest.raises(ValueError, match="width must be a multiple of 32 and depth not negative"):
+        ChromaUNet((8, 8, 32), width=width, depth=depth)
+
+
+def test_averages_have_unit_variance_at_every_noise_level() -> None:
+    """For chroma as smooth as photographs': constant over 8×8 pixels but for the given shares."""
+    rng = seeded(5)
+    picture = torch.randn(4000, 1, 1, 1, generator=rng) * 0.3**0.5
+    position = torch.randn(4000, 1, 2, 3, generator=rng) * 0.4**0.5
+    smooth = (picture + position).repeat_interleave(8, 2).repeat_interleave(8, 3)
+    pixels = torch.randn(smooth.shape, generator=rng) * 0.3**0.5
+    pixels = pixels - torch.nn.functional.avg_pool2d(pixels, 8).repeat_interleave(
+        8, 2
+    ).repeat_interleave(8, 3)
+    x_0 = smooth + pixels
+    for sigma in (0.1, 1.0, 10.0, 1000.0):
+        x = (x_0 + sigma * torch.randn(x_0.shape, generator=rng)) / (1 + sigma**2) ** 0.5
+        level = torch.full((len(x),), 0.5 * torch.tensor(sigma).log())
+        positions, whole = averages(x, level)
+        assert positions.var() == pytest.approx(1, rel=0.1)
+        assert 0.9 < whole.var() < 1.3  # six positions have some variance of their own
+
+
+def test_a_draw_is_another_question_than_a_mean(network: ChromaUNet) -> None:
+    lightness, x, noise_level = inputs(32, 32)
+    mean, draw = (network.encode(lightness, asked) for asked in (False, True))
+    assert not torch.allclose(network(x, noise_level, mean), network(x, noise_level, draw))
+
+
 def test_fresh_network_predicts_zero() -> None:
-    network = ChromaUNet((32, 32, 32))
+    network = ChromaUNet((32, 32, 32), width=32, depth=2)
     lightness, x, noise_level = inputs(32, 32)
     assert (network(x, noise_level, network.encode(lightness)) == 0).all()
 
@@ -87,12 +118,12 @@ def test_pictures_of_a_batch_do_not_mix(network: ChromaUNet) -> None:
 def test_every_weight_learns() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = ChromaUNet((32, 32, 32))
+        network = ChromaUNet((32, 32, 32), width=32, depth=2)
         for parameter in network.parameters():
             if not parameter.any():
                 torch.nn.init.normal_(parameter, std=0.05)
     lightness, x, noise_level = inputs(32, 32)
-    network(x, noise_level, network.encode(lightness)).square().sum().backward()
+    network(x, noise_level, network.encode(lightness, draw=True)).square().sum().backward()
     still = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
     assert not still
 

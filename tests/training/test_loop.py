@@ -72,7 +72,7 @@ def whole(shard: Shard, tmp_path_factory: pytest.TempPathFactory) -> tuple[Train
 def test_a_handful_of_crops_is_learned(shard: Shard) -> None:
     few = Shard(shard.L[:2], shard.ab[:2])
     state = fresh(
-        few, steps=120, min_crop=1.0, warmup_steps=10, cooldown_steps=40, weight_decay=0.0,
+        few, steps=120, levels=1, film=0.0, warmup_steps=10, cooldown_steps=40, weight_decay=0.0,
         condition_dropout=0.0, encoder_lr_scale=1.0,
     )  # fmt: skip
     # A fresh network predicts 0; then the error is the variance of v, which is about 1.
