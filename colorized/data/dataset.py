@@ -343,8 +343,10 @@ def prepare(
         int32 (size, size): the bytes of L, a, b and of what is shown; see `unpack`.
     """
     lab8 = np.concatenate([L[..., None], ab], axis=-1)
-    if len(L) != size or rng is not None:
-        linear = color.lab_to_linear(color.lab8_to_lab(lab8)).clip(0, 1)
+    if len(L) == size and rng is None:
+        return np.concatenate([lab8, lab8[..., :1]], axis=-1).view("<i4")[..., 0]
+    linear = color.lab_to_linear(color.lab8_to_lab(lab8)).clip(0, 1)
+    if len(L) != size:
         linear = np.ascontiguousarray(resample.resize(linear, size, size).clip(0, 1))
         lab8 = color.linear_to_lab8(linear)
     shown = lab8[..., :1]
