@@ -44,7 +44,7 @@ def expose(linear: Image, rng: np.random.Generator) -> Image:
         light = light * np.float32(np.clip(gain, 0.6, 4.0))
     if rng.random() < 0.5:
         light = _blurred(light, rng.uniform(0.3, 1.3))
-    L = color.luminance_to_lightness(np.ascontiguousarray(light.clip(0, 1))) / 100
+    L = color.luminance_to_lightness(np.ascontiguousarray(light.clip(0, 1))).clip(0, 100) / 100
 
     L = L ** math.exp(rng.normal(0, 0.22))
     L = L + rng.normal(0, 0.25) * L * (1 - L) * (2 * L - 1)  # contrast of the midtones
