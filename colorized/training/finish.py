@@ -144,7 +144,7 @@ class Finish:
 
     def _draw(self, denoiser: Denoiser, cond: Any, noise: Tensor, target: int) -> Tensor:
         """x̂_0 (2B, 2, h, w) at the level number `target`, on from draws at all levels before."""
-        levels = self.settingself.levels
+        levels = self.settings.levels
         x = noise[0] * levels[0]
         for k in range(target):
             with torch.no_grad():

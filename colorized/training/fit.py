@@ -72,7 +72,7 @@ def fit(
     Parameters
     ----------
     log
-        Gets `loss`, `gradient_norm` and `learning_rate`, averaged over the steps since it was last
+        Gets `loss`, `gradient_norm`, `learning_rate` and the objective's other parts, averaged over the steps since it was last
         called or the run went on, `restores` so far in this process, `TIMINGS`, and `val_loss`,
         `val_t…` where measured.
     workers
@@ -232,6 +232,10 @@ class _Window:
             "loss": sum(s.loss for s in self.steps) / count,
             "gradient_norm": sum(s.gradient_norm for s in self.steps) / count,
             "learning_rate": self.steps[-1].learning_rate,
+            **{
+                name: sum(s.parts[name] for s in self.steps) / count
+                for name in self.steps[-1].parts
+            },
             "pictures_per_second": crops / (self.clock() - self.began),
             "minutes": self.state.seconds / 60,
             **self.meter.read(),

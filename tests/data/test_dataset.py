@@ -152,7 +152,9 @@ def test_whole_pictures_are_kept_as_they_are() -> None:
 def test_crops_are_resized_in_linear_light(side: int, size: int) -> None:
     """Against OpenCV's area filter on scikit-image's linear RGB."""
     rng = np.random.default_rng(0)
-    rgb = cv2.resize(rng.random((side // 3, side // 3, 3)).astype(np.float32), (side, side)).clip(0, 1)
+    rgb = cv2.resize(rng.random((side // 3, side // 3, 3)).astype(np.float32), (side, side)).clip(
+        0, 1
+    )
     lab8 = cv2.cvtColor((255 * rgb).round().astype(np.uint8), cv2.COLOR_RGB2Lab)
     L, ab = lab8[..., 0], np.ascontiguousarray(lab8[..., 1:])
     batch = unpack(torch.from_numpy(prepare(L, ab, size)[None]))

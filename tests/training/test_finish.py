@@ -1,0 +1,132 @@
+"""The adversarial finish: scores against closed forms; it learns, repeats and resumes."""
+
+import dataclasses
+import math
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_loop import differing, run
+from trainings import SETTINGS, fresh
+
+from colorized.data.dataset import Shard
+from colorized.training import finish
+from colorized.training.critic import EDGE, Critic, srgb
+from colorized.training.distributed import Processes
+from colorized.training.finish import Finish, FinishSettings, energy_score
+from colorized.training.loop import Diverged, TrainState, train
+
+FINISH = FinishSettings(
+    later=0.5,
+    adversarial=1.0,
+    energy=1.0,
+    feature_energy=0.5,
+    denoising=0.5,
+    critic_rate=1e-3,
+)
+
+
+def finishing(shard: Shard, **changes: Any) -> TrainState:
+    """A state of the finish with levels of pure noise and of 2."""
+    base = fresh(shard)
+    config = dataclasses.replace(base.config, few_step_sigmas=(80.0, 2.0))
+    processes = Processes(torch.device("cpu"))
+    settings = dataclasses.replace(SETTINGS, **changes)
+    objective = Finish(config, FINISH, processes, seed=0)
+    return TrainState(base.denoiser, config, settings, processes, objective, finish.BETAS)
+
+
+def test_energy_score_is_least_for_draws_of_the_truth() -> None:
+    """Over y ~ N(0, 1): draws of N(0, s) score E|x - y| - ½ E|x - x'| in closed form."""
+    rng = torch.Generator().manual_seed(0)
+    y, x, other = torch.randn(3, 400_000, 1, generator=rng)
+    scores = {}
+    for s in (0.0, 0.5, 1.0, 2.0):
+        scores[s] = energy_score(s * x, s * other, y).item()
+        expected = math.sqrt(2 / math.pi) * (math.sqrt(1 + s**2) - s / math.sqrt(2))
+        assert scores[s] == pytest.approx(expected, abs=0.005)
+    assert min(scores, key=scores.__getitem__) == 1.0
+
+
+def test_critic_sees_the_colors_that_are_shown(shard: Shard) -> None:
+    """Against the colors of a file, and the gradient that brings lost colors back."""
+    from colorized import color
+
+    batch = shard.batch(np.arange(4))
+    rgb = srgb(batch.lightness, batch.ab)
+    L, ab = batch.lightness[0, 0].numpy(), batch.ab[0].permute(1, 2, 0).numpy()
+    expected = color.lab_to_srgb(np.concatenate([L[..., None], ab], -1)).clip(0, 1)
+    torch.testing.assert_close(rgb[0].permute(1, 2, 0), torch.tensor(expected), atol=1e-4, rtol=0)
+
+    lost = torch.tensor([0.0, 90.0]).view(1, 2, 1, 1).requires_grad_(True)
+    srgb(torch.full((1, 1, 1, 1), 50.0), lost).sum().backward()
+    assert lost.grad is not None
+    assert lost.grad.abs().sum() > 0
+    assert 0 < EDGE < 1
+
+
+def test_only_the_heads_learn(shard: Shard) -> None:
+    critic = Critic()
+    batch = shard.batch(np.arange(2))
+    half = torch.nn.functional.avg_pool2d(batch.ab, 2).requires_grad_(True)
+    _, maps = critic.see(batch.lightness, half)
+    assert [m.shape[-1] for m in maps] == [8, 4, 2, 1]
+    sum(m.mean() for m in critic(maps)).backward()
+    assert half.grad is not None
+    assert half.grad.abs().sum() > 0
+    learned = {n.split(".")[0] for n, p in critic.named_parameters() if p.grad is not None}
+    assert learned == {"heads"}
+
+
+def test_draws_learn_to_differ_as_the_truth_does(shard: Shard) -> None:
+    """One gray picture whose true color is red or green: a mean would be neither."""
+    L = np.full((2, 32, 32), 140, np.uint8)
+    ab = np.zeros((2, 32, 32, 2), np.uint8)
+    ab[0], ab[1] = (128 + 40, 128 + 20), (128 - 40, 128 + 20)
+    two = Shard(L, ab)
+    state = finishing(
+        two, steps=150, batch_size=4, film=0.0, warmup_steps=10, cooldown_steps=50,
+        encoder_lr_scale=1.0, learning_rate=5e-3,
+    )  # fmt: skip
+    list(train(state, two))
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        cond = state.ema.encode(two.batch(slice(0, 1)).lightness, draw=True)
+        noise = 80.0 * torch.randn(16, 2, 16, 16, generator=generator)
+        cond = tuple(c.expand(16, *c.shape[1:]) for c in cond)
+        drawn = (
+            state.ema(noise, torch.full((16,), 80.0), cond).mean((2, 3)) * state.config.ab_std[0]
+        )
+    a = drawn[:, 0]
+    assert (a > 15).any()
+    assert (a < -15).any()
+
+
+def test_a_stopped_finish_goes_on_as_if_it_had_not_been(shard: Shard, tmp_path: Path) -> None:
+    whole = finishing(shard)
+    rows = run(whole, shard, tmp_path / "whole")
+    assert rows[-1].keys() >= {"critic", "adversarial", "feature_energy", "denoising"}
+    stopped = finishing(shard)
+    with pytest.raises(KeyboardInterrupt):
+        run(stopped, shard, tmp_path / "again", should_stop=lambda: stopped.step == 2)
+    resumed = finishing(shard)
+    run(resumed, shard, tmp_path / "again")
+    assert differing(resumed, whole) == []
+    assert differing(stopped, whole) != []  # negative control
+
+
+def test_a_critic_that_has_won_is_noticed(shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finish, "RECENT", 2)
+    monkeypatch.setattr(finish, "WON", 100.0)
+    state = finishing(shard)
+    state.objective.losses = deque(maxlen=2)
+    with pytest.raises(Diverged, match="the critic tells every coloring from a photograph"):
+        list(train(state, shard))
+
+
+def test_the_finish_needs_levels(shard: Shard) -> None:
+    with pytest.raises(ValueError, match="needs the noise levels"):
+        Finish(fresh(shard).config, FINISH, Processes(torch.device("cpu")), 0)
