@@ -22,6 +22,8 @@ from colorized.batch.workers import Crew, Equipment, WorkerError
 from colorized.model.released import RELEASED
 from colorized.options import UNTUNED
 
+pytestmark = pytest.mark.slow
+
 PHOTOS = sorted((Path(__file__).parents[2] / "data" / "sample" / "photos").glob("*.jpg"))
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 SETTINGS = Settings(UNTUNED.override(steps=1), max_pixels=300_000_000)

@@ -220,6 +220,7 @@ class TestOnACluster:
         with pytest.raises(BatchError, match=r"out/sub/x.jpg: is an original"):
             ray.find(["out/sub/x.jpg", "scans"], "out")
 
+    @pytest.mark.slow
     def test_a_local_and_a_stored_photograph_of_one_name_are_refused(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -44,6 +44,8 @@ from colorized.web.decoder import Desk, Refused
 from colorized.web.service import Limits
 from colorized.web.tiles import Tiles
 
+pytestmark = pytest.mark.slow
+
 STATIC = ROOT / "colorized" / "web" / "static"
 TOKEN = "a-token-of-the-tests"
 DEADLINE = 120
