@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from colorized import color, photo
+from colorized.color import resample
 from colorized.color.upsampling import Enlarger
 from colorized.devices import open_device
 from colorized.inference import contact_sheet
@@ -169,20 +170,49 @@ class Colorizer:
         hints_sha256: str,
         max_pixels: int,
         progress: Progress | None = None,
+        keep_colors: bool = False,
+        on_page: Callable[[int], object] | None = None,
     ) -> ColoredPhoto:
-        """As `colorize`, of values that are checked: `sha256` is the digest of the source."""
+        """As `colorize`, of values that are checked: `sha256` is the digest of the source.
+
+        Parameters
+        ----------
+        keep_colors
+            Pages that are in color already keep their colors, and nothing is drawn for them.
+        on_page
+            Is given the number of each page, from 1 on, that is begun. Pages are colored when they
+            are asked for then: one that is written next is decoded once.
+        """
         raised: list[BaseException] = []
         with contextlib.ExitStack() as stack:
-            with failing(name, self.sampler.device, raised), one_thread():
+            with failing(name, self.sampler.device):
                 scan = stack.enter_context(photo.open_scan(source, max_pixels, name))
-                pages = []
-                for number, page in enumerate(scan.pages):
-                    step = _step(progress, number, len(scan.pages), raised)
+
+            def colored(number: int) -> ColoredPage:
+                page = scan.pages[number]
+                if on_page is not None:
+                    on_page(number + 1)
+                step = _step(progress, number, len(scan.pages), raised)
+                with failing(name, self.sampler.device, raised), one_thread():
                     guide = page.small(*self.sampler.guide_size(page.height, page.width))
+                    if page.looks_like_color_negative:
+                        page.notes.append(
+                            "it looks like a color negative; make it a positive first"
+                        )
+                    before = provenance.has_marks(page.facts.xmp)
+                    if keep_colors and (before or page.is_in_color):
+                        if len(scan.pages) > 1:
+                            page.notes.append(f"page {number + 1} is in color and keeps its colors")
+                        kept = _own_colors(page, guide, sampling.seed, candidates)
+                        return ColoredPage(page, guide, kept, True, before)
                     drawn = self.sampler.candidates(
                         guide, candidates, sampling, hints=hints, on_step=step
                     )
-                    pages.append(ColoredPage(page, guide, drawn))
+                    return ColoredPage(page, guide, drawn)
+
+            pages: Sequence[ColoredPage] = _Lazy(colored, len(scan.pages))
+            if on_page is None:
+                pages = tuple(pages)
             marks = [
                 provenance.Marks(
                     model=self.name,
@@ -212,9 +242,19 @@ class ColoredPage:
     uncertainty
         (h, w), small: the mean distance of two colorings at a pixel, of all that were drawn,
         CIELAB units; 0 where there was but one.
+    keeps_colors, colored_before
+        Whether its colors are its own, and whether its marks say that this program drew them.
     """
 
-    def __init__(self, page: photo.Page, guide: NDArray[np.float32], drawn: Candidates) -> None:
+    def __init__(
+        self,
+        page: photo.Page,
+        guide: NDArray[np.float32],
+        drawn: Candidates,
+        keeps_colors: bool = False,
+        colored_before: bool = False,
+    ) -> None:
+        self.keeps_colors, self.colored_before = keeps_colors, colored_before
         self.height, self.width = page.height, page.width
         self.seeds = drawn.seeds
         self.uncertainty = drawn.uncertainty
@@ -233,6 +273,8 @@ class ColoredPage:
 
     def rows(self, candidate: int) -> photo.Rows:
         """Chroma of a candidate for any rows."""
+        if self.keeps_colors:
+            return lambda start, stop, L: self.page.chroma(start, stop)
         return Enlarger(self.guide, self.drawn.ab[candidate], self.height, self.width).rows
 
     @property
@@ -257,6 +299,31 @@ class ColoredPage:
 
     def _image(self, candidate: int) -> Image.Image:
         return Image.fromarray(color.recombine(self.lightness, self.chroma(candidate)))
+
+
+class _Lazy(Sequence[ColoredPage]):
+    """Pages that are colored when they are first asked for."""
+
+    def __init__(self, colored: Callable[[int], ColoredPage], count: int) -> None:
+        self._colored, self._count = colored, count
+        self._known: dict[int, ColoredPage] = {}
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: Any) -> Any:
+        if index not in range(self._count):
+            raise IndexError(index)
+        if index not in self._known:
+            self._known[index] = self._colored(index)
+        return self._known[index]
+
+
+def _own_colors(page: photo.Page, guide: NDArray[np.float32], seed: int, count: int) -> Candidates:
+    """The colors that a page has, small, as so many colorings of it."""
+    ab = resample.resize(page.cells_chroma(), *guide.shape)
+    nothing = np.zeros(guide.shape, np.float32)
+    return Candidates(np.stack([ab] * count), (seed,) * count, (0.0,) * count, nothing)
 
 
 @dataclass(frozen=True)
@@ -290,7 +357,7 @@ class ColoredPhoto:
         hints: Hints | None,
         opened: contextlib.ExitStack,
     ) -> None:
-        self.pages = tuple(pages)
+        self.pages = pages
         self.marks = tuple(marks)
         self._where, self._hints = where, hints
         self.close = weakref.finalize(self, opened.close)

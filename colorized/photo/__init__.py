@@ -12,9 +12,11 @@ what is written is sRGB, in 16 bits where the original had them and the format d
 `read_photo` and `write_photo` do the same for one photograph that is wholly in memory.
 """
 
+from colorized.photo.colorfulness import is_in_color
 from colorized.photo.names import (
     PhotoError,
     TooManyPixels,
+    fitting,
     iptc_room,
     is_picture_name,
     output_format,
@@ -39,7 +41,9 @@ __all__ = [
     "Scan",
     "TooManyPixels",
     "encode_photo",
+    "fitting",
     "iptc_room",
+    "is_in_color",
     "is_picture_name",
     "layer",
     "marked",
