@@ -27,7 +27,7 @@ from colorized.photo.names import (
 from colorized.photo.page import Facts, Page, Photo, use_threads
 from colorized.photo.reading import MAX_PIXELS, Scan, open_scan, read_photo, read_rgb, read_xmp
 from colorized.photo.variants import Place, layer, marked
-from colorized.photo.writing import Colored, Rows, encode_photo, write_photo, write_scan
+from colorized.photo.writing import Colored, Rows, encode_photo, left_out, write_photo, write_scan
 
 __all__ = [
     "MAX_PIXELS",
@@ -46,6 +46,7 @@ __all__ = [
     "is_in_color",
     "is_picture_name",
     "layer",
+    "left_out",
     "marked",
     "open_scan",
     "output_format",

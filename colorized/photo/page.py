@@ -55,12 +55,25 @@ class Facts:
         An IPTC-IIM record.
     xmp
         An XMP packet.
+    comments
+        Comments of a JPEG or GIF.
+    texts
+        Chunks of text of a PNG, whole.
+    private_tags
+        Tags of a TIFF beyond the baseline, GeoTIFF's among them: code, type, count, and bytes in
+        little-endian order.
+    aspect
+        Pixels per unit, horizontal and vertical, where the unit is not named and they differ.
     """
 
     dpi: tuple[float, float] | None = None
     exif: bytes = b""
     iptc: bytes = b""
     xmp: bytes = b""
+    comments: tuple[bytes, ...] = ()
+    texts: tuple[bytes, ...] = ()
+    private_tags: tuple[tuple[int, int, int, bytes], ...] = ()
+    aspect: tuple[float, float] | None = None
 
 
 class Page:

@@ -15,7 +15,7 @@ import xml.etree.ElementTree as ET
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 
-from colorized.photo import Page, Photo, iptc_room, xmp_room
+from colorized.photo import Page, Photo, iptc_room, left_out, xmp_room
 from colorized.photo.names import fitting
 
 NAMESPACE = "https://colorized.invalid/ns/1.0/"
@@ -94,6 +94,7 @@ def for_copy(marks: Marks, photo: Photo | Page, target: str | Path) -> bytes:
     if len(photo.facts.iptc) > (room := iptc_room(target)):
         why = "it is too long" if room else f"{Path(target).suffix} cannot hold it"
         photo.notes.append(f"its IPTC record is left out: {why}")
+    photo.notes += left_out(photo.facts, target)
     room = xmp_room(target)
     if not room:
         photo.notes.append(
