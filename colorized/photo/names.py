@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from pathlib import Path
 
 import pillow_heif
@@ -27,6 +28,8 @@ _GRAY_SUFFIXES = (".pbm", ".pfm", ".pgm")
 # JPEG 2000 without the boxes of a file around it.
 CODESTREAM_SUFFIXES = (".j2c", ".j2k", ".jpc")
 
+# What decoders say of their own values, for programmers.
+_OF_PROGRAMMERS = re.compile(r"reshape|literal|'\w+' object|__|argument|dtype|ndarray|@|<\w+ ")
 _DECODERS = ("PIL", "imagecodecs", "pillow_heif", "pypdfium2", "tifffile")
 
 
@@ -61,6 +64,8 @@ def reason(error: BaseException, otherwise: str = "the file is damaged") -> str:
     text = " ".join(text.split())
     if isinstance(error, EOFError):
         return "the file ends early"
+    if _OF_PROGRAMMERS.search(text):
+        return otherwise
     if not text or not (isinstance(error, _SPEAKING) or _from_decoder(error)):
         return otherwise
     return text
