@@ -49,7 +49,7 @@ SECONDS = 30
 MEMORY = 1 << 30
 # What Python says of its own values, and nobody else would.
 PYTHON = re.compile(
-    r"(object (has|is|of)|attribute|operand|broadcast|NoneType|ndarray|unpack|subscript|codec can't|"
+    r"(object (has|is|of)|attribute|operand|broadcast|NoneType|ndarray|unpack|subscript|codec|"
     r"list index|reshape|invalid literal|argument|dtype|__\w+__)"
 )
 MAX_PIXELS = 4_000_000

@@ -17,8 +17,9 @@ from colorized import color
 CELLS = 96
 """Of the longer side: what is judged is the mean color of so many cells."""
 
-THRESHOLD = 2.7
-"""Root mean square of what is left, CIELAB units, above which a picture is in color."""
+MEAN, STRONGEST = 2.2, 12.0
+"""CIELAB units of what is left above which a picture is in color: its root mean square, and what
+one of 500 cells exceeds, for a small thing that has color in a picture without."""
 
 _BINS = 24
 _YELLOW, _SHARE_OF_YELLOW = np.radians(80.0), 0.35
@@ -28,7 +29,7 @@ _FILM_RED, _FILM_YELLOW = 12.0, 22.0
 
 def is_in_color(rgb: NDArray[np.uint8]) -> bool:
     """Whether a picture, 8-bit sRGB (H, W, 3), is in color, beyond toning and age."""
-    return chroma_beyond_toning(mosaic(rgb)) > THRESHOLD
+    return chroma_beyond_toning(mosaic(rgb)) > 1
 
 
 def mosaic(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -63,7 +64,7 @@ class Mosaic:
 
 
 def chroma_beyond_toning(cells: NDArray[np.float32]) -> float:
-    """Root mean square of the chroma of cells (h, w, 3) that no toning explains, CIELAB units."""
+    """The chroma of cells (h, w, 3) that no toning explains, as a multiple of the thresholds."""
     lab = color.srgb_to_lab(cells / np.float32(255)).reshape(-1, 3)
     L, ab = lab[:, 0], lab[:, 1:]
     bins = np.clip(L / 100 * _BINS, 0, _BINS - 1).astype(int)
@@ -78,7 +79,9 @@ def chroma_beyond_toning(cells: NDArray[np.float32]) -> float:
     left = ab - np.stack([np.interp(L, at, channel) for channel in tone], -1)
     along = left @ np.array([np.cos(_YELLOW), np.sin(_YELLOW)])
     across = left @ np.array([-np.sin(_YELLOW), np.cos(_YELLOW)])
-    return float(np.sqrt(np.mean((_SHARE_OF_YELLOW * along) ** 2 + across**2)))
+    squares = (_SHARE_OF_YELLOW * along) ** 2 + across**2
+    strongest = np.sqrt(np.quantile(squares, 1 - 1 / 500))
+    return float(max(np.sqrt(squares.mean()) / MEAN, strongest / STRONGEST))
 
 
 def looks_like_color_negative(cells: NDArray[np.float32]) -> bool:

@@ -174,7 +174,7 @@ class Page:
             for strip in self.strips():
                 cells.add(strip[0], self.rgb8(*strip))
             self._cells = cells.mean()
-        return colorfulness.chroma_beyond_toning(self._cells) > colorfulness.THRESHOLD
+        return colorfulness.chroma_beyond_toning(self._cells) > 1
 
     @property
     def looks_like_color_negative(self) -> bool:
