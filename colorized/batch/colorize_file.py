@@ -66,6 +66,7 @@ def colorize_file(
             max_pixels=settings.max_pixels,
             keep_colors=not settings.recolor,
             on_page=on_page,
+            drawn_before=job.drawn_before,
         ) as colored:
             first = colored.pages[0]
             size = (first.width, first.height)

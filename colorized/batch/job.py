@@ -19,10 +19,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """One photograph to color and the file that will hold the result."""
+    """One photograph to color and the file that will hold the result.
+
+    `drawn_before` is a folder for what is drawn of a file of several pages, so that a batch that
+    ends in the middle of one goes on with the next page.
+    """
 
     source: Path
     target: Path
+    drawn_before: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -41,6 +42,7 @@ OTHER_SETTINGS = "was colored with other settings"
 _FILE = "journal.jsonl"
 _LOCK = "lock"
 _STAGING = "making-"
+_PAGES = "pages"
 
 
 class JournalError(ValueError):
@@ -152,6 +154,8 @@ class Journal:
         trace: TracebackType | None,
     ) -> None:
         shutil.rmtree(self.staging, ignore_errors=True)
+        with contextlib.suppress(OSError):  # it is not there, or a file is to go on
+            (self.folder / _PAGES).rmdir()
         empty = self._file.seek(0, os.SEEK_END) == 0
         self._file.close()
         if empty:
@@ -266,6 +270,11 @@ class Journal:
             except OSError:
                 continue
         return None
+
+    def drawn_before(self, target: Path, settings: Mapping[str, Any]) -> Path:
+        """A folder for pages that are drawn of a photograph, with these settings."""
+        key = json.dumps([self.relative(target), dict(settings)], sort_keys=True)
+        return self.folder / _PAGES / hashlib.sha256(key.encode()).hexdigest()[:32]
 
     def publish(self, entry: Entry, staged: Iterable[tuple[Path, Path]]) -> None:
         """Add an entry, then move its files, (made, target), to their names."""

@@ -318,11 +318,14 @@ def color(
     staged = []
     for number, job in enumerate(jobs):
         # Two photographs may have one name, in two folders.
-        staged.append(Job(job.source, journal.staging / str(number) / job.target.name))
-        targets[staged[-1].target] = job
+        file = journal.staging / str(number) / job.target.name
+        staged.append(Job(job.source, file, journal.drawn_before(job.target, facts)))
+        targets[file] = job
     colored = 0
     for made, outcome in crew.run(staged, settings):
         job = targets[made.target]
+        if made.drawn_before is not None and not outcome.error:
+            shutil.rmtree(made.drawn_before, ignore_errors=True)
         outcome = _renamed(outcome, made.target, job.target)
         entry = None
         try:

@@ -29,7 +29,9 @@ _GRAY_SUFFIXES = (".pbm", ".pfm", ".pgm")
 CODESTREAM_SUFFIXES = (".j2c", ".j2k", ".jpc")
 
 # What decoders say of their own values, for programmers.
-_OF_PROGRAMMERS = re.compile(r"reshape|literal|'\w+' object|__|argument|dtype|ndarray|@|<\w+ ")
+_OF_PROGRAMMERS = re.compile(
+    r"reshape|literal|'\w+' object|__|argument|dtype|ndarray|unpack|buffer size|@|<\w+ "
+)
 _DECODERS = ("PIL", "imagecodecs", "pillow_heif", "pypdfium2", "tifffile")
 
 

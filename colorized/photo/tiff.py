@@ -345,11 +345,11 @@ def _raster(
     planar = page.planarconfig == 2 and samples > 1
 
     def bytes_at(offset: int, count: int) -> bytes:
+        if not 0 < count <= file.size - offset:  # before there is room made for it
+            raise Damaged("the file ends early")
         with bands.file_lock:
             file.seek(offset)
             data: bytes = file.read(count)
-        if len(data) < count or not count:
-            raise Damaged("the file ends early")
         return data
 
     direct = (

@@ -240,6 +240,15 @@ def test_tag_that_claims_more_than_memory(tmp_path: Path, gray: np.ndarray) -> N
         photo.read_photo(tmp_path / "a.tif")
 
 
+def test_strip_that_claims_more_than_the_file(tmp_path: Path, gray: np.ndarray) -> None:
+    whole = bytearray(tiff(page(gray, 8)))
+    at = whole.index(struct.pack("<HHII", 279, 4, 1, gray.size))
+    struct.pack_into("<I", whole, at + 8, 2**32 - 1)
+    (tmp_path / "a.tif").write_bytes(whole)
+    with pytest.raises(photo.PhotoError, match=r"a\.tif: cannot be read: the file ends early$"):
+        photo.read_photo(tmp_path / "a.tif")
+
+
 # ---- What shows nothing ------------------------------------------------------------------------
 
 
