@@ -8,14 +8,14 @@ from __future__ import annotations
 import errno
 import io
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from colorized import color
+from colorized import color, photo
 from colorized.api import ColoredPhoto, Colorizer, Error
 from colorized.batch.job import Job, Outcome, Settings, Stamp
 from colorized.color import resample
@@ -25,14 +25,27 @@ from colorized.text import line, printable
 THUMBNAIL = 120
 """Height of the thumbnails of a report, pixels."""
 
+_RECOLOR = "--recolor colors it all the same"
+_MARKED = f"this program has colored it, as its marks say; {_RECOLOR}"
+_IN_COLOR = f"is in color already; {_RECOLOR}"
+_ALL_IN_COLOR = f"all its pages are in color already; {_RECOLOR}"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def colorize_file(job: Job, colorizer: Colorizer, settings: Settings) -> Outcome:
+def colorize_file(
+    job: Job,
+    colorizer: Colorizer,
+    settings: Settings,
+    on_page: Callable[[int], object] = lambda page: None,
+) -> Outcome:
     """Color the photograph `job.source` and write it to `job.target`, whose folder is made.
 
     A file of several pages becomes one of as many. Of several candidates the first has the
     target's name. All else that the settings ask for lies beside it: see `_written`.
+
+    What is in color already is passed over, unless the settings say otherwise; of a file of several
+    pages those keep their colors. `on_page` is called with the number of each page that is begun,
+    from 1 on.
 
     Whatever is wrong with the photograph, or with writing, is in the outcome; nothing is raised
     but an interrupt.
@@ -51,14 +64,26 @@ def colorize_file(job: Job, colorizer: Colorizer, settings: Settings) -> Outcome
             hints=settings.hints,
             hints_sha256=settings.hints_sha256,
             max_pixels=settings.max_pixels,
+            keep_colors=not settings.recolor,
+            on_page=on_page,
+            drawn_before=job.drawn_before,
         ) as colored:
             first = colored.pages[0]
             size = (first.width, first.height)
+            if first.colored_before or (first.keeps_colors and len(colored.pages) == 1):
+                why = _MARKED if first.colored_before else _IN_COLOR
+                why = f"{printable(job.source)}: {why}"
+                return Outcome(original=original, size=size, passed_over=why)
             job.target.parent.mkdir(parents=True, exist_ok=True)
             files = [
                 (path, Stamp.of(path, sync=True))
                 for path in _written(job.target, colored, settings)
             ]
+            if all(page.keeps_colors for page in colored.pages):
+                for path, _ in files:
+                    path.unlink(missing_ok=True)
+                why = f"{printable(job.source)}: {_ALL_IN_COLOR}"
+                return Outcome(original=original, size=size, passed_over=why)
             preview = thumbnail(first.guide, first.drawn.ab[0])
             notes = colored.notes
     except Exception as error:
@@ -86,29 +111,36 @@ def _written(target: Path, colored: ColoredPhoto, settings: Settings) -> Iterato
         path = candidate_name(target, k)
         colored.save(path, candidate=k, mark=settings.mark)
         yield path
-        beside = provenance.sidecar_name(path)
-        beside.write_bytes(provenance.sidecar(marks, path, Stamp.of(path).sha256))
-        yield beside
+        sidecar = provenance.sidecar_name(path)
+        sidecar.write_bytes(provenance.sidecar(marks, path, Stamp.of(path).sha256))
+        yield sidecar
     several = len(colored.pages) > 1
     for number, one in enumerate(colored.pages, start=1):
         page = f".page-{number}" if several else ""
         if settings.candidates > 1:
-            path = target.with_name(f"{target.name}{page}.candidates.png")
+            path = beside(target, f"{page}.candidates.png")
             one.contact_sheet.save(path)
             yield path
         if settings.uncertainty:
-            path = target.with_name(f"{target.name}{page}.uncertainty.png")
+            path = beside(target, f"{page}.uncertainty.png")
             one.uncertainty_map.save(path)
             yield path
     if settings.layer:
-        path = target.with_name(f"{target.name}.layer.{'tif' if several else 'png'}")
+        path = beside(target, f".layer.{'tif' if several else 'png'}")
         colored.save_layer(path)
         yield path
 
 
 def candidate_name(target: Path, k: int) -> Path:
     """The file of a candidate, counted from 0: photo.jpg, photo.candidate-2.jpg, …"""
-    return target if k == 0 else target.with_name(f"{target.stem}.candidate-{k + 1}{target.suffix}")
+    if k == 0:
+        return target
+    return target.with_name(photo.fitting(target.stem, f".candidate-{k + 1}{target.suffix}"))
+
+
+def beside(target: Path, suffix: str) -> Path:
+    """A file beside the colored one: photo.jpg.layer.png of photo.jpg."""
+    return target.with_name(photo.fitting(target.name, suffix))
 
 
 def thumbnail(lightness: NDArray[np.float32], ab: NDArray[np.float32]) -> bytes:

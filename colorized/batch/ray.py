@@ -28,7 +28,7 @@ from typing import Any
 from colorized import photo
 from colorized.batch.job import Job, Settings, Stamp
 from colorized.batch.journal import FOLDER, SHARDS, Entry, Journal
-from colorized.batch.plan import BatchError, checked, plan
+from colorized.batch.plan import BatchError, checked, plan, raise_if_all_failed
 from colorized.batch.workers import Crew, Equipment
 from colorized.model.released import RELEASED
 from colorized.storage import Found, Store, is_remote
@@ -88,14 +88,16 @@ def find(inputs: Sequence[str], out: str) -> list[Task]:
     # No file is written to a folder that stands for a store.
     base = Path(out) if not is_remote(out) else Path("/", uuid.uuid4().hex)
     local = [Path(given) for given in inputs if not is_remote(given)]
-    jobs = checked(local, base) if is_remote(out) else plan(local, base)
+    planned = checked(local, base) if is_remote(out) else plan(local, base)
+    if planned.failed:
+        raise_if_all_failed([], planned.failed)
     found = [
         Task(
             "/",
             os.path.abspath(job.source).lstrip("/"),
             job.target.relative_to(base).as_posix(),
         )
-        for job in jobs
+        for job in planned.jobs
     ]
     results = Store(out)
     for given in filter(is_remote, inputs):
