@@ -48,6 +48,9 @@ ONE_OF_EACH = (
 )
 
 
+CLEAN = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+
+
 def needed(requirements: Iterable[Requirement]) -> dict[str, metadata.Distribution]:
     """The installed distributions that these requirements ask for, and those ask for, by name."""
     found: dict[str, metadata.Distribution] = {}
@@ -82,7 +85,8 @@ class Environment:
 
     def install(self, wheel: Path, *extras: str) -> None:
         pip = (sys.executable, "-m", "pip", "--python", str(self.bin / "python"), "install")
-        subprocess.run([*pip, "-q", "--no-deps", "--no-index", str(wheel)], check=True)
+        command = (*pip, "-q", "--no-deps", "--no-index", str(wheel))
+        subprocess.run(command, env=CLEAN, check=True)
         self.add(*extras)
 
     def add(self, *extras: str) -> None:
@@ -101,11 +105,10 @@ class Environment:
 
     def run(self, *command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
         """A command of the environment, which knows of no other Python."""
-        clean = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
         program, *arguments = map(str, command)
         return subprocess.run(
             [str(self.bin / program), *arguments],
-            cwd=cwd, env={**clean, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
+            cwd=cwd, env={**CLEAN, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
             check=False,
         )  # fmt: skip
 
@@ -184,6 +187,18 @@ print(*(name for name in {NOT_FOR_COLORING} if find_spec(name)))
             assert np.ptp(np.asarray(image.convert("RGB")).astype(int), axis=2).max() > 5
         assert (tmp_path / "out" / "colorized-report.html").is_file()
 
+    def test_python(self, environment: Environment, tmp_path: Path, photograph: Path) -> None:
+        code = """
+import colorized
+photo = colorized.Colorizer().colorize("photo.png", seed=1, steps=2)
+photo.save("in-color.tif")
+print(photo.image.size)
+"""
+        done = environment.run("python", "-W", "error", "-c", code, cwd=tmp_path)
+        assert (done.stdout, done.stderr) == ("(90, 120)\n", "")
+        with Image.open(tmp_path / "in-color.tif") as image:
+            assert image.mode == "RGB"
+
     def test_version(self, environment: Environment, tmp_path: Path) -> None:
         done = environment.run("colorized", "--version", cwd=tmp_path)
         facts = dict(row.split(" ", 1) for row in done.stdout.splitlines())
@@ -246,6 +261,25 @@ def third_party() -> set[tuple[str, str]]:
                 used |= {name.partition(".")[0]: path.relative_to(ROOT) for name in names}
     own = {"colorized", "pipelines", *sys.stdlib_module_names}
     return {(name, str(path)) for name, path in used.items() if name not in own}
+
+
+def test_exact_versions_are_within_the_ranges() -> None:
+    """And all of them are exact, or two clones might install different ones."""
+    rows = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    exact = {}
+    for row in rows:
+        if row and not row.startswith("#"):
+            requirement = Requirement(row)
+            (version,) = requirement.specifier
+            assert version.operator == "==", row
+            exact[canonicalize_name(requirement.name)] = version.version
+    extras = PROJECT["optional-dependencies"].values()
+    for requirement in map(
+        Requirement, [*PROJECT["dependencies"], *(r for e in extras for r in e)]
+    ):
+        name = canonicalize_name(requirement.name)
+        if name not in ("colorized", "setuptools"):  # the build's own, which pip brings by itself
+            assert requirement.specifier.contains(exact[name]), requirement
 
 
 @pytest.mark.parametrize(("module", "user"), sorted(third_party()))
