@@ -5,9 +5,10 @@
 Sizes are those of the files of the packages in the environment that runs this, and say which extra
 brings them. `--install` makes a fresh environment with `pip install .`, of HEAD, and takes all else
 there; `--lowest` takes the lowest version of each range, and colors a photograph with them. Both
-take the present version of torch, for which an index may have a CPU build. `--repro` runs the stages of the pipeline in a clone of HEAD. Times
-are medians, on whatever processor and beside whatever load the file says. Writes
-benchmarks/results/start.json; what is not measured this time is kept there.
+take the present version of torch, for which an index may have a CPU build. `--repro` runs the
+stages of the pipeline in a clone of HEAD. Times are medians, on whatever processor and beside
+whatever load the file says. Writes benchmarks/results/start.json; what is not measured this time is
+kept there.
 """
 
 from __future__ import annotations

@@ -214,7 +214,7 @@ print(photo.image.size)
             (("import-run", "run.jsonl"), "mlflow"),
             (("colorize", "photo.png", "-o", "out", "--weights", "runs:/1"), "mlflow"),
             (("colorize", "photo.png", "-o", "out", "--engine", "ray"), "--engine ray needs"),
-            (("colorize", "s3://a/b", "-o", "out", "--engine", "ray"), "s3://a/b needs"),
+            (("colorize", "s3://a/b", "-o", "out", "--engine", "ray"), "s3://a/b: needs"),
         ],
     )
     def test_what_lacks_an_extra_names_it(
