@@ -7,6 +7,7 @@ tests; nothing is downloaded.
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ import tomllib
 import urllib.request
 import venv
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 
@@ -29,8 +30,6 @@ from PIL import Image
 from web_server import serve
 
 from colorized.text import EXTRAS
-
-pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -151,6 +150,7 @@ def photograph(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 class TestBuilt:
     def test_wheel_and_sdist_hold_what_a_user_needs(self, built: Path, wheel: Path) -> None:
         with zipfile.ZipFile(wheel) as file:
@@ -167,6 +167,7 @@ class TestBuilt:
         assert wheel.stat().st_size < 10e6
 
 
+@pytest.mark.slow
 class TestInstalled:
     def test_nothing_of_the_pipeline(self, environment: Environment, tmp_path: Path) -> None:
         code = f"""
@@ -282,11 +283,21 @@ def test_exact_versions_are_within_the_ranges() -> None:
             assert requirement.specifier.contains(exact[name]), requirement
 
 
+@functools.cache
+def names_of(extra: str | None) -> set[str]:
+    """The distributions that the package, or one of its extras, brings."""
+    asked = PROJECT["optional-dependencies"][extra] if extra else PROJECT["dependencies"]
+    return set(needed(map(Requirement, asked)))
+
+
+@functools.cache
+def distributions_of() -> Mapping[str, list[str]]:
+    return metadata.packages_distributions()
+
+
 @pytest.mark.parametrize(("module", "user"), sorted(third_party()))
 def test_every_import_is_asked_for(module: str, user: str) -> None:
     """By the package, or by the extra that the command's one line names."""
-    extra = EXTRAS.get(module)
-    asked = PROJECT["optional-dependencies"][extra] if extra else PROJECT["dependencies"]
-    brought = needed(map(Requirement, asked))
-    provides = {canonicalize_name(d) for d in metadata.packages_distributions()[module]}
-    assert provides & brought.keys(), f"{user} imports {module}"
+    brought = names_of(EXTRAS.get(module))
+    provides = {canonicalize_name(d) for d in distributions_of()[module]}
+    assert provides & brought, f"{user} imports {module}"
