@@ -3,11 +3,12 @@
     python benchmarks/start.py [--install] [--lowest] [--repro] [--rounds 9]
 
 Sizes are those of the files of the packages in the environment that runs this, and say which extra
-brings them. `--install` makes a fresh environment with `pip install .` and takes all else there;
-`--lowest` takes the lowest version of each range but torch's, which is the present one, and
-colors a photograph with them. `--repro` runs the stages of the pipeline in a clone of HEAD. Times
-are medians, on whatever processor and beside whatever load the file says. Writes
-benchmarks/results/start.json; what is not measured this time is kept there.
+brings them. `--install` makes a fresh environment with `pip install .`, of HEAD, and takes all else
+there; `--lowest` takes the lowest version of each range, and colors a photograph with them. Both
+take the present version of torch, for which an index may have a CPU build. `--repro` runs the
+stages of the pipeline in a clone of HEAD. Times are medians, on whatever processor and beside
+whatever load the file says. Writes benchmarks/results/start.json; what is not measured this time is
+kept there.
 """
 
 from __future__ import annotations
@@ -159,7 +160,11 @@ def install(folder: Path, pins: Sequence[str] = ()) -> tuple[Path, dict[str, Any
     python = folder / "bin" / "python"
     began = time.perf_counter()
     pip = (python, "-m", "pip", "install", "-q", "--disable-pip-version-check")
-    subprocess.run([*pip, str(ROOT), *pins], check=True)
+    # Not in the checkout, where a build leaves its folders.
+    source = folder.with_name(f"{folder.name}-source")
+    subprocess.run(["git", "clone", "-q", str(ROOT), str(source)], check=True)
+    torch = metadata.version("torch").partition("+")[0]
+    subprocess.run([*pip, str(source), f"torch=={torch}", *pins], check=True)
     taken = time.perf_counter() - began
     command = [*pip[:3], "list", "--format", "json", "--disable-pip-version-check"]
     listed = subprocess.run(command, capture_output=True, text=True, check=True)
