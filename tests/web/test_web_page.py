@@ -37,7 +37,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-TIMEOUT_MS = 120_000
+TIMEOUT_MS = 20_000
 SAMPLES = 8
 SIZES = {
     "desk": {"viewport": {"width": 1280, "height": 800}},
