@@ -28,6 +28,7 @@ for command in (
     workflow.schedule,
     workflow.promote,
     workflow.rollback,
+    workflow.clean,
     workflow.import_run,
     workflow.lineage,
 ):

@@ -25,8 +25,7 @@ from PIL import Image
 from colorized import photo
 from colorized.model.weights import RELEASED
 from colorized.photo import provenance
-from colorized.tracking import Registry, Run
-from pipelines import promote
+from colorized.tracking import Registry, Run, champion
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +41,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     registry = Registry(root, create=True)
     run = Run.start(root, "train", {}, {})
     sha256 = hashlib.sha256(RELEASED.read_bytes()).hexdigest()
-    version = promote.register(registry, run, RELEASED, {"weights_sha256": sha256})
+    version = champion.register(registry, run, RELEASED, {"weights_sha256": sha256})
     registry.set_alias("champion", version)
     return root
 
@@ -66,7 +65,10 @@ def address(project: Path) -> Iterator[str]:
 
 def ask(address: str, images: list[Any], **params: Any) -> Any:
     """The pictures of the answer, or what the server says of the request: (status, text)."""
-    body = {"dataframe_split": {"columns": ["image"], "data": [[i] for i in images]}}
+    kinds = [column_of(image) for image in images]
+    columns = sorted(set(kinds)) or ["image"]
+    rows = [[i if c == k else None for c in columns] for i, k in zip(images, kinds, strict=True)]
+    body: dict[str, Any] = {"dataframe_split": {"columns": columns, "data": rows}}
     if params:
         body["params"] = params
     request = urllib.request.Request(
@@ -77,6 +79,13 @@ def ask(address: str, images: list[Any], **params: Any) -> Any:
             return [row["image"] for row in json.load(answer)["predictions"]]
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
+
+
+def column_of(image: Any) -> str:
+    """The column in which a request has a picture of this kind."""
+    if isinstance(image, str):
+        return "image"
+    return "rgb" if isinstance(image[0][0], list) else "gray"
 
 
 def scan(index: int, size: tuple[int, int], format: str = "JPEG") -> bytes:
@@ -143,10 +152,10 @@ def test_parameters_and_arrays(address: str) -> None:
     ("images", "params", "words"),
     [
         ([text(b"words")], {}, "picture 0: no picture of a known format"),
-        (["*"], {}, "image is neither base64 nor an array"),
+        (["*"], {}, "picture 0: the file is empty"),
         ([text(scan(0, (20, 20), "PNG")), text(b"")], {}, "picture 1: the file is empty"),
         ([text(scan(0, (20, 20)))[:-40]], {}, "picture 0: cannot be read"),
-        ([[[1, 2], [3]]], {}, "array"),
+        ([[[1, 2], [3]]], {}, "gray: rows of levels must be of one length"),
         ([[[300]]], {}, "whole numbers of 0 … 255"),
         ([text(scan(0, (4, 4)))] * 17, {}, "a request holds 1 to 16 pictures, got 17"),
         ([], {}, "a request holds 1 to 16 pictures, got 0"),
