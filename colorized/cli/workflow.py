@@ -110,7 +110,7 @@ def clean(
 
 
 def import_run(
-    file: Annotated[Path, typer.Argument(help="run.jsonl of a training without MLflow.")],
+    file: Annotated[Path, typer.Argument(help="File of a run in models/unsent.")],
 ) -> None:
     """Bring the run of a machine without MLflow into the store."""
     from colorized import tracking
