@@ -6,7 +6,9 @@ The command line, worker processes and the nodes of a cluster call the same func
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +27,7 @@ from colorized.text import line, printable
 THUMBNAIL = 120
 """Height of the thumbnails of a report, pixels."""
 
+_READ_AT_ONCE = 1 << 26
 _RECOLOR = "--recolor colors it all the same"
 _MARKED = f"this program has colored it, as its marks say; {_RECOLOR}"
 _IN_COLOR = f"is in color already; {_RECOLOR}"
@@ -54,9 +57,9 @@ def colorize_file(
     original = None
     size = (0, 0)
     try:
-        original = Stamp.of(job.source)
+        original, content = _read(job.source)
         with colorizer.draw(
-            job.source,
+            content or job.source,
             job.source,
             original.sha256,
             settings.sampling,
@@ -75,10 +78,7 @@ def colorize_file(
                 why = f"{printable(job.source)}: {why}"
                 return Outcome(original=original, size=size, passed_over=why)
             job.target.parent.mkdir(parents=True, exist_ok=True)
-            files = [
-                (path, Stamp.of(path, sync=True))
-                for path in _written(job.target, colored, settings)
-            ]
+            files = list(_written(job.target, colored, settings))
             if all(page.keeps_colors for page in colored.pages):
                 for path, _ in files:
                     path.unlink(missing_ok=True)
@@ -101,8 +101,24 @@ def colorize_file(
     )
 
 
-def _written(target: Path, colored: ColoredPhoto, settings: Settings) -> Iterator[Path]:
-    """Write the files of a photograph, the colored one first, and give each back.
+def _read(path: Path) -> tuple[Stamp, bytes]:
+    """A photograph's stamp, and its content; empty of a large one, which is read in parts."""
+    if not path.is_file():
+        with photo.open_scan(path):  # says what is wrong
+            pass
+    if path.stat().st_size > _READ_AT_ONCE:
+        return Stamp.of(path), b""
+    with open(path, "rb") as file:
+        status = os.fstat(file.fileno())
+        content = file.read()
+    digest = hashlib.sha256(content).hexdigest()
+    return Stamp(digest, len(content), status.st_mtime_ns), content
+
+
+def _written(
+    target: Path, colored: ColoredPhoto, settings: Settings
+) -> Iterator[tuple[Path, Stamp]]:
+    """Write the files of a photograph, the colored one first, and give each back with its stamp.
 
     photo.jpg, photo.jpg.json, photo.candidate-2.jpg, …, photo.jpg.candidates.png,
     photo.jpg.uncertainty.png, photo.jpg.layer.png
@@ -110,25 +126,26 @@ def _written(target: Path, colored: ColoredPhoto, settings: Settings) -> Iterato
     for k, marks in enumerate(colored.marks):
         path = candidate_name(target, k)
         colored.save(path, candidate=k, mark=settings.mark)
-        yield path
+        stamp = Stamp.of(path, sync=True)
+        yield path, stamp
         sidecar = provenance.sidecar_name(path)
-        sidecar.write_bytes(provenance.sidecar(marks, path, Stamp.of(path).sha256))
-        yield sidecar
+        sidecar.write_bytes(provenance.sidecar(marks, path, stamp.sha256))
+        yield sidecar, Stamp.of(sidecar, sync=True)
     several = len(colored.pages) > 1
     for number, one in enumerate(colored.pages, start=1):
         page = f".page-{number}" if several else ""
         if settings.candidates > 1:
             path = beside(target, f"{page}.candidates.png")
             one.contact_sheet.save(path)
-            yield path
+            yield path, Stamp.of(path, sync=True)
         if settings.uncertainty:
             path = beside(target, f"{page}.uncertainty.png")
             one.uncertainty_map.save(path)
-            yield path
+            yield path, Stamp.of(path, sync=True)
     if settings.layer:
         path = beside(target, f".layer.{'tif' if several else 'png'}")
         colored.save_layer(path)
-        yield path
+        yield path, Stamp.of(path, sync=True)
 
 
 def candidate_name(target: Path, k: int) -> Path:

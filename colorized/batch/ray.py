@@ -70,7 +70,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class Told:
-    """Of one photograph: its result or its error, and notes, one line each."""
+    """Of one photograph: its result or its error, and notes, one line each.
+
+    `target` is empty of one that is in color already, which a note says.
+    """
 
     target: str
     error: str
@@ -316,6 +319,10 @@ class Painter:
                 task = jobs[job.target]
                 name = printable(Store(task.source_store).path(task.source))
                 why = outcome.error.replace(printable(job.source), name)
+                if outcome.passed_over:
+                    note = outcome.passed_over.replace(printable(job.source), name)
+                    yield Told("", "", (note,))
+                    continue
                 if not why:
                     try:
                         entry = self._entry(task, outcome.original, outcome)

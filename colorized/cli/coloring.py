@@ -193,7 +193,7 @@ def colorize(
             complain("note", f"{work.renamed} keep the names that an earlier version gave them")
         if found.passed_over:
             kinds = by_kind(found.passed_over)
-            complain("note", f"{len(found.passed_over)} files are no pictures by name: {kinds}")
+            complain("note", f"passed over, no pictures by their names: {kinds}")
         results = Report(journal, found.passed_over) if report else None
         full = False
         try:
@@ -251,7 +251,7 @@ def _on_cluster(
                 if told.error:
                     failed += 1
                     complain("error", told.error)
-                else:
+                elif told.target:
                     print(printable(store.path(told.target)), file=results, flush=True)
     if failed:
         complain("error", f"{failed} of {len(tasks)} photographs could not be colored")

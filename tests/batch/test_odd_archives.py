@@ -198,7 +198,7 @@ def test_report_counts_and_names_everything(tmp_path: Path) -> None:
     assert done.exit_code == 1
     assert done.stdout.splitlines() == [str(out / "a.gif.png"), str(out / "a.png")]
     assert done.stderr.splitlines() == [
-        "note: 3 files are no pictures by name: 2 .dng, 1 without suffix",
+        "note: passed over, no pictures by their names: 2 .dng, 1 without suffix",
         f"error: {scans / 'bad.tif'}: cannot be read: the file ends early",
         f"note: {scans / 'c.jpg'}: is in color already; --recolor colors it all the same",
         "note: 1 of 4 photographs are in color already; --recolor colors them",
