@@ -38,6 +38,8 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "start.json"
 PHOTOGRAPH = ROOT / "data" / "sample" / "archive" / "dust-bowl-home.jpg"
 FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+CLEAN = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+"""What an installed package is used with."""
 EXTRAS = ("web", "pipeline", "s3", "ray", "postgres", "dev")
 """In the order in which each adds to those before it."""
 
@@ -111,12 +113,14 @@ def packages() -> dict[str, Any]:
     return table
 
 
-def seconds(command: Sequence[str | Path], rounds: int, cwd: Path) -> dict[str, float]:
-    """Median and least time of a command, and the median of the processor's."""
+def seconds(commands: Iterable[Sequence[str | Path]], cwd: Path) -> dict[str, float]:
+    """Median and least time of commands, and the median of the processor's."""
     walls, busies = [], []
-    for _ in range(rounds):
+    for command in commands:
         before, began = os.times(), time.perf_counter()
-        subprocess.run(list(map(str, command)), cwd=cwd, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            list(map(str, command)), cwd=cwd, env=CLEAN, check=True, stdout=subprocess.DEVNULL
+        )
         walls.append(time.perf_counter() - began)
         after = os.times()
         busies.append(
@@ -133,12 +137,15 @@ def seconds(command: Sequence[str | Path], rounds: int, cwd: Path) -> dict[str, 
 def use(python: Path, rounds: int, folder: Path) -> dict[str, Any]:
     """Times of an installed package's first steps."""
     command = python.with_name("colorized")
-    seconds((command, "--help"), 1, folder)  # compiles what pip did not
+    subprocess.run(
+        [command, "--help"], env=CLEAN, check=True, stdout=subprocess.DEVNULL
+    )  # compiles
+    outs = [folder / f"{python.parent.parent.name}-{k}" for k in range(3)]
     return {
-        "import_seconds": seconds((python, "-c", "import colorized"), rounds, folder),
-        "help_seconds": seconds((command, "--help"), rounds, folder),
+        "import_seconds": seconds([(python, "-c", "import colorized")] * rounds, folder),
+        "help_seconds": seconds([(command, "--help")] * rounds, folder),
         "first_photograph_seconds": seconds(
-            (command, "colorize", PHOTOGRAPH, "-o", folder / "out", "--overwrite"), 3, folder
+            [(command, "colorize", PHOTOGRAPH, "-o", out) for out in outs], folder
         ),
     }
 
