@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import importlib.metadata
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -46,9 +48,65 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+# Put before all else on the path, it hides this package, but for a copy that a model has with it,
+# and every package that the model does not ask for.
+ELSEWHERE = """
+import importlib.machinery, sys
+
+class Elsewhere:
+    def find_spec(self, name, path=None, target=None):
+        if name == "colorized":
+            folders = [folder for folder in sys.path if folder.endswith("/code")]
+            found = importlib.machinery.PathFinder.find_spec(name, folders)
+            if found is not None:
+                return found
+        if not name.startswith("colorized.") and name.partition(".")[0] in {hidden}:
+            raise ModuleNotFoundError(f"no {{name}} here", name=name)
+
+sys.meta_path.insert(0, Elsewhere())
+"""
+
+
+def hidden() -> list[str]:
+    """Top-level modules of packages that a version's requirements do not lead to."""
+    from colorized.tracking.pyfunc import NEEDED
+
+    def plain(name: str) -> str:
+        return re.sub(r"[-_.]+", "-", name).lower()
+
+    known, todo = {"setuptools", "pip"}, {plain(name) for name in NEEDED}
+    while todo:
+        name = todo.pop()
+        known.add(name)
+        try:
+            lines = importlib.metadata.requires(name) or []
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        needed = [line for line in lines if "extra ==" not in line]
+        todo |= {plain(re.split(r"[\s<>=!~;\[(]", line)[0]) for line in needed} - known
+    owners = importlib.metadata.packages_distributions()
+    return sorted(top for top, names in owners.items() if not known & set(map(plain, names)))
+
+
 @pytest.fixture(scope="module")
-def address(project: Path) -> Iterator[str]:
-    """The command of the README, in the project's folder."""
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of a machine without the project, and with what a version asks for alone."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    names = hidden()
+    assert {"colorized", "dvc", "prefect", "typer"} <= set(names)
+    (folder / "sitecustomize.py").write_text(ELSEWHERE.format(hidden=set(names)))
+    environment = {"PYTHONPATH": str(folder)}
+    done = subprocess.run(
+        [sys.executable, "-c", "import colorized"], cwd=folder, env={**os.environ, **environment},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "no colorized here" in done.stderr
+    return environment
+
+
+@pytest.fixture(scope="module")
+def address(project: Path, elsewhere: dict[str, str]) -> Iterator[str]:
+    """The command of the README, on a machine that has the store alone."""
     port = free_port()
     command = [
         sys.executable, "-W", "ignore", "-m", "mlflow", "models", "serve",
@@ -56,7 +114,7 @@ def address(project: Path) -> Iterator[str]:
         "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
     ]  # fmt: skip
     uri = f"http://127.0.0.1:{port}"
-    environment = {"MLFLOW_TRACKING_URI": f"sqlite:///{project / 'mlflow.db'}"}
+    environment = {"MLFLOW_TRACKING_URI": f"sqlite:///{project / 'mlflow.db'}", **elsewhere}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     server = Process(command, f"{uri}/ping", project / "served.log", PATH=path, **environment)
     yield f"{uri}/invocations"
