@@ -294,8 +294,10 @@ def _opened_image(file: BinaryIO, path: Path) -> Image.Image:
                 factory(file, "")
             except Exception as why:  # a decoder can raise anything
                 what = "AVIF or HEIC" if format in _BOXED else format
+                said = reason(why, "")
+                said = f" ({said})" if said else ""
                 raise PhotoError(
-                    f"{printable(path)}: cannot be read: a damaged {what} ({reason(why)})"
+                    f"{printable(path)}: cannot be read: a damaged {what}{said}"
                 ) from error
         raise PhotoError(
             f"{printable(path)}: no picture of a known format ({', '.join(READ)})"
