@@ -1,4 +1,4 @@
-"""The service behind the reading room: a real server, real sockets, real photographs."""
+"""The service behind the page: a real server, real sockets, real photographs."""
 
 from __future__ import annotations
 
