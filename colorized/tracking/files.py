@@ -182,6 +182,7 @@ def import_run(root: Path, path: Path) -> tuple[str, bool]:
     try:
         # Its being whole is said last.
         run.send([*entries, {"tags": {IMPORTED: first["run"]}}, *(ends[-1:] or [_LOST])])
+        run.adopt(first["run"])
     except BaseException:
         run.discard()
         raise

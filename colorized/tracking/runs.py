@@ -210,6 +210,14 @@ class Run(Entries):
         if away is not None:
             raise away
 
+    def adopt(self, file_id: str) -> None:
+        """Be the parent of the runs that name one of this id, which was in a file then."""
+        with one_line():
+            experiment = self.client.get_run(self.run_id).info.experiment_id
+            named = f"tags.`mlflow.parentRunId` = '{file_id}'"
+            for child in self.client.search_runs([experiment], named):
+                self.client.set_tag(child.info.run_id, "mlflow.parentRunId", self.run_id)
+
     def discard(self) -> None:
         """Delete the run, and what waits for it, where the store answers."""
         self._unwritten = []

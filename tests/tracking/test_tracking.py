@@ -162,6 +162,7 @@ def test_run_of_a_file_is_imported_once(root: Path, run: Run, tmp_path: Path) ->
     r = file_run(tmp_path / "there")
     moved = (tmp_path / "there").rename(tmp_path / "here")  # to the machine that has MLflow
     path = moved / tracking.UNSENT / r.path.name
+    child = Run.start(root, "child", {}, {}, parent=r.run_id)
     run_id, new = tracking.import_run(root, path)
     assert new
     found = run.client.get_run(run_id)
@@ -182,6 +183,8 @@ def test_run_of_a_file_is_imported_once(root: Path, run: Run, tmp_path: Path) ->
     reopened = Run.reopen(root, r.run_id)
     assert reopened is not None and reopened.run_id == run_id
 
+    tags = child.client.get_run(child.run_id).data.tags
+    assert tags["mlflow.parentRunId"] == run_id
     assert tracking.import_run(root, path) == (run_id, False)
 
 
