@@ -181,7 +181,9 @@ def run(options: argparse.Namespace, processes: Processes) -> None:
     load_imagenet_encoder(denoiser.network.encoder)
     inits = []
     for init in options.init:
-        inits.append(load_weights(init).denoiser.network.state_dict())
+        loaded = load_weights(init)
+        config = dataclasses.replace(config, sampling=loaded.config.sampling)
+        inits.append(loaded.denoiser.network.state_dict())
         load_tensors(denoiser.network, inits[-1], str(init))  # names what does not fit
     if inits:
         mean = {name: sum(i[name] for i in inits) / len(inits) for name in inits[0]}

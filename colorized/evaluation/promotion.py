@@ -5,7 +5,8 @@ several times with different noise. A model's FID is the mean over these draws. 
 difference of two models is chance is asked of a bootstrap over photographs, the same for both (see
 `metrics.interval`). With margin m a challenger is promoted when FID ≤ FID(champion) (1 - m) and the
 95 % interval of the difference lies below 0; and when it holds what every model must hold: finite
-colors, not grayed out, a lower FID than that of no colors.
+colors, not grayed out, a lower paired KID than that of no colors. The last is no FID, which with
+few pictures is kind to gray: a plausible color that is not the true one counts against a model.
 """
 
 from __future__ import annotations
@@ -151,8 +152,10 @@ def verdict(
             f"{min_colorfulness:.0%} of the true pictures'"
         )
     shown = f"FID {fids['challenger']:.2f}"
-    if fids["challenger"] >= gray:
-        against.append(f"no better than no colors: {shown}, monochrome {gray:.2f}")
+    kids = [metrics.paired_kid(draw, reference.true) for draw in challenger.features]
+    floor = metrics.paired_kid(reference.gray, reference.true)
+    if not np.mean(kids) < floor:
+        against.append(f"no better than no colors: KID {np.mean(kids):.4f}, monochrome {floor:.4f}")
     if champion is None:
         return Verdict(not against, against or [f"there is no champion yet: {shown}"], fids)
     fids["champion"] = _fid(champion, reference)

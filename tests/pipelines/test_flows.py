@@ -208,7 +208,9 @@ def cycle(server: Server, served: subprocess.Popen[str]) -> list[dict[str, Any]]
 
     def ended() -> list[dict[str, Any]]:
         assert served.poll() is None
-        runs = [run for run in server.runs() if run["state"]["type"] not in WAITING]
+        # One that comes due while another is at work is canceled, and is no part of the cycle.
+        passed = (*WAITING, "CANCELLED", "CANCELLING")
+        runs = [run for run in server.runs() if run["state"]["type"] not in passed]
         return runs if len(runs) >= 2 else []
 
     runs = until(ended, RUN_SECONDS, "two scheduled runs")

@@ -31,7 +31,7 @@ from colorized.tracking import Registry, Run, champion
 
 pytestmark = pytest.mark.slow
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+PIPELINE = Path(__file__).resolve().parents[2] / "docs" / "pipeline.md"
 
 PHOTOS = sorted((Path(__file__).parents[2] / "data" / "sample" / "photos").glob("*.jpg"))
 
@@ -106,7 +106,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def address(project: Path, elsewhere: dict[str, str]) -> Iterator[str]:
-    """The command of the README, on a machine that has the store alone."""
+    """The command of docs/pipeline.md, on a machine that has the store alone."""
     port = free_port()
     command = [
         sys.executable, "-W", "ignore", "-m", "mlflow", "models", "serve",
@@ -166,7 +166,7 @@ def test_curl_gets_a_photograph_in_color(address: str, tmp_path: Path) -> None:
     original = scan(0, (90, 61))
     (tmp_path / "photo.jpg").write_bytes(original)
     asking = ('echo "{', "curl -sS", "python -c 'import base64, json")
-    lines = [line for line in README.read_text().splitlines() if line.startswith(asking)]
+    lines = [line for line in PIPELINE.read_text().splitlines() if line.startswith(asking)]
     assert len(lines) == len(asking)
     script = "\n".join(lines).replace("http://127.0.0.1:5001/invocations", address)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
