@@ -85,9 +85,10 @@ def photographs(folders: Iterable[Path]) -> list[Path]:
 
 def summary(values: list[float]) -> dict[str, float]:
     low, median, high = np.quantile(values, (0.02, 0.5, 0.98))
-    found = {"n": len(values), "p2": low, "median": median, "p98": high, "max": max(values)}
+    found = {"p2": low, "median": median, "p98": high, "max": max(values)}
     taken = float(np.mean(np.array(values) > 1))
-    return {k: round(float(v), 3) for k, v in found.items()} | {"taken_for_color": round(taken, 4)}
+    rounded = {k: round(float(v), 3) for k, v in found.items()}
+    return {"n": len(values), **rounded, "taken_for_color": round(taken, 4)}
 
 
 def main() -> None:
