@@ -1,5 +1,5 @@
 # make repro: install and rebuild everything from the embedded photographs.
-# make test:  install and run the tests that take minutes; make test-all: all of them.
+# make test:  install and run the quick tests; make test-all: all of them.
 PYTHON ?= python3
 BIN := .venv/bin
 SHELL := /bin/bash

@@ -4,7 +4,7 @@
 
 OpenMP's threads spin while they wait for each other unless OMP_WAIT_POLICY says otherwise, as
 `import colorized` makes it say. Here both ways do the same work on a machine as it is, and beside
-one busy loop for each core; each in a process of its own, in turns. What counts is the processor's
+one busy loop for each core, in turns. What counts is the processor's
 time for a piece of work beside the loops, over that without them: at most 1.3 with threads that
 sleep. Training is a step of 32 crops of 96 pixels; coloring is a photograph by the command's way,
 with one thread, and an evaluation's draw of a crop, with several. The load of others is recorded;
@@ -51,21 +51,30 @@ def piece(name: str) -> Callable[[], object]:
     return lambda: colorizer.sampler.candidates(guide, 1)
 
 
-def measure(name: str, seconds: float, threads: int) -> dict[str, float]:
-    """Seconds of the processor and of the clock for a piece of work, once warm."""
+def measure(name: str, rounds: int, seconds: float, threads: int) -> dict[str, dict[str, float]]:
+    """Median seconds of the processor and of the clock for a piece of work, alone and beside."""
     work = piece(name)
     import torch
 
     torch.set_num_threads(threads)
     work()
     work()
-    count, began, busy = 0, time.perf_counter(), time.process_time()
-    while time.perf_counter() - began < seconds:
-        work()
-        count += 1
+    found: dict[str, list[tuple[float, float]]] = {"alone": [], "beside": []}
+    for _ in range(rounds):
+        for how, rows in found.items():
+            with loops(len(os.sched_getaffinity(0)) if how == "beside" else 0):
+                count, began, busy = 0, time.perf_counter(), time.process_time()
+                while time.perf_counter() - began < seconds:
+                    work()
+                    count += 1
+                took = time.process_time() - busy, time.perf_counter() - began
+            rows.append((took[0] / count, took[1] / count))
     return {
-        "processor": (time.process_time() - busy) / count,
-        "clock": (time.perf_counter() - began) / count,
+        how: {
+            "processor": statistics.median(row[0] for row in rows),
+            "clock": statistics.median(row[1] for row in rows),
+        }
+        for how, rows in found.items()
     }
 
 
@@ -91,46 +100,37 @@ def main() -> None:
     parser.add_argument("--piece", choices=WORK, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.piece:
-        print(json.dumps(measure(options.piece, options.seconds, options.threads)))
+        found = measure(options.piece, options.rounds, options.seconds, options.threads)
+        print(json.dumps(found))
         return
-    cores = len(os.sched_getaffinity(0))
     results: dict[str, Any] = {
-        "cores": cores,
+        "cores": len(os.sched_getaffinity(0)),
         "threads": options.threads,
         "load_before": round(os.getloadavg()[0], 1),
         "rounds": options.rounds,
         "target": TARGET,
     }
-    found: dict[tuple[str, str, bool], list[dict[str, float]]] = {}
-    command = (sys.executable, "-W", "ignore", __file__, "--seconds", str(options.seconds))
-    for _ in range(options.rounds):
-        for name in WORK:
-            for way, variables in WAYS.items():
-                for beside in (False, True):
-                    with loops(cores if beside else 0):
-                        done = subprocess.run(
-                            [*command, "--threads", str(options.threads), "--piece", name],
-                            env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
-                            capture_output=True, text=True, check=True,
-                        )  # fmt: skip
-                    found.setdefault((name, way, beside), []).append(json.loads(done.stdout))
     for name in WORK:
         results[name] = {}
-        for way in WAYS:
-            middle = {
-                beside: {
-                    key: statistics.median(row[key] for row in found[name, way, beside])
-                    for key in ("processor", "clock")
-                }
-                for beside in (False, True)
-            }
+        for way, variables in WAYS.items():
+            done = subprocess.run(
+                [
+                    *(sys.executable, "-W", "ignore", __file__, "--piece", name),
+                    *("--rounds", str(options.rounds), "--seconds", str(options.seconds)),
+                    *("--threads", str(options.threads)),
+                ],
+                env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
+                capture_output=True, text=True, check=True,
+            )  # fmt: skip
+            took = json.loads(done.stdout)
+            ratio = took["beside"]["processor"] / took["alone"]["processor"]
             results[name][way] = {
-                "processor_seconds": round(middle[False]["processor"], 4),
-                "processor_seconds_beside": round(middle[True]["processor"], 4),
-                "clock_seconds_beside": round(middle[True]["clock"], 4),
-                "ratio": round(middle[True]["processor"] / middle[False]["processor"], 2),
+                "processor_seconds": round(took["alone"]["processor"], 4),
+                "processor_seconds_beside": round(took["beside"]["processor"], 4),
+                "clock_seconds_beside": round(took["beside"]["clock"], 4),
+                "ratio": round(ratio, 2),
             }
-    print(json.dumps(results, indent=2))
+            print(name, way, results[name][way], flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "busy.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 

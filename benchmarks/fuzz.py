@@ -4,11 +4,13 @@
 
 Files of every format are encoded from the embedded photographs, then bytes are flipped, tails cut
 off, pieces of one file put into another, fields of the header set to extreme values, lengths made
-wrong. Each mutant goes through what the command line does to a photograph, but for the network:
-read in strips, chroma made up, marked, written. That happens in a worker process with limits of
-time and memory. Failures are: a process that ends, more than 30 seconds, an exception that is no
-`PhotoError`, an error that is not one line that names the file, an output where there was an error,
-an output that cannot be read again. The peer is Pillow, which is asked to decode the same mutants
+wrong, offsets made to point at themselves, back, or far outside of the file. Each mutant goes
+through what the command line does to a photograph, but for the network: read in strips, chroma made
+up, marked, written. That happens in a worker process with limits of time and memory. Failures are:
+a process that ends, more than 30 seconds, more than 1 GB beside what the program has when it
+starts, an exception that is no `PhotoError`, an error that is not one line that names the file, or
+that has words of Python's, an output where there was an error, an output that cannot be read again.
+ The peer is Pillow, which is asked to decode the same mutants
 in the same processes: how many it reads. Writes benchmarks/results/fuzz.json.
 """
 
@@ -21,7 +23,9 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import random
+import re
 import resource
+import struct
 import sys
 import time
 import warnings
@@ -42,7 +46,12 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "fuzz.json"
 PHOTOS = sorted((ROOT / "data" / "sample" / "photos").glob("*.jpg"))
 SECONDS = 30
-MEMORY = 6 << 30
+MEMORY = 1 << 30
+# What Python says of its own values, and nobody else would.
+PYTHON = re.compile(
+    r"(object (has|is|of)|attribute|operand|broadcast|NoneType|ndarray|unpack|subscript|codec|"
+    r"list index|reshape|invalid literal|argument|dtype|__\w+__)"
+)
 MAX_PIXELS = 4_000_000
 
 
@@ -102,7 +111,17 @@ def seeds() -> dict[str, bytes]:
     tiff("packbits.tif", np.asarray(gray), "miniswhite", compression="packbits")
     tiff("big.tif", np.asarray(rgb), "rgb", bigtiff=True, tile=(16, 32))
     tiff("float.tif", np.asarray(gray, np.float32), "minisblack", compression="adobe_deflate")
+    tiff("half.tif", np.asarray(gray, np.float16) / 255, "minisblack")
+    hdr = np.asarray(rgb, np.float32) / 200
+    tiff("hdr.tif", hdr, "rgb", compression="adobe_deflate", predictor=True, tile=(32, 32))
     tiff("lab.tif", np.asarray(rgb), "cielab")
+    tiff("bits.tif", np.asarray(gray) >> 3, "minisblack", bitspersample=5)
+    many = io.BytesIO()
+    with tifffile.TiffWriter(many) as writer:
+        for levels in (deep, np.asarray(gray), hdr[..., 0], deep[::-1]):
+            writer.write(levels, photometric="minisblack", metadata=None, subifds=1)
+            writer.write(levels[::4, ::4], photometric="minisblack", metadata=None)
+    found["many.tif"] = many.getvalue()
     return found
 
 
@@ -165,8 +184,39 @@ def erase(data: bytearray, rng: random.Random, others: list[bytes]) -> bytearray
     return data
 
 
+def cycle(data: bytearray, rng: random.Random, others: list[bytes]) -> bytearray:
+    """Offsets of a TIFF that point at its directories, or far; of others, some place in the file.
+
+    Those between its pages, and in any of its tags, some of which become SubIFDs or EXIF.
+    """
+    if data[:4] not in (b"II*\0", b"MM\0*"):
+        at = rng.randrange(max(1, len(data) - 4))
+        data[at : at + 4] = struct.pack(rng.choice("<>") + "I", rng.randrange(len(data)))
+        return data
+    order = "<" if data[:2] == b"II" else ">"
+    directories, links, entries = [], [4], []
+    (offset,) = struct.unpack_from(order + "I", data, 4)
+    while offset and offset + 2 < len(data) and offset not in directories:
+        directories.append(offset)
+        (count,) = struct.unpack_from(order + "H", data, offset)
+        entries += [offset + 2 + 12 * i for i in range(count)]
+        links.append(offset + 2 + 12 * count)
+        (offset,) = struct.unpack_from(order + "I", data, links[-1])
+    for _ in range(rng.choice((1, 1, 2, 3))):
+        where = [*directories, rng.randrange(len(data)), len(data) - 1, len(data) + 9, 2**32 - 1, 2]
+        at = rng.choice(links)
+        if entries and rng.random() < 0.5:
+            entry = rng.choice(entries)
+            if rng.random() < 0.5:
+                code = rng.choice((330, 34665, 34853, 40965, 273, 324, 700))
+                struct.pack_into(order + "HHI", data, entry, code, 4, rng.choice((1, 1, 2, 2**30)))
+            at = entry + 8
+        struct.pack_into(order + "I", data, at, rng.choice(where))
+    return data
+
+
 MUTATIONS: list[Callable[[bytearray, random.Random, list[bytes]], bytearray]] = [
-    flip, cut, splice, header, number, erase,
+    flip, cut, splice, header, number, erase, cycle,
 ]  # fmt: skip
 
 
@@ -217,9 +267,11 @@ def treat(folder: Path, name: str, data: bytes) -> tuple[str, str]:
             return "output of an unreadable file", str(error)
         if "\n" in str(error) or not str(error).startswith((str(source), str(target))):
             return "error that names no file", str(error)
+        if PYTHON.search(str(error).removeprefix(str(source))):
+            return "error with words of Python's", str(error)
         return "refused", str(error)
     except MemoryError:
-        return ("refused", "memory") if not list(out.iterdir()) else ("output, no memory", "")
+        return "more memory than 1 GB", ""
     except Exception as error:
         return "exception", f"{type(error).__name__}: {error}"
     try:
@@ -244,10 +296,14 @@ def pillow_reads(data: bytes) -> bool:
 
 
 def work(pipe: Connection, folder: Path, peer: bool) -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     import torch
 
     torch.set_num_threads(1)
+    # With all libraries loaded, the program has what it needs to start.
+    treat(folder, "gray.jpg", seeds()["gray.jpg"])
+    with open("/proc/self/statm", encoding="ascii") as file:
+        limit = int(file.read().split()[0]) * resource.getpagesize() + MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     # Decoders in C print what they think.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     while True:
@@ -281,7 +337,7 @@ class Worker:
 
     def ready(self) -> bool:
         """Whether there is an answer, or never will be one."""
-        late = time.monotonic() - self.began > SECONDS + 10  # and the time to start
+        late = time.monotonic() - self.began > SECONDS + 60  # and the time to start
         return self.pipe.poll() or late or not self.process.is_alive()
 
     def answer(self) -> tuple[str, str, float, bool]:

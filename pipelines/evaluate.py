@@ -2,62 +2,89 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
-from collections.abc import Iterable, Iterator
+import time
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from rich.progress import Progress
 
-from colorized import color, devices, plots, tracking
+from colorized import color, devices, plots
 from colorized.color import resample
 from colorized.data import index
-from colorized.data.dataset import Shard, chroma_8bit, open_shard
-from colorized.evaluation import inception, metrics
+from colorized.data.dataset import open_shard
+from colorized.evaluation import inception, measure, metrics
 from colorized.inference.colorizer import ChromaSampler
-from colorized.model.vlb import vlb_per_picture
+from colorized.model.guidance import evaluations
+from colorized.model.sampling import noise_levels
 from colorized.model.weights import Weights, load_weights
+from colorized.options import SamplingOptions
 from colorized.params import Params
+from colorized.progress import track
+from colorized.tracking import (
+    HEADLINES,
+    FileRun,
+    Registry,
+    Run,
+    TrackingError,
+    installed,
+    open_run,
+    versions,
+)
 from pipelines import raw, stage
-from pipelines.report import show
+from pipelines.sample import sampling
 
 GRID_SIZE = 256
-# Of the metrics, what tells runs apart; all of them are in the file that the run keeps.
-HEADLINES = (
-    "fid",
-    "fid_monochrome",
-    "kid",
-    "colorfulness",
-    "delta_colorfulness",
-    "psnr",
-    "delta_e",
-    "diversity",
-    "vlb_bits_per_dim",
-    "seconds_per_image",
-)
+OF_RELEASED = ("fid", "kid", "colorfulness", "delta_e")
 
 
 def main(params: Params) -> None:
     """Write and log the metrics of the crops that the sample stage colored."""
-    colored, gray, true = (_load(name) for name in ("model", "monochrome", "true"))
+    began = time.time()
+    weights = load_weights(stage.WEIGHTS, devices.open_device(params.train.device))
+    options = sampling(weights.config.sampling, params.sample)
+    with _open_run(params, options, began) as run:
+        values = {k: round(v, 6) for k, v in _measure(params, weights, options).items()}
+        plots.save(stage.GRID, _grid(params, weights, options))
+        stage.METRICS.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        timing = json.loads(stage.TIMING.read_text()) if stage.TIMING.exists() else {}
+        headlines = {name: values[name] for name in HEADLINES}
+        run.metrics(0, headlines | timing)
+        run.file(stage.METRICS)
+        run.file(stage.GRID)
+        run.describe("Test pictures", headlines, stage.GRID.name)
+    print(
+        f"FID {values['fid']:.2f} on {values['n']} crops (released weights "
+        f"{values['fid_released']:.2f}, no colors {values['fid_monochrome']:.2f})"
+    )
+
+
+def _measure(params: Params, weights: Weights, options: SamplingOptions) -> dict[str, Any]:
+    e = params.evaluate
+    sets = {name: _load(name) for name in ("model", "released", "monochrome", "true")}
     shard = open_shard(stage.LAB, "test")
     rows = index.holdout(stage.LAB, "test", params.sample.pictures)
-    weights = load_weights(stage.WEIGHTS, devices.open_device(params.train.device))
-    values: dict[str, Any] = {"n": len(true)} | _distances(params, colored, gray, true)
-    values |= _per_picture(colored, true, shard, rows)
-    values["diversity"] = float(np.mean([metrics.diversity(d) for d in _load("draws")]))
-    values |= _bound(params, weights, shard)
-    values |= json.loads((stage.SAMPLES / "timing.json").read_text(encoding="utf-8"))
-    values["extractor_sha256"] = inception.EXTRACTOR_SHA256
-    values = {k: round(v, 6) if isinstance(v, float) else v for k, v in values.items()}
+    true = sets["true"]
+    seen = measure.features(sets, stage.FEATURES)
 
-    plots.save(stage.GRID, _grid(params, weights))
-    stage.METRICS.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    _log(values)
-    show(values)
+    def table(name: str) -> dict[str, float]:
+        found = measure.distances(seen[name], seen["true"], e.kid_subsets, e.kid_subset_size)
+        return found | measure.per_picture(sets[name], true)
+
+    released = table("released")
+    values: dict[str, Any] = {"n": len(true)} | table("model")
+    values |= {f"{name}_released": released[name] for name in OF_RELEASED}
+    values["fid_monochrome"] = metrics.frechet_distance(seen["monochrome"], seen["true"])
+    values["lightness_error_max"] = measure.lightness_error(sets["model"], shard, rows)
+    values["diversity"] = float(np.mean([metrics.diversity(d) for d in _load("draws")]))
+    photographs = np.array([line["file"] for line in index.read_index(stage.LAB, "test")])
+    values |= measure.bound(weights, shard, photographs, e.vlb_pictures, e.vlb_draws)
+    sigmas = noise_levels(options, weights.config.few_step_sigmas)
+    values["nfe"] = evaluations(sigmas, options.guidance)
+    return values
 
 
 def _load(name: str) -> NDArray[Any]:
@@ -65,102 +92,16 @@ def _load(name: str) -> NDArray[Any]:
     return array
 
 
-def _distances(
-    params: Params, colored: NDArray[Any], gray: NDArray[Any], true: NDArray[Any]
-) -> dict[str, float]:
-    """FID and KID against the same crops' true colors."""
-    e = params.evaluate
-    extractor = inception.InceptionExtractor()
-    with Progress() as progress:
-        task = progress.add_task("Inception features", total=3 * len(true))
-
-        def features(images: NDArray[Any]) -> NDArray[np.float32]:
-            return inception.cached_features(
-                extractor,
-                list(images),
-                stage.FEATURES,
-                progress=lambda n: progress.advance(task, n),
-            )
-
-        of_model, of_gray, of_true = features(colored), features(gray), features(true)
-        progress.update(task, completed=3 * len(true))
-    rng = np.random.default_rng(0)
-    size = min(e.kid_subset_size, len(true))
-    kid, kid_std = metrics.kid(of_model, of_true, e.kid_subsets, size, rng)
-    return {
-        "fid": metrics.frechet_distance(of_model, of_true),
-        "fid_monochrome": metrics.frechet_distance(of_gray, of_true),
-        "kid": kid,
-        "kid_std": kid_std,
-    }
-
-
-def _per_picture(
-    colored: NDArray[Any], true: NDArray[Any], shard: Shard, rows: NDArray[np.int64]
-) -> dict[str, float]:
-    def mean(values: Iterable[float]) -> float:
-        return float(np.mean(list(values)))
-
-    def pairs() -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-        return zip(colored, true, strict=True)
-
-    def lightness(row: int) -> NDArray[np.float32]:
-        L: NDArray[np.float32] = shard.batch(np.array([row])).lightness[0, 0].numpy()
-        return L
-
-    ours, real = (mean(metrics.colorfulness(rgb) for rgb in all) for all in (colored, true))
-    return {
-        "colorfulness": ours,
-        "colorfulness_real": real,
-        "delta_colorfulness": abs(ours - real),
-        "psnr": mean(metrics.psnr(a, b) for a, b in pairs()),
-        "delta_e": mean(metrics.delta_e(a, b) for a, b in pairs()),
-        "lightness_error_max": max(
-            metrics.lightness_error(rgb, lightness(row))
-            for rgb, row in zip(colored, rows, strict=True)
-        ),
-    }
-
-
-def _bound(params: Params, weights: Weights, shard: Shard) -> dict[str, float]:
-    """The variational bound, on evenly spaced crops."""
-    e = params.evaluate
-    denoiser = weights.denoiser
-    rows = np.linspace(0, len(shard) - 1, min(e.vlb_pictures, len(shard))).astype(np.int64)
-    batch = shard.batch(rows)
-    generator = torch.Generator().manual_seed(0)
-    with torch.inference_mode():
-        device = next(denoiser.parameters()).device
-        cond = denoiser.encode(batch.lightness.to(device))
-        ab8 = chroma_8bit(batch).to(device)
-        bits = vlb_per_picture(denoiser, weights.config, ab8, cond, generator, e.vlb_draws).numpy()
-    # Crops of one photograph are alike: the standard error counts photographs.
-    files = np.array([line["file"] for line in index.read_index(stage.LAB, "test")])[rows]
-    means = np.array([bits[files == name].mean() for name in np.unique(files)])
-    if len(means) < 2:
-        raise ValueError("the bound's standard error needs at least 2 test photographs")
-    error = means.std(ddof=1) / np.sqrt(len(means))
-    return {"vlb_bits_per_dim": float(means.mean()), "vlb_standard_error": float(error)}
-
-
-def _grid(params: Params, weights: Weights) -> plots.Picture:
+def _grid(params: Params, weights: Weights, options: SamplingOptions) -> plots.Picture:
     """The middle of as many test photographs as asked for, colored at 256 pixels."""
     colorizer = ChromaSampler(weights)
-    p = params.sample
-    options = colorizer.defaults.override(
-        sampler=p.sampler,
-        steps=p.steps,
-        guidance=p.guidance,
-        temperature=p.temperature,
-        seed=p.seed,
-    )
     source = raw.open_source()
     # The first crop of each photograph is its middle.
     first = {line["file"]: line for line in reversed(index.read_index(stage.LAB, "test"))}
     names = sorted(first)
     chosen = np.linspace(0, len(names) - 1, min(params.evaluate.grid_pictures, len(names)))
     cells = []
-    for name in (names[round(i)] for i in chosen):
+    for name in track([names[round(i)] for i in chosen], "picture grid", "photographs"):
         y, x, side = (int(first[name][key]) for key in ("y", "x", "side"))
         rgb = source.rgb(name)[y : y + side, x : x + side]
         lab = color.srgb_to_lab(resample.resize_rgb(rgb, GRID_SIZE, GRID_SIZE))
@@ -170,26 +111,37 @@ def _grid(params: Params, weights: Weights) -> plots.Picture:
     return plots.grid(cells, ["monochrome", "colors by the model", "true colors"])
 
 
-def _log(values: dict[str, Any]) -> None:
-    """Add metrics and grid to the MLflow run that trained the weights, if this store has it."""
-    about = json.loads(stage.RUN.read_text(encoding="utf-8"))
-    run_id = about["run_id"]
-    try:
-        run = tracking.Run.reopen(stage.ROOT, run_id)
-    except tracking.StoreAway as error:
-        print(f"warning: not logged, but in {stage.METRICS}: {error}", file=sys.stderr)
-        return
-    if run is None:
-        store = tracking.redact(tracking.tracking_uri(stage.ROOT))
-        print(f"MLflow run {run_id} is not in {store}: not logged there")
-        return
-    run.keep(stage.CHECKPOINTS / about["fingerprint"] / tracking.UNSENT)
-    run.metrics(0, {name: float(values[name]) for name in HEADLINES})
-    run.tags({"extractor_sha256": values["extractor_sha256"], "test_pictures": str(values["n"])})
-    run.file(stage.METRICS)
-    run.file(stage.GRID)
-    run.describe("Test pictures", {name: values[name] for name in HEADLINES}, stage.GRID.name)
-    run.flush()
+def _open_run(params: Params, options: SamplingOptions, began: float) -> Run | FileRun:
+    """A run of its own, below the one that trained the weights, if this store has it."""
+    sha256 = hashlib.sha256(stage.WEIGHTS.read_bytes()).hexdigest()
+    training = None
+    if installed():
+        try:
+            training = Registry(stage.ROOT, create=True).find_run(sha256)
+        except TrackingError as error:
+            print(f"warning: the run that trained the weights is unknown: {error}", file=sys.stderr)
+    # What the weights say where params.yaml says nothing, too.
+    made_by = params.model_dump(exclude={"promote", "keep"})
+    made_by["sample"] |= {name: v for name, v in asdict(options).items() if name != "saturation"}
+    tags = {
+        "stage": "evaluate",
+        "evaluated_weights": sha256,
+        "extractor_sha256": inception.EXTRACTOR_SHA256,
+        "data_md5": versions.data_md5(stage.ROOT),
+        **versions.describe(stage.ROOT),
+        **stage.surroundings(),
+    }
+    run = open_run(
+        stage.ROOT,
+        f"evaluate {options.steps} steps, guidance {options.guidance:g}, "
+        f"temperature {options.temperature:g}",
+        made_by,
+        tags,
+        parent=training and training[0],
+        started=began,
+    )
+    versions.log(run, stage.ROOT)
+    return run
 
 
 if __name__ == "__main__":

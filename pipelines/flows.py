@@ -9,22 +9,18 @@ the stages.
 from __future__ import annotations
 
 import base64
-import codecs
+import hashlib
 import io
 import json
 import os
 import re
-import shutil
-import signal
-import subprocess
 import sys
-import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from uuid import UUID
 
 # Prefect reads these when it is imported. The server that it starts by itself, where no other is
@@ -37,41 +33,43 @@ from PIL import Image
 from prefect import Flow, State, Task, flow, get_client, get_run_logger, runtime, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import (
+    ConcurrencyLimitConfig,
+    ConcurrencyLimitStrategy,
+    FlowRun,
+)
 from prefect.client.schemas.schedules import CronSchedule
-from prefect.exceptions import ObjectNotFound, TerminationSignal
+from prefect.exceptions import ObjectNotFound
 from prefect.schedules import Cron
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled, Completed, Crashed, Failed
 from prefect.tasks import exponential_backoff
 from prefect.types.entrypoint import EntrypointType
 from pydantic import ValidationError
-from ruamel.yaml import YAML
 
 from colorized import tracking
-from colorized.params import load_params
+from colorized.data import index
+from colorized.params import Params, load_params
+from colorized.tracking import versions
 from pipelines import lock, stage
+from pipelines.process import WEBHOOK, follow
 
-DOWNLOAD, TRAIN = "download", "train"
-"""The stage that meets other people's servers, and the one that `force` is about."""
+DOWNLOAD, PREPROCESS, TRAIN = "download", "preprocess", "train"
+"""The stage that meets other people's servers, the next, and the one that `force` is about."""
+PHOTOGRAPHS = ".dvc"
+"""How the name of a stage ends that is a folder of photographs which DVC has in versions."""
 
-WEBHOOK = "COLORIZED_WEBHOOK_URL"
 RETRIES = 3
 BACKOFF_SECONDS = 20.0
 """Before the first retry of a download, twice that before the second, and so on."""
 STAGE_HOURS = 48.0
 """A stage that hangs must have ended long before next week's run."""
-GRACE_SECONDS = 20.0
-"""For a stage to write its checkpoint; Prefect kills a canceled flow after 30."""
-BAR_SECONDS = 15.0
-"""A progress bar, which redraws itself ten times a second, is logged this often."""
 GRID_PIXELS = 1200
 """Long side of the picture grid as Prefect keeps it, in its database."""
 
 Outcome = dict[str, str]
-"""What DVC did with each stage: ran, restored or unchanged."""
+"""What DVC did with each stage: ran, restored, recorded (photographs) or unchanged."""
 
-ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 SAYS = {
     "ran": re.compile(r"^Running stage '"),
     "restored": re.compile(r"^Stage '[^']*' is cached - skipping run"),
@@ -101,7 +99,12 @@ def notify(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
 
 
 @flow(name="retrain", on_failure=[notify], on_crashed=[notify])
-def retrain(force: bool = False, stage_hours: float = STAGE_HOURS) -> State[Any]:
+def retrain(
+    force: bool = False,
+    stage_hours: float = STAGE_HOURS,
+    commit: bool = False,
+    push: bool = False,
+) -> State[Any]:
     """Run the pipeline, then let the new model meet the champion.
 
     Parameters
@@ -110,6 +113,10 @@ def retrain(force: bool = False, stage_hours: float = STAGE_HOURS) -> State[Any]
         Train, even if data, parameters and code are those of the last training.
     stage_hours
         A stage is ended after this many hours.
+    commit
+        Commit dvc.lock, params.yaml and reports/ afterwards, so that a clone can make it again.
+    push
+        Push the commit and DVC's data, too.
     """
     try:
         with lock.take(stage.ROOT) as held:
@@ -119,9 +126,23 @@ def retrain(force: bool = False, stage_hours: float = STAGE_HOURS) -> State[Any]
             data = params.data
             always = {DOWNLOAD} if data.source == "kaggle" and data.version == "latest" else set()
             names, changed = _ask_dvc()
-            if not (force or always or changed or held.left):
-                return _up_to_date()
-            return _pipeline(held, names, always | ({TRAIN} if force else set()), stage_hours)
+            seconds = stage_hours * 3600
+            if force or always or changed or held.left:
+                forced = always | ({TRAIN} if force else set())
+                state = _pipeline(held, params, names, forced, seconds)
+            else:
+                state = _up_to_date()
+            if state.is_failed():
+                return state
+            # What an earlier run could not commit, or not push, is made up for.
+            done = _commit(params, push, return_state=True) if commit or push else None
+            # A model that could not meet the champion last time does so now.
+            promoted: Any = _promote(seconds, held.file, return_state=True)
+            ends = [state, *([done] if done else []), promoted]
+            message = "; ".join(end.message or end.name for end in ends)
+            if not all(end.is_completed() for end in ends):
+                return Failed(message=message)
+            return Completed(name=state.name, message=message)
     except lock.Held as error:
         return Cancelled(name="Skipped", message=str(error))
     except (OSError, ValueError) as error:
@@ -149,8 +170,10 @@ def colorize_archive(
     return State(type=done.type, name=done.name, message=done.message)
 
 
-def schedule(cron: str, name: str, timezone: str, force: bool) -> None:
-    """Serve `retrain` from this machine until Ctrl-C.
+def schedule(cron: str, name: str, timezone: str, parameters: dict[str, bool]) -> None:
+    """Serve `retrain` with these parameters from this machine until Ctrl-C.
+
+    A run that comes due while another lasts is canceled.
 
     Raises
     ------
@@ -179,29 +202,36 @@ def schedule(cron: str, name: str, timezone: str, force: bool) -> None:
     retrain.serve(
         name=name,
         schedule=Cron(cron, timezone=timezone),
-        parameters={"force": force},
-        limit=1,
+        parameters=parameters,
+        global_limit=ConcurrencyLimitConfig(
+            limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW
+        ),
         entrypoint_type=EntrypointType.MODULE_PATH,
         print_starting_message=False,
     )
 
 
-def _pipeline(held: lock.Lock, names: list[str], forced: set[str], hours: float) -> State[Any]:
-    """All stages, in a parent run of MLflow that gets their status, then the promotion."""
-    sha = _output("git", "rev-parse", "HEAD") or "unknown"
-    about = {"git_sha": sha, "prefect_run": str(runtime.flow_run.id)}
-    title = f"retrain {runtime.flow_run.name}"
-    run = tracking.Run.start(stage.ROOT, title, {"force": TRAIN in forced}, about)
+def _pipeline(
+    held: lock.Lock, params: Params, names: list[str], forced: set[str], seconds: float
+) -> State[Any]:
+    """All stages, in a parent run of MLflow that gets their status and what came of them."""
+    tags = {
+        "stage": "retrain",
+        "prefect_run": str(runtime.flow_run.id),
+        **versions.describe(stage.ROOT),
+    }
+    values = params.model_dump() | {"force": TRAIN in forced}
+    run = tracking.open_run(stage.ROOT, f"retrain {runtime.flow_run.name}", values, tags)
     held.note(mlflow_run=run.run_id, prefect_run=str(runtime.flow_run.id))
     url = tracking.run_url(run.run_id)
     os.environ[tracking.PARENT] = run.run_id
     status = "KILLED"
     try:
-        state = _stages(names, forced, hours, held)
+        state = _stages(names, forced, seconds, held)
         if state.is_failed():
             status = "FAILED"
         else:
-            run.tags(_md5s())
+            _log_results(run, params)
             status = "FINISHED"
     except (OSError, ValueError):
         status = "FAILED"
@@ -213,14 +243,12 @@ def _pipeline(held: lock.Lock, names: list[str], forced: set[str], hours: float)
     return state
 
 
-def _stages(names: list[str], forced: set[str], hours: float, held: lock.Lock) -> State[Any]:
-    if TRAIN in forced:
-        _forget_training()
+def _stages(names: list[str], forced: set[str], seconds: float, held: lock.Lock) -> State[Any]:
     outcome: Outcome = {}
     for name in names:
         run, started = _task(name), time.time()
-        done: Any = run(name, name in forced, hours * 3600, held.file, return_state=True)
-        if name != TRAIN and done.name != "Unchanged":  # a training has a run of its own
+        done: Any = run(name, name in forced, seconds, held.file, return_state=True)
+        if name in (DOWNLOAD, PREPROCESS) and done.name != "Unchanged":
             _note(name, started, "FINISHED" if done.is_completed() else "FAILED")
         if not done.is_completed():
             return Failed(message=done.message)
@@ -229,27 +257,30 @@ def _stages(names: list[str], forced: set[str], hours: float, held: lock.Lock) -
     if set(changed) <= {DOWNLOAD}:
         return _up_to_date()
     _show_results()
-    what = ", ".join(f"{name} {outcome[name]}" for name in changed)
-    return _with_promotion(what if TRAIN in changed else f"nothing retrained: {what}")
+    what = ", ".join(f"{name.removesuffix(PHOTOGRAPHS)} {outcome[name]}" for name in changed)
+    return Completed(message=what if TRAIN in changed else f"nothing retrained: {what}")
 
 
 def _note(name: str, started: float, status: str) -> None:
-    """A child run for a stage: when it ran, its parameters, the md5 of its results."""
+    """A child run for a stage of the data: its parameters, the md5 of its results."""
     params = load_params(stage.ROOT / "params.yaml").model_dump()
-    section = {"data": params["data"]} if name == DOWNLOAD else {name: params.get(name, {})}
+    section = {"data": params["data"]} if name == DOWNLOAD else {name: params[name]}
     parent = os.environ[tracking.PARENT]
-    run = tracking.Run.start(stage.ROOT, name, section, _md5s(name), parent, started)
-    run.finish(status)
+    tags = {"stage": name, **_md5s(name)}
+    tracking.open_run(stage.ROOT, name, section, tags, parent, started).finish(status)
 
 
-def _forget_training() -> None:
-    """Remove the checkpoint of a finished training, from which there would be nothing to train.
-
-    That of an unfinished one, which has written no models/run.json, is gone on from.
-    """
-    if stage.RUN.exists():
-        name = json.loads(stage.RUN.read_text(encoding="utf-8"))["fingerprint"]
-        shutil.rmtree(stage.CHECKPOINTS / name, ignore_errors=True)
+def _log_results(run: tracking.Run | tracking.FileRun, params: Params) -> None:
+    """What a row of the retraining shows: metrics, data, hashes; and what it is a version of."""
+    run.tags(_md5s())
+    versions.log(run, stage.ROOT)
+    found = json.loads(stage.METRICS.read_text(encoding="utf-8"))
+    run.metrics(0, {name: found[name] for name in tracking.HEADLINES})
+    stats = index.read_stats(stage.LAB)
+    profile = {key: stats[key] for key in ("photographs", "crops", "left_out", "image_size")}
+    run.dataset(params.data.source, versions.data_md5(stage.ROOT), "data/lab", profile)
+    run.file(stage.GRID)
+    run.describe("Test pictures", {n: found[n] for n in tracking.HEADLINES}, stage.GRID.name)
 
 
 def _up_to_date() -> State[Any]:
@@ -257,30 +288,28 @@ def _up_to_date() -> State[Any]:
     create_markdown_artifact(
         f"Data, parameters and code are those of the last run: {message}.", key="result"
     )
-    # A model that could not meet the champion last time does so now.
-    return _with_promotion(message, name="Up to date")
-
-
-def _with_promotion(message: str, name: str | None = None) -> State[Any]:
-    promoted: Any = _promote(return_state=True)
-    if not promoted.is_completed():
-        return Failed(message=promoted.message)
-    return Completed(name=name, message=f"{message}; {promoted.message}")
+    return Completed(name="Up to date", message=message)
 
 
 def _task(name: str) -> Task[Any, Any]:
     again = {"retries": RETRIES, "retry_delay_seconds": exponential_backoff(BACKOFF_SECONDS)}
     options: dict[str, Any] = again if name == DOWNLOAD else {}
-    return _reproduce.with_options(name=name, task_run_name=name, **options)
+    shown = name.removesuffix(PHOTOGRAPHS)
+    return _reproduce.with_options(name=shown, task_run_name=shown, **options)
 
 
 @task(cache_policy=NO_CACHE)
 def _reproduce(name: str, force: bool, seconds: float, file: int | None) -> State[Any]:
     """One stage, by DVC, which runs it if anything it depends on changed."""
+    record = stage.ROOT / name if name.endswith(PHOTOGRAPHS) else None
+    before = record and record.read_bytes()
     command = [sys.executable, "-m", "dvc", "repro", "--single-item", name]
-    lines, problem = _follow(command + ["--force"] * force, seconds, file)
+    variables = {stage.AGAIN: "1"} if force else None
+    lines, problem = _follow(command + ["--force"] * force, seconds, file, variables)
     if problem:
         return Failed(message=f"{name}: {problem}")
+    if record is not None and record.read_bytes() != before:
+        return Completed(name="Recorded", message=f"{name} names the photographs as they are now")
     for what, pattern in SAYS.items():
         if any(pattern.match(line) for line in lines):
             return Completed(name=what.capitalize(), message=f"{name} {what}")
@@ -288,24 +317,41 @@ def _reproduce(name: str, force: bool, seconds: float, file: int | None) -> Stat
 
 
 @task(name="promote", task_run_name="promote", cache_policy=NO_CACHE)
-def _promote() -> State[Any]:
+def _promote(seconds: float, file: int | None) -> State[Any]:
     """The new model meets the champion."""
-    from pipelines.promote import promote
-
-    try:
-        verdict = promote(stage.ROOT)
-    except (OSError, ValueError) as error:
-        return Failed(message=f"promotion: {' '.join(str(error).split())}")
-    message = f"{'promoted' if verdict.promoted else 'not promoted'}: {'; '.join(verdict.reasons)}"
+    command = [sys.executable, "-W", "ignore", "-m", "colorized", "promote"]
+    lines, problem = _follow(command, seconds, file)
+    if problem:
+        return Failed(message=f"promotion: {problem}")
+    message = next(
+        line for line in reversed(lines) if line.startswith(("promoted", "not promoted"))
+    )
     create_markdown_artifact(message, key="promotion", description="against the champion")
     return Completed(message=message)
+
+
+@task(name="commit", task_run_name="commit", cache_policy=NO_CACHE)
+def _commit(params: Params, push: bool) -> State[Any]:
+    """Make the retraining a commit, and say so on its runs."""
+    metrics = json.loads(stage.METRICS.read_text(encoding="utf-8"))
+    message = f"Retrain {runtime.flow_run.name}: FID {metrics['fid']:.2f}"
+    try:
+        sha = versions.commit_retraining(stage.ROOT, params.data.path, message, push)
+    except versions.NotCommitted as error:
+        return Failed(message=str(error))
+    sha256 = hashlib.sha256(stage.WEIGHTS.read_bytes()).hexdigest()
+    try:
+        tracking.Registry(stage.ROOT, create=True).name_commit(sha256, sha)
+    except tracking.StoreAway as error:
+        get_run_logger().warning("the runs do not name the commit yet: %s", error)
+    return Completed(message=f"committed as {sha[:12]}{' and pushed' if push else ''}")
 
 
 @task(name="colorize", task_run_name="colorize", cache_policy=NO_CACHE)
 def _colorize(inputs: list[Path], out: Path, options: list[str], seconds: float) -> State[Any]:
     command = [sys.executable, "-m", "colorized", "colorize", *map(str, inputs), "-o", str(out)]
     lines, problem = _follow([*command, *options], seconds)
-    notes = [line for line in lines if line.startswith(("error: ", "warning: "))]
+    notes = [line for line in lines if line.startswith(("error: ", "warning: ", "note: "))]
     colored = len(lines) - len(notes)
     summary = [f"{colored} photographs colored, in `{out}`", *(f"- {note}" for note in notes)]
     create_markdown_artifact("\n\n".join(summary), key="colorized")
@@ -313,7 +359,10 @@ def _colorize(inputs: list[Path], out: Path, options: list[str], seconds: float)
 
 
 def _follow(
-    command: Sequence[str], seconds: float, file: int | None = None
+    command: Sequence[str],
+    seconds: float,
+    file: int | None = None,
+    variables: Mapping[str, str] | None = None,
 ) -> tuple[list[str], str]:
     """Run a command with its output in the log; its lines, and in one line what went wrong."""
     log = get_run_logger()
@@ -323,119 +372,12 @@ def _follow(
         lines.append(line)
         log.info("%s", line)
 
-    code = follow(command, say, seconds, () if file is None else (file,))
+    code = follow(command, say, seconds, () if file is None else (file,), variables)
     if code is None:
         return lines, f"ended after {seconds / 3600:g} hours, its time limit"
     errors = [line for line in lines if line.lower().startswith("error: ")] or [f"exit code {code}"]
     # The first error is the stage's own, those after it are DVC's, of the stage.
     return lines, errors[0].partition(": ")[2] or errors[0] if code else ""
-
-
-def follow(
-    command: Sequence[str],
-    say: Callable[[str], None],
-    seconds: float,
-    inherit: Sequence[int] = (),
-) -> int | None:
-    """Run `command` in a process group of its own, giving `say` each line of its output.
-
-    Whatever ends the wait, the time limit or an exception such as Ctrl-C, ends the whole group:
-    SIGTERM, `GRACE_SECONDS` to write a checkpoint, SIGKILL. Returns the exit code, or None where
-    the time limit of `seconds` ended it.
-    """
-    with subprocess.Popen(
-        command,
-        cwd=stage.ROOT,
-        env=_environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-        pass_fds=inherit,
-    ) as process:
-        assert process.stdout is not None
-        late = threading.Event()
-        killer = threading.Timer(GRACE_SECONDS, _send, [process.pid, signal.SIGKILL])
-
-        def end() -> None:
-            _send(process.pid, signal.SIGTERM)
-            killer.start()
-
-        def too_late() -> None:
-            late.set()
-            end()
-
-        timer = threading.Timer(seconds, too_late)
-        timer.start()
-        try:
-            for line in _lines(process.stdout):
-                say(line)
-            code = process.wait()
-        except BaseException:
-            timer.cancel()
-            if not late.is_set():
-                end()
-            _drain(process.stdout, say)
-            raise
-        finally:
-            timer.cancel()
-            killer.cancel()
-            _send(process.pid, signal.SIGKILL)
-    return None if late.is_set() else code
-
-
-def _drain(stream: IO[bytes], say: Callable[[str], None]) -> None:
-    """Read until the last process of the group has ended, however often one is asked to stop."""
-    while True:
-        try:
-            for line in _lines(stream):
-                say(line)
-            return
-        except (KeyboardInterrupt, TerminationSignal):  # of a canceled run, Prefect sends two
-            continue
-
-
-def _send(group: int, number: int) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(group, number)
-
-
-def _environment() -> dict[str, str]:
-    """What a stage gets: this Python first, no secret of ours, progress as on a terminal."""
-    values = {name: value for name, value in os.environ.items() if name != WEBHOOK}
-    return values | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
-        "PYTHONUNBUFFERED": "1",
-        "DVC_NO_ANALYTICS": "1",
-        "TTY_COMPATIBLE": "1",  # rich draws its bars, which `_lines` thins
-        "TERM": "xterm",
-        "NO_COLOR": "1",
-        "COLUMNS": "100",
-    }
-
-
-def _lines(stream: IO[bytes]) -> Iterator[str]:
-    """Lines as they come, without the redrawn states of progress bars, all but a few."""
-    decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
-    rest, shown = "", time.monotonic()
-    while chunk := os.read(stream.fileno(), 65536):
-        *lines, rest = (rest + decode(chunk)).split("\n")
-        for line in lines:
-            if text := _clean(line.rstrip("\r").rpartition("\r")[2]):
-                yield text
-        before, redrawn, rest = rest.rpartition("\r")
-        rest = redrawn + rest
-        now = time.monotonic()
-        bar = _clean(before.rpartition("\r")[2])
-        if bar and now - shown >= BAR_SECONDS:
-            shown = now
-            yield bar
-    if text := _clean(rest.rpartition("\r")[2]):
-        yield text
-
-
-def _clean(text: str) -> str:
-    return tracking.redact(ANSI.sub("", text)).rstrip()
 
 
 def _ask_dvc() -> tuple[list[str], bool]:
@@ -453,18 +395,9 @@ def _ask_dvc() -> tuple[list[str], bool]:
 
 def _md5s(*names: str) -> dict[str, str]:
     """DVC's md5 of every result of these stages, or of all, as dvc.lock has them."""
-    lock_file = stage.ROOT / "dvc.lock"
-    if not lock_file.exists():  # of a first run whose first stage failed
-        return {}
-    stages = YAML(typ="safe").load(lock_file.read_text(encoding="utf-8"))["stages"]
-    chosen = (entry for name, entry in stages.items() if name in (names or stages))
-    outs = (out for entry in chosen for out in entry.get("outs", []))
-    return {f"dvc.{out['path']}": out["md5"] for out in outs}
-
-
-def _output(*command: str) -> str:
-    done = subprocess.run(command, cwd=stage.ROOT, capture_output=True, text=True, check=False)
-    return done.stdout.strip()
+    found = versions.read_lock(stage.ROOT)
+    chosen = (outs for name, outs in found.items() if name in (names or found))
+    return {f"dvc.{path}": md5 for outs in chosen for path, md5 in outs.items()}
 
 
 def _show_results() -> None:
@@ -488,9 +421,10 @@ def _show_results() -> None:
 
 def _tidy(left: dict[str, str]) -> None:
     """Close what a killed run left open in MLflow and in Prefect."""
-    run = left.get("mlflow_run") and tracking.Run.reopen(stage.ROOT, left["mlflow_run"])
-    if run:
-        run.finish("KILLED")
+    with suppress(tracking.StoreAway):
+        run = left.get("mlflow_run") and tracking.Run.reopen(stage.ROOT, left["mlflow_run"])
+        if run:
+            run.finish("KILLED")
     if "prefect_run" in left:
         with get_client(sync_client=True) as client, suppress(ObjectNotFound):
             run_id = UUID(left["prefect_run"])

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from rich.progress import track
-
 from colorized.data import report as dataset_report
 from colorized.data import shards, sources, streaming
 from colorized.params import Params
+from colorized.progress import track
 from pipelines import raw, stage
 
 
@@ -29,7 +28,7 @@ def main(params: Params) -> None:
     )
 
     def progress(cuts: Iterable[Any]) -> Iterator[Any]:
-        yield from track(cuts, description="cutting crops", total=len(source.names))
+        yield from track(cuts, "cutting crops", "photographs", len(source.names))
 
     url = params.data.storage
     writer = None if url == "local" else streaming.StreamWriter(url)

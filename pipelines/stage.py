@@ -24,13 +24,16 @@ BY_HAND = ROOT / "data" / "kaggle"
 LAB = ROOT / "data" / "lab"
 CHECKPOINTS = ROOT / "models" / "checkpoints"
 WEIGHTS = ROOT / "models" / "colorized.safetensors"
-RUN = ROOT / "models" / "run.json"
 SAMPLES = ROOT / "data" / "samples"
+TIMING = ROOT / "data" / "timing.json"
 FEATURES = ROOT / "data" / "features"
 REPORTS = ROOT / "reports"
 METRICS = REPORTS / "metrics.json"
 GRID = REPORTS / "grid.jpg"
 DATASET = REPORTS / "dataset"
+
+AGAIN = "COLORIZED_TRAIN_AGAIN"
+"""Environment variable: train, even if this training came to its end before."""
 
 OUT_OF_MEMORY = (
     "out of memory: raise train.accumulate, or lower train.batch_size or train.crop_size"
@@ -60,6 +63,12 @@ def run(main: Callable[[Params], None]) -> None:
         if not out_of_memory(error):
             raise
         sys.exit(_fail(OUT_OF_MEMORY, 1))
+
+
+def surroundings() -> dict[str, str]:
+    """Tags that say what the run of a stage is part of."""
+    flow = os.environ.get("PREFECT__FLOW_RUN_ID")
+    return {"prefect_flow_run": flow} if flow else {}
 
 
 def _fail(message: str, code: int) -> int:

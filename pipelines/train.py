@@ -2,60 +2,52 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import hashlib
 import json
 import os
-import signal
-import subprocess
-import time
+import shutil
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from ruamel.yaml import YAML
+from numpy.typing import NDArray
 
-import colorized
-from colorized import color, devices, plots
-from colorized.color import resample
+from colorized import devices, plots
 from colorized.data import index, streaming
-from colorized.data.dataset import Pictures, Shard, open_shard
+from colorized.data.dataset import Pictures, open_shard
 from colorized.model.denoiser import Denoiser
 from colorized.model.draw import draw_chroma
-from colorized.model.weights import RELEASED, ModelConfig, load_weights, save_weights
+from colorized.model.weights import RELEASED, ModelConfig, load_tensors, load_weights, save_weights
 from colorized.params import Params
-from colorized.tracking import PARENT, UNSENT, FileRun, Run, installed, system_metrics
-from colorized.training import fit
+from colorized.progress import Progress
+from colorized.tracking import (
+    PARENT,
+    FileRun,
+    Registry,
+    Run,
+    TrackingError,
+    open_run,
+    system_metrics,
+    versions,
+)
+from colorized.training import fit, recipe
 from colorized.training.checkpoint import load_checkpoint
 from colorized.training.distributed import open_processes
+from colorized.training.grid import validation_grid
+from colorized.training.history import History
+from colorized.training.housekeeping import remove_finished
 from colorized.training.loop import OutOfMemory, Step, TrainSettings, TrainState
+from colorized.training.recipe import FINISHED, Recipe
+from colorized.training.stopping import StopOnSignal
 from pipelines import stage
 
-CODE = (
-    "data/dataset",
-    "model/denoiser",
-    "model/encoder",
-    "model/imagenet",
-    "model/schedule",
-    "model/unet",
-    "training/loop",
-)
 # What may change between a stop and the next start: only who computes what.
 FREE = ("workers", "accumulate")
 CURVES = stage.REPORTS / "training.csv"
-GRID_PICTURES = 4
 CHUNK_CACHE_BYTES = 4 << 30
 
 
@@ -72,15 +64,27 @@ def main(params: Params) -> None:
         "initial_weights": initial,
     }
     values["train"] = {key: v for key, v in values["train"].items() if key not in FREE}
-    modules = Path(colorized.__file__).parent
-    name = fit.fingerprint(values, [modules / f"{module}.py" for module in CODE])
-    folder = stage.CHECKPOINTS / name
+    made = recipe.make(values)
+    about = {
+        "data_sha256": digest,
+        "init": params.train.init,
+        "initial_weights_sha256": initial,
+        "train": params.train.model_dump(),
+    }
+    folder = stage.CHECKPOINTS / made.fingerprint
+    if processes.main and os.environ.get(stage.AGAIN) and (folder / FINISHED).exists():
+        shutil.rmtree(folder)
+    if processes.share((folder / FINISHED).exists()):
+        if processes.main:
+            _publish_finished(denoiser, config, about, folder)
+        processes.close()
+        return
 
     settings = _settings(params, processes.device)
     state = TrainState(denoiser.to(processes.device), config, settings, processes)
     try:
         if processes.main:
-            _lead(params, state, config, stats, Identity(digest, initial, name), folder)
+            _lead(params, state, config, stats, about, made)
         else:
             _follow(params, state, stats, folder)
     except OutOfMemory as error:
@@ -88,18 +92,8 @@ def main(params: Params) -> None:
     processes.close()
 
 
-@dataclass(frozen=True)
-class Identity:
-    """What tells this training from others: sha256 of its data and first weights, fingerprint."""
-
-    data: str
-    initial: str
-    fingerprint: str
-
-
 def _follow(params: Params, state: TrainState, stats: Mapping[str, Any], folder: Path) -> None:
     """Train as one of several processes that is not the first: that one logs and writes."""
-    asked = _StopOnSignal()
     fit.fit(
         state,
         _open_train(stats),
@@ -109,7 +103,7 @@ def _follow(params: Params, state: TrainState, stats: Mapping[str, Any], folder:
         checkpoint_every=params.train.checkpoint_every,
         log=lambda step, numbers: None,
         workers=params.train.workers,
-        should_stop=lambda: asked.stop,
+        should_stop=StopOnSignal(),
     )
 
 
@@ -118,38 +112,40 @@ def _lead(
     state: TrainState,
     config: ModelConfig,
     stats: Mapping[str, Any],
-    identity: Identity,
-    folder: Path,
+    about: Mapping[str, Any],
+    made: Recipe,
 ) -> None:
     """Train as the only process, or the first: with the run's log, grids, weights and curves."""
+    folder = stage.CHECKPOINTS / made.fingerprint
     train_pictures, val_shard = _open_train(stats), open_shard(stage.LAB, "val")
-    history = _History(CURVES, folder / "history.jsonl")
-    asked = _StopOnSignal()
-    tags = {
-        "git_sha": _git_sha(),
-        "mlflow.source.git.commit": _git_sha(),
-        "data_md5": _data_md5(),
-        "data_sha256": identity.data,
-        "fingerprint": identity.fingerprint,
-        **_around(),
-    }
-    run = _open_run(params, tags, folder)
-    profile = {key: stats[key] for key in ("photographs", "crops", "left_out", "image_size")}
-    run.dataset(params.data.source, tags["data_md5"], "data/lab", profile)
-    if stage.DATASET.is_dir():
-        run.folder(stage.DATASET, "dataset")
-    with _Bar(state) as bar, run:
+    should_stop = StopOnSignal()
+    if not (folder / fit.GOOD).exists() and (why := recipe.why_not(made, stage.CHECKPOINTS)):
+        print(why)
+    history = History(folder)
+    made.save(folder)
+    minutes = params.train.minutes
+    total, unit = (60 * minutes, "s") if minutes else (params.train.steps, "steps")
+    with _open_run(params, stats, about, folder) as run, Progress("training", unit, total) as shown:
+
+        def on_step(step: Step) -> None:
+            done = state.seconds if minutes else step.number
+            if not shown.begun:  # the first step of this process, of a resumed run not the first
+                shown.begin(done)
+            at = f", step {step.number}" if minutes else ""
+            shown.update(done, f"{at}, loss {step.loss:.3f}")
 
         def log(step: int, numbers: Mapping[str, float]) -> None:
             history.add(step, numbers)
             run.metrics(step, {**numbers, **system_metrics()})
-            bar.say(
-                f"step {step}: loss {numbers['loss']:.3f}, validation {numbers['val_loss']:.3f}"
-            )
+            loss = f"loss {numbers['loss']:.3f}, " if "loss" in numbers else ""
+            print(f"step {step}: {loss}validation {numbers['val_loss']:.3f}", flush=True)
+
+        def draw(lightness: NDArray[np.float32]) -> NDArray[np.float32]:
+            return draw_chroma(state.ema, config, lightness, config.sampling)
 
         def on_validate(step: int) -> None:
             path = folder / "grids" / f"step-{step:06d}.png"
-            plots.save(path, _grid(state.ema, val_shard, config))
+            plots.save(path, validation_grid(draw, val_shard))
             run.file(path, "grids")
 
         fit.fit(
@@ -161,43 +157,53 @@ def _lead(
             checkpoint_every=params.train.checkpoint_every,
             log=log,
             workers=params.train.workers,
-            on_step=bar.update,
+            on_step=on_step,
             on_validate=on_validate,
-            on_restore=bar.say,
-            should_stop=lambda: asked.stop,
+            on_restore=lambda line: print(line, flush=True),
+            should_stop=should_stop,
         )
-        about = {
-            "data_sha256": identity.data,
-            "init": params.train.init,
-            "initial_weights_sha256": identity.initial,
-            "train": params.train.model_dump(),
-        }
-        save_weights(stage.WEIGHTS, state.ema.network.state_dict(), config, about)
-        history.publish()
+        noted = _publish(state.ema, config, about, history)
         run.file(stage.WEIGHTS, "weights")
         for kept in (fit.LAST, fit.BEST):
             run.file(folder / kept, "checkpoints")
-        run.tags(
-            {
-                f"{Path(kept).stem}_step": str(_step_of(folder / kept))
-                for kept in (fit.LAST, fit.BEST)
-            }
-        )
-        trained = stage.WEIGHTS.read_bytes()
-        # By these the weights are found: in DVC's cache, and from the marks of a photograph.
-        sha256, md5 = (hashlib.new(kind, trained).hexdigest() for kind in ("sha256", "md5"))
-        run.tags({"weights_sha256": sha256, "weights_md5": md5})
-        final = history.rows[state.step]
-        shown = {key: final[key] for key in ("loss", "val_loss")}
-        run.describe("Training", shown, f"grids/step-{state.step:06d}.png")
-    about_run = {
-        "run_id": run.run_id,
-        "fingerprint": identity.fingerprint,
-        "weights_sha256": sha256,
-        "git_sha": tags["git_sha"],
-        "data_md5": tags["data_md5"],
-    }
-    stage.RUN.write_text(json.dumps(about_run) + "\n", encoding="utf-8")
+        steps = {kept: load_checkpoint(folder / kept)["step"] for kept in (fit.LAST, fit.BEST)}
+        run.tags({f"{Path(kept).stem}_step": str(step) for kept, step in steps.items()} | noted)
+        first, final = history.rows[0], history.rows[state.step]
+        figures = {"loss": final["loss"], "val_loss": final["val_loss"]}
+        figures["val_loss before training"] = first["val_loss"]
+        run.describe("Training", figures, f"grids/step-{state.step:06d}.png")
+    noted |= {"run_id": run.run_id, "data_md5": versions.data_md5(stage.ROOT)}
+    noted |= versions.describe(stage.ROOT)
+    (folder / FINISHED).write_text(json.dumps(noted) + "\n", encoding="utf-8")
+    removed = remove_finished(stage.CHECKPOINTS, params.keep.trainings)
+    if isinstance(run, Run):
+        try:
+            removed += Registry(stage.ROOT).remove_checkpoints(params.keep.trainings)
+        except TrackingError as error:
+            print(f"warning: checkpoints of earlier runs stay: {error}", file=sys.stderr)
+    for line in removed:
+        print(f"removed: {line}")
+
+
+def _publish(
+    denoiser: Denoiser, config: ModelConfig, about: Mapping[str, Any], history: History
+) -> dict[str, str]:
+    """Write weights and curves; the hashes by which the weights are found, in DVC and in marks."""
+    save_weights(stage.WEIGHTS, denoiser.network.state_dict(), config, dict(about))
+    history.publish(CURVES)
+    written = stage.WEIGHTS.read_bytes()
+    return {f"weights_{kind}": hashlib.new(kind, written).hexdigest() for kind in ("sha256", "md5")}
+
+
+def _publish_finished(
+    denoiser: Denoiser, config: ModelConfig, about: Mapping[str, Any], folder: Path
+) -> None:
+    """Write what a training that came to its end led to; its run stays as it is."""
+    path = folder / fit.LAST
+    load_tensors(denoiser.network, load_checkpoint(path)["ema"], str(path))
+    _publish(denoiser, config, about, History(folder))
+    run_id = json.loads((folder / FINISHED).read_text(encoding="utf-8"))["run_id"]
+    print(f"trained before, with these parameters, data and code: run {run_id}, {folder}")
 
 
 def _start(params: Params, stats: Mapping[str, Any]) -> tuple[ModelConfig, Denoiser, str]:
@@ -268,164 +274,36 @@ def _settings(params: Params, device: torch.device) -> TrainSettings:
     )
 
 
-def _open_run(params: Params, tags: Mapping[str, str], folder: Path) -> Run | FileRun:
+def _open_run(
+    params: Params, stats: Mapping[str, Any], about: Mapping[str, Any], folder: Path
+) -> Run | FileRun:
     """The run of the checkpoint folder: the one that was stopped, or a new one."""
+    tags = {
+        "stage": "train",
+        "data_md5": versions.data_md5(stage.ROOT),
+        "data_sha256": about["data_sha256"],
+        "fingerprint": folder.name,
+        **versions.describe(stage.ROOT),
+        **stage.surroundings(),
+    }
     # What the other stages do does not tell trainings apart.
-    values = params.model_dump(exclude={"sample", "evaluate", "promote"})
-    title = f"train {tags['fingerprint']}"
-    if not installed():
-        path = folder / "run.jsonl"
-        print(f"MLflow is not installed: the run is kept in {path}, for `colorized import-run`")
-        return FileRun.open(path, title, values, tags)
+    values = params.model_dump(exclude={"sample", "evaluate", "promote", "keep"})
     note = folder / "run_id"
-    parent = os.environ.get(PARENT)
-    run = None
-    if note.exists():
-        run = Run.reopen(stage.ROOT, note.read_text().strip(), parent)
-    if run is None:
-        run = Run.start(stage.ROOT, title, values, tags, parent)
-        folder.mkdir(parents=True, exist_ok=True)
-        note.write_text(run.run_id + "\n")
-    run.keep(folder / UNSENT)
-    return run
-
-
-def _around() -> dict[str, str]:
-    """What this training is part of."""
-    flow = os.environ.get("PREFECT__FLOW_RUN_ID")
-    return {"prefect_flow_run": flow} if flow else {}
-
-
-def _grid(denoiser: Denoiser, shard: Shard, config: ModelConfig) -> plots.Picture:
-    """A few validation pictures, colored by the averaged weights as they are now."""
-    count = min(GRID_PICTURES, len(shard))
-    rows = np.linspace(0, len(shard) - 1, count).astype(np.int64)
-    batch = shard.batch(rows)
-    L = batch.lightness[:, 0].numpy()
-    small = draw_chroma(denoiser, config, L, config.sampling)
-    size = L.shape[-1]
-    cells = []
-    for i in range(count):
-        ab = np.stack([resample.resize(small[i, ..., c], size, size) for c in range(2)], -1)
-        true = batch.ab[i].permute(1, 2, 0).numpy()
-        cells.append([color.recombine(L[i], c) for c in (np.zeros_like(ab), ab, true)])
-    return plots.grid(cells, ["monochrome", "model", "true"])
-
-
-def _git_sha() -> str:
-    done = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=stage.ROOT, capture_output=True, text=True, check=False
+    run = open_run(
+        stage.ROOT,
+        f"train {params.train.init}, {params.train.steps} steps",
+        values,
+        tags,
+        parent=os.environ.get(PARENT),
+        resumed=note.read_text().strip() if note.exists() else None,
     )
-    return done.stdout.strip() if done.returncode == 0 else "unknown"
-
-
-def _data_md5() -> str:
-    """DVC's hash of data/lab, as dvc.lock has it after the preprocess stage."""
-    lock = stage.ROOT / "dvc.lock"
-    if not lock.exists():
-        return "unknown"
-    stages = YAML(typ="safe").load(lock.read_text(encoding="utf-8"))["stages"]
-    outs = stages.get("preprocess", {}).get("outs", [])
-    return next((out["md5"] for out in outs if out["path"] == "data/lab"), "unknown")
-
-
-def _step_of(path: Path) -> int:
-    return int(load_checkpoint(path)["step"])
-
-
-@dataclass
-class _History:
-    """The log of a run, kept beside its checkpoints so that a resumed run still has its start."""
-
-    csv_path: Path
-    kept: Path
-    rows: dict[int, dict[str, float]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.kept.exists():
-            for line in self.kept.read_text(encoding="utf-8").splitlines():
-                try:
-                    row = json.loads(line)
-                except json.JSONDecodeError:
-                    continue  # half of the last line of a run that was killed
-                self.rows[int(row["step"])] = row
-
-    def add(self, step: int, values: Mapping[str, float]) -> None:
-        self.rows[step] = {"step": step, **values}
-        self.kept.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.kept, "a", encoding="utf-8") as file:
-            file.write(json.dumps(self.rows[step]) + "\n")
-
-    def publish(self) -> None:
-        """Write the table and the plot that DVC shows; timings stay out, so that it repeats."""
-        rows = [self.rows[step] for step in sorted(self.rows)]
-        names = [name for name in rows[0] if name not in (*fit.TIMINGS, "restores")]
-        self.csv_path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.csv_path, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, names, extrasaction="ignore", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        steps = [row["step"] for row in rows]
-        plots.save_curves(
-            self.csv_path.with_suffix(".png"),
-            {name: (steps, [row[name] for row in rows]) for name in ("loss", "val_loss")},
-            xlabel="step",
-            ylabel="mean squared error of v (predicting 0: 1)",
-        )
-
-
-class _StopOnSignal:
-    """The first Ctrl-C or SIGTERM asks training to stop after its step; a second one stops it."""
-
-    def __init__(self) -> None:
-        self.stop = False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._ask)
-
-    def _ask(self, number: int, frame: object) -> None:
-        self.stop = True
-        signal.signal(number, signal.default_int_handler)
-
-
-class _Bar:
-    """Progress of training, in steps or in minutes of its budget: rate, loss, time left."""
-
-    def __init__(self, state: TrainState) -> None:
-        self.state = state
-        self.minutes = state.settings.minutes
-        self.started: tuple[int, float] | None = None
-        self.progress = Progress(
-            TextColumn("training"),
-            BarColumn(),
-            *([] if self.minutes else [MofNCompleteColumn()]),
-            TextColumn("{task.fields[rate]:.1f} pictures/s, loss {task.fields[loss]:.3f}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        total = 60 * self.minutes or state.settings.steps
-        self.task = self.progress.add_task("", total=total, loss=float("nan"), rate=0.0)
-
-    def __enter__(self) -> _Bar:
-        self.progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.progress.stop()
-
-    def say(self, text: str) -> None:
-        """Print a line above the bar; without a terminal it is all that is seen."""
-        self.progress.console.print(text, highlight=False, soft_wrap=True)
-
-    def update(self, step: Step) -> None:
-        now = time.perf_counter()
-        done = int(self.state.seconds) if self.minutes else step.number
-        if self.started is None:  # the first step of this process, of a resumed run not the first
-            self.started = step.number, now
-            self.progress.reset(self.task, completed=done, loss=step.loss, rate=0.0)
-            return
-        first, began = self.started
-        rate = (step.number - first) * self.state.settings.batch_size / (now - began)
-        self.progress.update(self.task, completed=done, loss=step.loss, rate=rate)
+    note.write_text(run.run_id + "\n")
+    versions.log(run, stage.ROOT)
+    profile = {key: stats[key] for key in ("photographs", "crops", "left_out", "image_size")}
+    run.dataset(params.data.source, tags["data_md5"], "data/lab", profile)
+    if stage.DATASET.is_dir():
+        run.folder(stage.DATASET, "dataset")
+    return run
 
 
 if __name__ == "__main__":

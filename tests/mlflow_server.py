@@ -20,7 +20,11 @@ from colorized.data import shards, sources
 
 ROOT = Path(__file__).resolve().parents[1]
 # Their hashes put these in all three splits.
-PHOTOGRAPHS = ("cat", "dogs", "dahlia", "moose", "goldfish", "macaw", "louvre", "coffee")
+PHOTOGRAPHS = (
+    "cat", "dogs", "dahlia", "macaw", "louvre", "coffee",
+    # for validation
+    "citrus", "colosseum", "great-pyramid", "moose", "windmill-altenbeichlingen",
+)  # fmt: skip
 START_SECONDS = 120
 
 
@@ -87,13 +91,13 @@ def small_project(folder: Path) -> Path:
         (folder / name).symlink_to(ROOT / name)
     (folder / "models" / "released").symlink_to(ROOT / "models" / "released")
     values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    values["preprocess"] |= {"image_size": 64, "train_crops": 2, "val_crops": 1, "test_crops": 3}
+    values["preprocess"] |= {"image_size": 64, "train_crops": 2, "val_crops": 3, "test_crops": 3}
     values["train"] |= {
         "steps": 4, "batch_size": 4, "crop_size": 64, "warmup_steps": 1, "cooldown_steps": 2,
         "validate_every": 2, "checkpoint_every": 2, "precision": "float32",
     }  # fmt: skip
     values["sample"] |= {"steps": 2}
-    values["promote"] |= {"seeds": 2, "pictures": 6}
+    values["promote"] |= {"seeds": 2, "pictures": 15}
     save_params(folder, values)
 
     p = values["preprocess"]

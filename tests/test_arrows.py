@@ -12,7 +12,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = sorted((ROOT / "colorized").rglob("*.py"))
 
-LEAVES = {"atomic", "devices", "options", "params", "plots", "storage", "text"}
+LEAVES = {"atomic", "devices", "options", "params", "plots", "progress", "storage", "text"}
 INNER = LEAVES | {"color", "photo", "model"}
 WORK = INNER | {"data", "training", "inference", "evaluation"}
 COLORING = WORK - {"data", "training", "evaluation"}
@@ -26,8 +26,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "photo": {"atomic", "color"},
     "model": {"atomic", "color", "options"},
     "data": LEAVES | {"color", "photo"},
-    "training": LEAVES | {"data", "model"},
-    "evaluation": {"atomic", "color"},
+    "training": LEAVES | {"color", "data", "model"},
+    "evaluation": LEAVES | {"color", "data", "inference", "model"},
     "inference": LEAVES | {"color", "model"},
     "api": COLORING,
     "batch": COLORING | {"api"},

@@ -7,6 +7,7 @@ tests; nothing is downloaded.
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ import tomllib
 import urllib.request
 import venv
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 
@@ -29,8 +30,6 @@ from PIL import Image
 from web_server import serve
 
 from colorized.text import EXTRAS
-
-pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -46,6 +45,9 @@ ONE_OF_EACH = (
     "colorized/web/static/index.html",
     "colorized/py.typed",
 )
+
+
+CLEAN = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
 
 
 def needed(requirements: Iterable[Requirement]) -> dict[str, metadata.Distribution]:
@@ -82,7 +84,8 @@ class Environment:
 
     def install(self, wheel: Path, *extras: str) -> None:
         pip = (sys.executable, "-m", "pip", "--python", str(self.bin / "python"), "install")
-        subprocess.run([*pip, "-q", "--no-deps", "--no-index", str(wheel)], check=True)
+        command = (*pip, "-q", "--no-deps", "--no-index", str(wheel))
+        subprocess.run(command, env=CLEAN, check=True)
         self.add(*extras)
 
     def add(self, *extras: str) -> None:
@@ -101,11 +104,10 @@ class Environment:
 
     def run(self, *command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
         """A command of the environment, which knows of no other Python."""
-        clean = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
         program, *arguments = map(str, command)
         return subprocess.run(
             [str(self.bin / program), *arguments],
-            cwd=cwd, env={**clean, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
+            cwd=cwd, env={**CLEAN, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
             check=False,
         )  # fmt: skip
 
@@ -148,6 +150,7 @@ def photograph(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 class TestBuilt:
     def test_wheel_and_sdist_hold_what_a_user_needs(self, built: Path, wheel: Path) -> None:
         with zipfile.ZipFile(wheel) as file:
@@ -164,6 +167,7 @@ class TestBuilt:
         assert wheel.stat().st_size < 10e6
 
 
+@pytest.mark.slow
 class TestInstalled:
     def test_nothing_of_the_pipeline(self, environment: Environment, tmp_path: Path) -> None:
         code = f"""
@@ -184,6 +188,18 @@ print(*(name for name in {NOT_FOR_COLORING} if find_spec(name)))
             assert np.ptp(np.asarray(image.convert("RGB")).astype(int), axis=2).max() > 5
         assert (tmp_path / "out" / "colorized-report.html").is_file()
 
+    def test_python(self, environment: Environment, tmp_path: Path, photograph: Path) -> None:
+        code = """
+import colorized
+photo = colorized.Colorizer().colorize("photo.png", seed=1, steps=2)
+photo.save("in-color.tif")
+print(photo.image.size)
+"""
+        done = environment.run("python", "-W", "error", "-c", code, cwd=tmp_path)
+        assert (done.stdout, done.stderr) == ("(90, 120)\n", "")
+        with Image.open(tmp_path / "in-color.tif") as image:
+            assert image.mode == "RGB"
+
     def test_version(self, environment: Environment, tmp_path: Path) -> None:
         done = environment.run("colorized", "--version", cwd=tmp_path)
         facts = dict(row.split(" ", 1) for row in done.stdout.splitlines())
@@ -199,7 +215,7 @@ print(*(name for name in {NOT_FOR_COLORING} if find_spec(name)))
             (("import-run", "run.jsonl"), "mlflow"),
             (("colorize", "photo.png", "-o", "out", "--weights", "runs:/1"), "mlflow"),
             (("colorize", "photo.png", "-o", "out", "--engine", "ray"), "--engine ray needs"),
-            (("colorize", "s3://a/b", "-o", "out", "--engine", "ray"), "s3://a/b needs"),
+            (("colorize", "s3://a/b", "-o", "out", "--engine", "ray"), "s3://a/b: needs"),
         ],
     )
     def test_what_lacks_an_extra_names_it(
@@ -248,11 +264,40 @@ def third_party() -> set[tuple[str, str]]:
     return {(name, str(path)) for name, path in used.items() if name not in own}
 
 
+def test_exact_versions_are_within_the_ranges() -> None:
+    """And all of them are exact, or two clones might install different ones."""
+    rows = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    exact = {}
+    for row in rows:
+        if row and not row.startswith("#"):
+            requirement = Requirement(row)
+            (version,) = requirement.specifier
+            assert version.operator == "==", row
+            exact[canonicalize_name(requirement.name)] = version.version
+    extras = PROJECT["optional-dependencies"].values()
+    for requirement in map(
+        Requirement, [*PROJECT["dependencies"], *(r for e in extras for r in e)]
+    ):
+        name = canonicalize_name(requirement.name)
+        if name not in ("colorized", "setuptools"):  # the build's own, which pip brings by itself
+            assert requirement.specifier.contains(exact[name]), requirement
+
+
+@functools.cache
+def names_of(extra: str | None) -> set[str]:
+    """The distributions that the package, or one of its extras, brings."""
+    asked = PROJECT["optional-dependencies"][extra] if extra else PROJECT["dependencies"]
+    return set(needed(map(Requirement, asked)))
+
+
+@functools.cache
+def distributions_of() -> Mapping[str, list[str]]:
+    return metadata.packages_distributions()
+
+
 @pytest.mark.parametrize(("module", "user"), sorted(third_party()))
 def test_every_import_is_asked_for(module: str, user: str) -> None:
     """By the package, or by the extra that the command's one line names."""
-    extra = EXTRAS.get(module)
-    asked = PROJECT["optional-dependencies"][extra] if extra else PROJECT["dependencies"]
-    brought = needed(map(Requirement, asked))
-    provides = {canonicalize_name(d) for d in metadata.packages_distributions()[module]}
-    assert provides & brought.keys(), f"{user} imports {module}"
+    brought = names_of(EXTRAS.get(module))
+    provides = {canonicalize_name(d) for d in distributions_of()[module]}
+    assert provides & brought, f"{user} imports {module}"

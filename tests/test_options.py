@@ -90,7 +90,15 @@ def test_released_weights_are_tuned() -> None:
 
 def test_the_command_colors_as_the_weights_say(tuned: Path, tmp_path: Path) -> None:
     assert ChromaSampler(load_weights(tuned)).defaults == TUNED
-    command = ["colorize", str(PHOTO), "-o", str(tmp_path / "out"), "--weights", str(tuned)]
+    command = [
+        "colorize",
+        str(PHOTO),
+        "-o",
+        str(tmp_path / "out"),
+        "--weights",
+        str(tuned),
+        "--recolor",
+    ]
     done = CliRunner().invoke(app, [*command, "--workers", "0", "--guidance", "1"])
     assert done.exit_code == 0, done.output
     made = provenance.parse(read_xmp(tmp_path / "out" / PHOTO.name))

@@ -6,16 +6,18 @@ The command line, worker processes and the nodes of a cluster call the same func
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from colorized import color
+from colorized import color, photo
 from colorized.api import ColoredPhoto, Colorizer, Error
 from colorized.batch.job import Job, Outcome, Settings, Stamp
 from colorized.color import resample
@@ -25,14 +27,28 @@ from colorized.text import line, printable
 THUMBNAIL = 120
 """Height of the thumbnails of a report, pixels."""
 
+_READ_AT_ONCE = 1 << 26
+_RECOLOR = "--recolor colors it all the same"
+_MARKED = f"this program has colored it, as its marks say; {_RECOLOR}"
+_IN_COLOR = f"is in color already; {_RECOLOR}"
+_ALL_IN_COLOR = f"all its pages are in color already; {_RECOLOR}"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def colorize_file(job: Job, colorizer: Colorizer, settings: Settings) -> Outcome:
+def colorize_file(
+    job: Job,
+    colorizer: Colorizer,
+    settings: Settings,
+    on_page: Callable[[int], object] = lambda page: None,
+) -> Outcome:
     """Color the photograph `job.source` and write it to `job.target`, whose folder is made.
 
     A file of several pages becomes one of as many. Of several candidates the first has the
     target's name. All else that the settings ask for lies beside it: see `_written`.
+
+    What is in color already is passed over, unless the settings say otherwise; of a file of several
+    pages those keep their colors. `on_page` is called with the number of each page that is begun,
+    from 1 on.
 
     Whatever is wrong with the photograph, or with writing, is in the outcome; nothing is raised
     but an interrupt.
@@ -41,9 +57,9 @@ def colorize_file(job: Job, colorizer: Colorizer, settings: Settings) -> Outcome
     original = None
     size = (0, 0)
     try:
-        original = Stamp.of(job.source)
+        original, content = _read(job.source)
         with colorizer.draw(
-            job.source,
+            content or job.source,
             job.source,
             original.sha256,
             settings.sampling,
@@ -51,14 +67,23 @@ def colorize_file(job: Job, colorizer: Colorizer, settings: Settings) -> Outcome
             hints=settings.hints,
             hints_sha256=settings.hints_sha256,
             max_pixels=settings.max_pixels,
+            keep_colors=not settings.recolor,
+            on_page=on_page,
+            drawn_before=job.drawn_before,
         ) as colored:
             first = colored.pages[0]
             size = (first.width, first.height)
+            if first.colored_before or (first.keeps_colors and len(colored.pages) == 1):
+                why = _MARKED if first.colored_before else _IN_COLOR
+                why = f"{printable(job.source)}: {why}"
+                return Outcome(original=original, size=size, passed_over=why)
             job.target.parent.mkdir(parents=True, exist_ok=True)
-            files = [
-                (path, Stamp.of(path, sync=True))
-                for path in _written(job.target, colored, settings)
-            ]
+            files = list(_written(job.target, colored, settings))
+            if all(page.keeps_colors for page in colored.pages):
+                for path, _ in files:
+                    path.unlink(missing_ok=True)
+                why = f"{printable(job.source)}: {_ALL_IN_COLOR}"
+                return Outcome(original=original, size=size, passed_over=why)
             preview = thumbnail(first.guide, first.drawn.ab[0])
             notes = colored.notes
     except Exception as error:
@@ -76,8 +101,24 @@ def colorize_file(job: Job, colorizer: Colorizer, settings: Settings) -> Outcome
     )
 
 
-def _written(target: Path, colored: ColoredPhoto, settings: Settings) -> Iterator[Path]:
-    """Write the files of a photograph, the colored one first, and give each back.
+def _read(path: Path) -> tuple[Stamp, bytes]:
+    """A photograph's stamp, and its content; empty of a large one, which is read in parts."""
+    if not path.is_file():
+        with photo.open_scan(path):  # says what is wrong
+            pass
+    if path.stat().st_size > _READ_AT_ONCE:
+        return Stamp.of(path), b""
+    with open(path, "rb") as file:
+        status = os.fstat(file.fileno())
+        content = file.read()
+    digest = hashlib.sha256(content).hexdigest()
+    return Stamp(digest, len(content), status.st_mtime_ns), content
+
+
+def _written(
+    target: Path, colored: ColoredPhoto, settings: Settings
+) -> Iterator[tuple[Path, Stamp]]:
+    """Write the files of a photograph, the colored one first, and give each back with its stamp.
 
     photo.jpg, photo.jpg.json, photo.candidate-2.jpg, …, photo.jpg.candidates.png,
     photo.jpg.uncertainty.png, photo.jpg.layer.png
@@ -85,30 +126,38 @@ def _written(target: Path, colored: ColoredPhoto, settings: Settings) -> Iterato
     for k, marks in enumerate(colored.marks):
         path = candidate_name(target, k)
         colored.save(path, candidate=k, mark=settings.mark)
-        yield path
-        beside = provenance.sidecar_name(path)
-        beside.write_bytes(provenance.sidecar(marks, path, Stamp.of(path).sha256))
-        yield beside
+        stamp = Stamp.of(path, sync=True)
+        yield path, stamp
+        sidecar = provenance.sidecar_name(path)
+        sidecar.write_bytes(provenance.sidecar(marks, path, stamp.sha256))
+        yield sidecar, Stamp.of(sidecar, sync=True)
     several = len(colored.pages) > 1
     for number, one in enumerate(colored.pages, start=1):
         page = f".page-{number}" if several else ""
         if settings.candidates > 1:
-            path = target.with_name(f"{target.name}{page}.candidates.png")
+            path = beside(target, f"{page}.candidates.png")
             one.contact_sheet.save(path)
-            yield path
+            yield path, Stamp.of(path, sync=True)
         if settings.uncertainty:
-            path = target.with_name(f"{target.name}{page}.uncertainty.png")
+            path = beside(target, f"{page}.uncertainty.png")
             one.uncertainty_map.save(path)
-            yield path
+            yield path, Stamp.of(path, sync=True)
     if settings.layer:
-        path = target.with_name(f"{target.name}.layer.{'tif' if several else 'png'}")
+        path = beside(target, f".layer.{'tif' if several else 'png'}")
         colored.save_layer(path)
-        yield path
+        yield path, Stamp.of(path, sync=True)
 
 
 def candidate_name(target: Path, k: int) -> Path:
     """The file of a candidate, counted from 0: photo.jpg, photo.candidate-2.jpg, …"""
-    return target if k == 0 else target.with_name(f"{target.stem}.candidate-{k + 1}{target.suffix}")
+    if k == 0:
+        return target
+    return target.with_name(photo.fitting(target.stem, f".candidate-{k + 1}{target.suffix}"))
+
+
+def beside(target: Path, suffix: str) -> Path:
+    """A file beside the colored one: photo.jpg.layer.png of photo.jpg."""
+    return target.with_name(photo.fitting(target.name, suffix))
 
 
 def thumbnail(lightness: NDArray[np.float32], ab: NDArray[np.float32]) -> bytes:

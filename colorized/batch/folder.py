@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Unpack
 
 from colorized import photo
 from colorized.api import Error, Options, failing, override
 from colorized.batch import plan
-from colorized.batch.job import Job, Settings, Stamp
+from colorized.batch.job import Settings, Stamp
 from colorized.batch.journal import Journal
 from colorized.batch.plan import Result as Result
 from colorized.batch.report import Report
@@ -35,6 +36,7 @@ def colorize_folder(
     layer: bool = False,
     mark: Literal["corner", "margin"] | None = None,
     overwrite: bool = False,
+    recolor: bool = False,
     report: bool = False,
     workers: int | None = 0,
     timeout: float = 600,
@@ -49,7 +51,7 @@ def colorize_folder(
     ----------
     weights, device, candidates, max_pixels, **options
         As in `Colorizer` and `Colorizer.colorize`; several devices with commas between.
-    uncertainty, layer, mark, overwrite, report, timeout
+    uncertainty, layer, mark, overwrite, recolor, report, timeout
         As the options of the command.
     workers
         Processes at work, None for one a core; 0 works in this one, without protection from files
@@ -59,7 +61,8 @@ def colorize_folder(
     Yields
     ------
     Of each photograph `job.source` and `job.target`, and `outcome.error`, a line that is empty
-    where it was colored, and `outcome.notes`. Those that were done before are not among them.
+    where it was colored, and `outcome.notes`. `outcome.passed_over` says of one that is in color
+    already that it was left as it is. Those that were done before are not among them.
 
     Raises
     ------
@@ -72,28 +75,42 @@ def colorize_folder(
     with failing():
         if uncertainty and candidates == 1:
             raise Error("uncertainty needs candidates, 2 or more")
-        jobs = plan.plan([Path(name) for name in given], Path(out))
+        found = plan.plan([Path(name) for name in given], Path(out))
         sampling = override(sampling_defaults(path), **options)
         settings = Settings(
-            sampling, max_pixels, candidates, uncertainty=uncertainty, layer=layer, mark=mark
-        )
-        with Journal(Path(out)) as journal:
-            results = Report(journal)
+            sampling, max_pixels, candidates,
+            uncertainty=uncertainty, layer=layer, mark=mark, recolor=recolor,
+        )  # fmt: skip
+        with Journal(found.folder) as journal:
+            results = Report(journal, found.passed_over) if report else None
             devices = device.split(",")
-            _, work = color(
-                jobs, journal, settings, path, path.name, devices, workers, timeout, overwrite
-            )
+            work = color(
+                found, journal, settings, path, path.name, devices, workers, timeout, overwrite
+            ).results
             try:
                 for result in work:
-                    results.add(result)
+                    if results is not None:
+                        results.add(result)
                     yield result
             finally:
-                if report:
+                if results is not None:
                     results.write()
 
 
+@dataclass(frozen=True)
+class Batch:
+    """What is at work: `results` of all photographs but those that are `done` already.
+
+    Of all, `renamed` keep the names that an earlier version gave to their results.
+    """
+
+    results: Iterator[Result]
+    done: int
+    renamed: int
+
+
 def color(
-    jobs: Sequence[Job],
+    found: plan.Plan,
     journal: Journal,
     settings: Settings,
     weights: Path,
@@ -102,8 +119,8 @@ def color(
     workers: int | None,
     timeout: float,
     overwrite: bool,
-) -> tuple[list[Job], Iterator[Result]]:
-    """What is done already, and what colors the others.
+) -> Batch:
+    """Color what of a plan is not done already; what cannot be done comes first.
 
     Parameters
     ----------
@@ -120,9 +137,11 @@ def color(
         As in `plan.remaining`. The iterator raises what `plan.color` does, and `WorkerError`.
     """
     facts = settings.facts(Stamp.of(weights).sha256)
-    todo, done = plan.remaining(jobs, journal, facts, overwrite)
+    jobs, renamed = plan.with_known_names(found.jobs, journal)
+    todo, done, conflicts = plan.remaining(jobs, journal, facts, overwrite)
 
     def work() -> Iterator[Result]:
+        yield from (*found.failed, *conflicts)
         if not todo:
             return
         number = min(count(devices), len(todo)) if workers is None else workers
@@ -132,4 +151,4 @@ def color(
             crew.wait_until_ready()
             yield from plan.color(todo, crew, settings, facts, journal, overwrite)
 
-    return done, work()
+    return Batch(work(), len(done), renamed)

@@ -19,10 +19,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """One photograph to color and the file that will hold the result."""
+    """One photograph to color and the file that will hold the result.
+
+    `drawn_before` is a folder for what is drawn of a file of several pages, so that a batch that
+    ends in the middle of one goes on with the next page.
+    """
 
     source: Path
     target: Path
+    drawn_before: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,9 @@ class Settings:
         Whether to write the colors alone, too.
     mark
         Where the picture says that a machine colored it, in words.
+    recolor
+        Whether photographs that are in color already are colored, too; of no consequence for
+        others.
     """
 
     sampling: SamplingOptions
@@ -55,6 +63,7 @@ class Settings:
     uncertainty: bool = False
     layer: bool = False
     mark: Literal["corner", "margin"] | None = None
+    recolor: bool = False
 
     def facts(self, weights_sha256: str) -> dict[str, Any]:
         """What decides the result, for a journal to compare: values of JSON."""
@@ -110,6 +119,8 @@ class Outcome:
         What a user should know, one line each, which names the photograph.
     error
         Why it could not be colored, one line that names it; empty where it was.
+    passed_over
+        Why it was left as it is, one line that names it: it is in color already.
     disk_full
         Whether that was because the disk, or the user's share of it, is full.
     size
@@ -124,6 +135,7 @@ class Outcome:
     original: Stamp | None = None
     notes: tuple[str, ...] = ()
     error: str = ""
+    passed_over: str = ""
     disk_full: bool = False
     size: tuple[int, int] = (0, 0)
     seconds: float = 0.0

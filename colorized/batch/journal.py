@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -36,9 +37,12 @@ FOLDER = ".colorized"
 SHARDS = "shards"
 """In it, the folder of what a cluster has done: more files of such lines."""
 
+OTHER_SETTINGS = "was colored with other settings"
+
 _FILE = "journal.jsonl"
 _LOCK = "lock"
 _STAGING = "making-"
+_PAGES = "pages"
 
 
 class JournalError(ValueError):
@@ -122,6 +126,7 @@ class Journal:
         self.folder = self.out / FOLDER
         self.staging = self.folder / f"{_STAGING}{uuid.uuid4().hex}"
         self._owned: dict[str, list[tuple[str, Stamp]]] = {}
+        self._by_source: dict[tuple[str, str], list[Entry]] = {}
 
     def __enter__(self) -> Journal:
         self._made = [p for p in (self.folder, *self.out.parents, self.out) if not p.exists()]
@@ -149,6 +154,8 @@ class Journal:
         trace: TracebackType | None,
     ) -> None:
         shutil.rmtree(self.staging, ignore_errors=True)
+        with contextlib.suppress(OSError):  # it is not there, or a file is to go on
+            (self.folder / _PAGES).rmdir()
         empty = self._file.seek(0, os.SEEK_END) == 0
         self._file.close()
         if empty:
@@ -183,6 +190,8 @@ class Journal:
     def _learn(self, entry: Entry) -> None:
         if entry.target not in self.known or self.known[entry.target].at <= entry.at:
             self.known[entry.target] = entry
+            place = str(Path(entry.target).parent), Path(entry.source).name
+            self._by_source.setdefault(place, []).append(entry)
         for name, stamp in entry.files.items():
             self._owned.setdefault(name, []).append((entry.target, stamp))
 
@@ -216,12 +225,14 @@ class Journal:
         """
         entry = self.known.get(self.relative(target))
         if entry is None:
+            if (owner := self.owner(target)) is not None:
+                return False, f"belongs to the result {printable(owner)}"
             return False, "exists already" if os.path.lexists(target) else ""
         present = [name for name in entry.files if os.path.lexists(self.out / name)]
         if any(not self.owns(self.out / name, target) for name in present):
             return False, "was changed after it was colored"
         if present and dict(entry.settings) != dict(settings):
-            return False, f"was colored with other settings ({_difference(entry, settings)})"
+            return False, f"{OTHER_SETTINGS} ({_difference(entry, settings)})"
         try:
             same = entry.original.fits(source)
         except OSError:
@@ -241,6 +252,29 @@ class Journal:
             return path.is_file() and any(stamp.fits(path) for stamp in stamps)
         except OSError:
             return False
+
+    def owner(self, path: Path) -> str | None:
+        """The target of the result that a file belongs to; None where it is not of this journal."""
+        owners = [owner for owner, _ in self._owned.get(self.relative(path), ())]
+        return next((o for o in owners if self.owns(path, self.out / o)), None)
+
+    def old_target(self, source: Path, target: Path) -> Path | None:
+        """Where a photograph's result is, if not at `target` but in its folder by another name."""
+        name = self.relative(target)
+        for entry in self._by_source.get((str(Path(name).parent), source.name), ()):
+            if name in self.known or self.known[entry.target] is not entry:
+                continue
+            try:
+                if os.path.lexists(self.out / entry.target) and entry.original.fits(source):
+                    return self.out / entry.target
+            except OSError:
+                continue
+        return None
+
+    def drawn_before(self, target: Path, settings: Mapping[str, Any]) -> Path:
+        """A folder for pages that are drawn of a photograph, with these settings."""
+        key = json.dumps([self.relative(target), dict(settings)], sort_keys=True)
+        return self.folder / _PAGES / hashlib.sha256(key.encode()).hexdigest()[:32]
 
     def publish(self, entry: Entry, staged: Iterable[tuple[Path, Path]]) -> None:
         """Add an entry, then move its files, (made, target), to their names."""

@@ -10,22 +10,22 @@ import errno
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol, TypeVar
 
 from colorized import photo
 from colorized.batch.job import Job, Outcome, Settings
-from colorized.batch.journal import Entry, Journal
+from colorized.batch.journal import OTHER_SETTINGS, Entry, Journal
 from colorized.text import line
 
 
 class BatchError(ValueError):
     """One line that names the file or folder in question."""
 
-    def __init__(self, path: Path, problem: str) -> None:
-        super().__init__(f"{photo.printable(path)}: {problem}")
+    def __init__(self, path: Path | None, problem: str) -> None:
+        super().__init__(f"{photo.printable(path)}: {problem}" if path else problem)
 
 
 class Crew(Protocol):
@@ -47,72 +47,191 @@ class Result:
     entry: Entry | None
 
 
-def plan(inputs: Sequence[Path], out: Path) -> list[Job]:
-    """One job for each photograph among `inputs`, which are files or folders.
+@dataclass
+class Plan:
+    """What a batch is to do.
 
-    A file goes to `out/name`; a folder's tree is kept below `out`. Of a folder are passed over:
-    files that are not pictures by their suffix, hidden files and folders, links to folders, and
-    `out` itself, where a second run would find the first one's results. A file given twice is
-    one job.
+    Attributes
+    ----------
+    folder
+        Of the results.
+    jobs
+        One for each photograph that can be colored.
+    failed
+        What cannot be: of two photographs with one target the second, folders that cannot be read.
+    passed_over
+        Files of folders that are no pictures by their names.
+    """
+
+    folder: Path
+    jobs: list[Job] = field(default_factory=list)
+    failed: list[Result] = field(default_factory=list)
+    passed_over: list[Path] = field(default_factory=list)
+
+    def fail(self, job: Job, path: Path, problem: str) -> None:
+        """Note that a job cannot be done because of a file or folder."""
+        error = f"{photo.printable(path)}: {problem}"
+        self.failed.append(Result(job, Outcome(error=error), None))
+
+
+def plan(inputs: Sequence[Path], out: Path) -> Plan:
+    """What is written where, of `inputs`, which are files or folders.
+
+    A file goes to `out/name`; a folder's tree is kept below `out`. If there is one input, a file,
+    and `out` is the name of a picture, the result is that file. Of a folder are passed over: files
+    that are not pictures by their suffix, hidden files and folders, links to folders, and `out`
+    itself, where a second run would find the first one's results. A file given twice is one job.
 
     Raises
     ------
     BatchError
-        An input is missing, a folder cannot be read or holds no pictures, two inputs would be
-        written to one file, an original would be overwritten, or a target's folder cannot be
-        written.
+        An input is missing, a folder holds no pictures, `out` cannot be written, or none of the
+        photographs can be colored; then it names the first.
     """
-    jobs = checked(inputs, out)
-    for folder in {job.target.parent: None for job in jobs}:
-        _check_writable(folder)
-    return jobs
+    found = checked(inputs, out)
+    _check_writable(found.folder)
+    found.jobs = _writable(found)
+    raise_if_all_failed(found.jobs, found.failed)
+    return found
 
 
-def checked(inputs: Sequence[Path], out: Path) -> list[Job]:
+def checked(inputs: Sequence[Path], out: Path) -> Plan:
     """As `plan`, whether the folders can be written aside."""
-    jobs: dict[str, Job] = {}
-    for given in inputs:
-        for job in jobs_of(given, out):
-            target = os.path.realpath(job.target)
-            known = jobs.setdefault(target, job)
-            if os.path.realpath(known.source) != os.path.realpath(job.source):
-                first, second = (photo.printable(j.source) for j in (known, job))
-                raise BatchError(
-                    job.target, f"would hold both {first} and {second}; color them into two folders"
-                )
-    originals = {os.path.realpath(job.source) for job in jobs.values()}
-    for target, job in jobs.items():
-        if target in originals:
-            raise BatchError(job.target, "is an original; choose another folder with --out")
-        if job.target.is_dir():
-            raise BatchError(job.target, "is a folder")
-    return list(jobs.values())
+    found = Plan(out)
+    if (file := named_file(inputs, out)) is not None:
+        if not inputs[0].exists():
+            raise BatchError(inputs[0], "no such file or folder")
+        jobs, found.folder = [Job(inputs[0], file)], file.parent
+    else:
+        jobs = [job for given in inputs for job in jobs_of(given, out, found)]
+    for job, why in without_conflicts(
+        jobs,
+        source=lambda job: os.path.realpath(job.source),
+        target=lambda job: os.path.realpath(job.target),
+        name=lambda job: photo.printable(job.source),
+    ):
+        if why:
+            found.fail(job, job.target, why)
+        elif job.target.is_dir():
+            found.fail(job, job.target, "is a folder")
+        else:
+            found.jobs.append(job)
+    raise_if_all_failed(found.jobs, found.failed)
+    return found
 
 
-def jobs_of(given: Path, out: Path) -> Iterator[Job]:
-    """The photographs of one file or folder; errors as in `plan`, of these alone."""
+def named_file(inputs: Sequence[Path], out: Path) -> Path | None:
+    """`out` where it names the result of one file rather than a folder.
+
+    Raises
+    ------
+    BatchError
+        It names one, but of a format without color, or there are several inputs.
+    """
+    if out.is_dir() or not photo.is_picture_name(out):
+        return None
+    if len(inputs) != 1 or inputs[0].is_dir():
+        raise BatchError(out, "is the name of one photograph; name a folder for several")
+    if photo.output_format(out) is None:
+        raise BatchError(out, "its format cannot hold color; .png, .tif and .jpg can")
+    return out
+
+
+A = TypeVar("A")
+
+
+def without_conflicts(
+    items: Iterable[A],
+    source: Callable[[A], str],
+    target: Callable[[A], str],
+    name: Callable[[A], str],
+) -> Iterator[tuple[A, str]]:
+    """Each item, and why it cannot be done, which is empty for one that can.
+
+    Of several with one target the first can. An item that is given twice comes once.
+
+    Parameters
+    ----------
+    source, target
+        What tells an item's original and its result from others: absolute paths or addresses.
+    name
+        What a person calls its original.
+    """
+    every = list(items)
+    originals = {source(item) for item in every}
+    first: dict[str, A] = {}
+    for item in every:
+        known = first.setdefault(target(item), item)
+        if source(known) != source(item):
+            both = f"{name(known)} and {name(item)}"
+            yield item, f"would hold both {both}; color them into two folders"
+        elif known is item:
+            mine = target(item) in originals
+            yield item, "is an original; choose another folder with --out" if mine else ""
+
+
+def raise_if_all_failed(jobs: Sequence[Job], failed: Sequence[Result]) -> None:
+    """Raises BatchError with the first failure where there is nothing else."""
+    if failed and not jobs:
+        others = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
+        raise BatchError(None, failed[0].outcome.error + others)
+
+
+def jobs_of(given: Path, out: Path, found: Plan) -> Iterator[Job]:
+    """The photographs of one file or folder; what is none of them is noted in `found`.
+
+    Raises
+    ------
+    BatchError
+        It is missing, or a folder that cannot be read or holds no pictures.
+    """
     if not given.is_dir():
         if not given.exists():
             raise BatchError(given, "no such file or folder")
         yield Job(given, out / photo.output_name(given))
         return
     results = os.path.realpath(out)
-    found = False
-    for name, folders, files in os.walk(given, onerror=_unreadable):
+    empty = True
+
+    def unreadable(error: OSError) -> None:
+        folder = Path(error.filename)
+        if folder == given:
+            raise BatchError(given, f"cannot be read: {error.strerror}") from error
+        job = Job(folder, out / folder.relative_to(given))
+        found.fail(job, folder, f"cannot be read: {error.strerror}")
+
+    for name, folders, files in os.walk(given, onerror=unreadable):
         folder = Path(name)
         folders[:] = sorted(
             f for f in folders if f[0] != "." and os.path.realpath(folder / f) != results
         )
         for source in sorted(folder / f for f in files if f[0] != "."):
             if photo.is_picture_name(source):
-                found = True
+                empty = False
                 yield Job(source, out / folder.relative_to(given) / photo.output_name(source))
-    if not found:
+            else:
+                found.passed_over.append(source)
+    if empty and not found.failed:
         raise BatchError(given, "holds no photographs")
 
 
-def _unreadable(error: OSError) -> NoReturn:
-    raise BatchError(Path(error.filename), f"cannot be read: {error.strerror}") from error
+def _writable(found: Plan) -> list[Job]:
+    """The jobs whose target's folder can be written."""
+    problems: dict[Path, BatchError | None] = {}
+    kept = []
+    for job in found.jobs:
+        folder = job.target.parent
+        if folder not in problems:
+            try:
+                problems[folder] = None
+                _check_writable(folder)
+            except BatchError as error:
+                problems[folder] = error
+        if (problem := problems[folder]) is None:
+            kept.append(job)
+        else:
+            found.failed.append(Result(job, Outcome(error=str(problem)), None))
+    return kept
 
 
 def _check_writable(folder: Path) -> None:
@@ -125,31 +244,54 @@ def _check_writable(folder: Path) -> None:
         raise BatchError(folder, "cannot be written to; choose another folder with --out")
 
 
+def with_known_names(jobs: Iterable[Job], journal: Journal) -> tuple[list[Job], int]:
+    """The jobs, those of them under their old names whose results have such, and how many.
+
+    Earlier versions gave results other names, such as `scan.tif` to that of `scan.pdf`. What was
+    colored under such a name keeps it.
+    """
+    named, count = [], 0
+    jobs = list(jobs)
+    targets = {job.target for job in jobs}
+    for job in jobs:
+        old = journal.old_target(job.source, job.target)
+        old = None if old in targets else old
+        count += old is not None
+        named.append(job if old is None else Job(job.source, old))
+    return named, count
+
+
 def remaining(
     jobs: Iterable[Job], journal: Journal, settings: Mapping[str, Any], overwrite: bool
-) -> tuple[list[Job], list[Job]]:
-    """Of `jobs`, those that are to be done, and those that are done already.
+) -> tuple[list[Job], list[Job], list[Result]]:
+    """Of `jobs`, those that are to be done, those that are done already, and those that cannot be.
+
+    What would replace a file that is not of this journal, that was changed, or that was made from
+    another original cannot be done, unless `overwrite` is set.
 
     Raises
     ------
     BatchError
-        A file would be replaced, and `overwrite` is not set: it is not of this journal, was
-        changed, or was made with other settings or from another original. Names the first, and
-        says how many there are.
+        `overwrite` is not set, and a result was made with other settings, or nothing else can be
+        done. Names the first, and says how many there are.
     """
     todo: list[Job] = []
     done: list[Job] = []
-    conflicts = []
+    failed: list[Result] = []
     for job in jobs:
         is_done, why = journal.conflict(job.source, job.target, settings)
-        (done if is_done else todo).append(job)
-        if why:
-            conflicts.append((job, why))
-    if conflicts and not overwrite:
-        job, why = conflicts[0]
-        others = f" and {len(conflicts) - 1} more" if len(conflicts) > 1 else ""
-        raise BatchError(job.target, f"{why}; --overwrite replaces it{others}")
-    return todo, done
+        if why and not overwrite:
+            error = f"{photo.printable(job.target)}: {why}; --overwrite replaces it"
+            failed.append(Result(job, Outcome(error=error), None))
+            if why.startswith(OTHER_SETTINGS):
+                failed.insert(0, failed.pop())
+        else:
+            (done if is_done else todo).append(job)
+    # Other settings are of the command, not of one photograph: nothing goes on with half of each.
+    if failed and OTHER_SETTINGS in failed[0].outcome.error:
+        raise_if_all_failed([], failed)
+    raise_if_all_failed([*todo, *done], failed)
+    return todo, done, failed
 
 
 def color(
@@ -176,17 +318,20 @@ def color(
     staged = []
     for number, job in enumerate(jobs):
         # Two photographs may have one name, in two folders.
-        staged.append(Job(job.source, journal.staging / str(number) / job.target.name))
-        targets[staged[-1].target] = job
+        file = journal.staging / str(number) / job.target.name
+        staged.append(Job(job.source, file, journal.drawn_before(job.target, facts)))
+        targets[file] = job
     colored = 0
     for made, outcome in crew.run(staged, settings):
         job = targets[made.target]
+        if made.drawn_before is not None and not outcome.error:
+            shutil.rmtree(made.drawn_before, ignore_errors=True)
         outcome = _renamed(outcome, made.target, job.target)
         entry = None
         try:
             if outcome.error and outcome.disk_full:
                 raise OSError(errno.ENOSPC, outcome.error)
-            if not outcome.error:
+            if not outcome.error and not outcome.passed_over:
                 entry = _publish(job, outcome, facts, journal, overwrite)
                 colored += 1
         except BatchError as error:
@@ -218,8 +363,12 @@ def _publish(
     moves = [(path, job.target.parent / path.name) for path, _ in outcome.files]
     for _, target in moves:
         # It may have come while the batch was at work.
-        if os.path.lexists(target) and not overwrite and not journal.owns(target, job.target):
+        if not os.path.lexists(target) or journal.owns(target, job.target):
+            continue
+        if not overwrite:
             raise BatchError(target, "exists already; --overwrite replaces it")
+        if (owner := journal.owner(target)) is not None:
+            raise BatchError(target, f"belongs to the result {photo.printable(owner)}")
     entry = Entry(
         target=journal.relative(job.target),
         source=os.path.abspath(job.source),

@@ -28,7 +28,7 @@ from typing import Any
 from colorized import photo
 from colorized.batch.job import Job, Settings, Stamp
 from colorized.batch.journal import FOLDER, SHARDS, Entry, Journal
-from colorized.batch.plan import BatchError, checked, plan
+from colorized.batch.plan import BatchError, checked, plan, raise_if_all_failed
 from colorized.batch.workers import Crew, Equipment
 from colorized.model.released import RELEASED
 from colorized.storage import Found, Store, is_remote
@@ -70,7 +70,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class Told:
-    """Of one photograph: its result or its error, and notes, one line each."""
+    """Of one photograph: its result or its error, and notes, one line each.
+
+    `target` is empty of one that is in color already, which a note says.
+    """
 
     target: str
     error: str
@@ -88,14 +91,16 @@ def find(inputs: Sequence[str], out: str) -> list[Task]:
     # No file is written to a folder that stands for a store.
     base = Path(out) if not is_remote(out) else Path("/", uuid.uuid4().hex)
     local = [Path(given) for given in inputs if not is_remote(given)]
-    jobs = checked(local, base) if is_remote(out) else plan(local, base)
+    planned = checked(local, base) if is_remote(out) else plan(local, base)
+    if planned.failed:
+        raise_if_all_failed([], planned.failed)
     found = [
         Task(
             "/",
             os.path.abspath(job.source).lstrip("/"),
             job.target.relative_to(base).as_posix(),
         )
-        for job in jobs
+        for job in planned.jobs
     ]
     results = Store(out)
     for given in filter(is_remote, inputs):
@@ -314,6 +319,10 @@ class Painter:
                 task = jobs[job.target]
                 name = printable(Store(task.source_store).path(task.source))
                 why = outcome.error.replace(printable(job.source), name)
+                if outcome.passed_over:
+                    note = outcome.passed_over.replace(printable(job.source), name)
+                    yield Told("", "", (note,))
+                    continue
                 if not why:
                     try:
                         entry = self._entry(task, outcome.original, outcome)

@@ -13,7 +13,8 @@ import csv
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,9 @@ _COLUMNS = (
     "original", "result", "state", "reason", "notes", "width", "height", "seconds",
     "original_sha256", "result_sha256", "settings",
 )  # fmt: skip
+STATES = ("failed", "in color already", "colored", "before", "no picture")
+"""What became of a file; the last but one was colored before this run."""
+
 _GENERATOR = '<meta name="generator" content="colorized">'
 _THUMBNAILS = "thumbnails.jsonl"
 
@@ -43,7 +47,7 @@ class ReportError(ValueError):
 
 @dataclass(frozen=True)
 class Row:
-    """A photograph in the report: `state` is colored, before, or failed."""
+    """A file in the report: `state` is one of `STATES`."""
 
     original: str
     result: str
@@ -56,63 +60,96 @@ class Row:
     result_sha256: str = ""
     settings: str = ""
     link: str = ""
-    thumbnail: str = ""
+    target: str = ""
+
+
+class Thumbnails:
+    """Small JPEG files in a file of lines `[target, base64]`, read one by one."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def add(self, target: str, content: bytes) -> None:
+        """Without it the report has no picture there; that must not end a batch."""
+        line = json.dumps([target, base64.b64encode(content).decode()]) + "\n"
+        with contextlib.suppress(OSError), open(self._path, "a", encoding="ascii") as file:
+            file.write(line)
+
+    def places(self) -> dict[str, int]:
+        """Where in the file the last line of each target begins."""
+        found: dict[str, int] = {}
+        with contextlib.suppress(OSError), open(self._path, "rb") as file:
+            at = 0
+            for line in file:
+                with contextlib.suppress(ValueError, TypeError):
+                    found[json.loads(line)[0]] = at
+                at += len(line)
+        return found
+
+    def read(self, at: int) -> str:
+        """The thumbnail of the line that begins there, in base64."""
+        with open(self._path, "rb") as file:
+            file.seek(at)
+            thumbnail: str = json.loads(file.readline())[1]
+        return thumbnail
 
 
 class Report:
-    """Collects the results of a batch; see `write`."""
+    """Collects the results of a batch; see `write`.
 
-    def __init__(self, journal: Journal) -> None:
+    Parameters
+    ----------
+    no_pictures
+        Files that were passed over because they are no pictures by their names.
+    """
+
+    def __init__(self, journal: Journal, no_pictures: Sequence[Path] = ()) -> None:
         self.journal = journal
-        self._results: dict[str, Result] = {}
-        self._thumbnails: dict[str, str] = {}
-        self._shelf = journal.folder / _THUMBNAILS
-        with contextlib.suppress(OSError), open(self._shelf, "rb") as file:
-            for line in file:
-                with contextlib.suppress(ValueError, TypeError):
-                    target, thumbnail = json.loads(line)
-                    self._thumbnails[target] = thumbnail
+        self._no_pictures = no_pictures
+        self._colored_now: set[str] = set()
+        self._others: list[Result] = []
+        self._thumbnails = Thumbnails(journal.folder / _THUMBNAILS)
 
     def add(self, result: Result) -> None:
         """Take note of a result, and keep its thumbnail for the reports of later runs."""
-        target = self.journal.relative(result.job.target)
-        self._results[target] = result
-        if result.entry is None or not result.outcome.thumbnail:
+        if result.entry is None:
+            self._others.append(result)
             return
-        thumbnail = base64.b64encode(result.outcome.thumbnail).decode()
-        self._thumbnails[target] = thumbnail
-        # Without it the report has no picture there; that must not end a batch.
-        with contextlib.suppress(OSError), open(self._shelf, "a", encoding="ascii") as file:
-            file.write(json.dumps([target, thumbnail]) + "\n")
+        self._colored_now.add(result.entry.target)
+        if result.outcome.thumbnail:
+            self._thumbnails.add(result.entry.target, result.outcome.thumbnail)
 
     def rows(self) -> list[Row]:
-        """What could not be done first, then all that is in color, by name."""
-        rows = []
-        for target in sorted({*self.journal.known, *self._results}):
-            result = self._results.get(target)
-            if result is not None and result.entry is None:
-                rows.append(self._failed(result))
-            elif os.path.exists(self.journal.out / target):
-                rows.append(self._colored(target, result))
-        return sorted(rows, key=lambda row: row.state != "failed")
+        """What could not be done first, then what is in color, by name, then what is no picture."""
+        rows = [self._left(result) for result in self._others]
+        rows += [
+            self._colored(target)
+            for target in sorted(self.journal.known)
+            if os.path.exists(self.journal.out / target)
+        ]
+        rows += [
+            Row(printable(os.path.abspath(path)), "", "no picture", "no picture by its name")
+            for path in self._no_pictures
+        ]
+        return sorted(rows, key=lambda row: STATES.index(row.state.replace("before", "colored")))
 
-    def _failed(self, result: Result) -> Row:
+    def _left(self, result: Result) -> Row:
         outcome = result.outcome
         return Row(
             printable(os.path.abspath(result.job.source)),
-            printable(self.journal.relative(result.job.target)),
-            "failed",
-            outcome.error,
+            printable(self.journal.relative(result.job.target)) if outcome.error else "",
+            "failed" if outcome.error else "in color already",
+            outcome.error or outcome.passed_over,
             size=outcome.size,
             original_sha256=outcome.original.sha256 if outcome.original else "",
         )
 
-    def _colored(self, target: str, result: Result | None) -> Row:
+    def _colored(self, target: str) -> Row:
         entry = self.journal.known[target]
         return Row(
             printable(entry.source),
             printable(target),
-            "before" if result is None else "colored",
+            "colored" if target in self._colored_now else "before",
             notes=entry.notes,
             size=entry.size,
             seconds=entry.seconds,
@@ -120,7 +157,7 @@ class Report:
             result_sha256=entry.files[target].sha256,
             settings=_settings(entry.settings),
             link=quote(os.fsencode(target)),
-            thumbnail=self._thumbnails.get(target, ""),
+            target=target,
         )
 
     def write(self) -> list[Path]:
@@ -134,14 +171,21 @@ class Report:
             They cannot be written.
         """
         out, rows = self.journal.out, self.rows()
-        pages = [rows[i : i + PER_PAGE] for i in range(0, len(rows), PER_PAGE)] or [[]]
+        shown = [row for row in rows if row.state != "no picture"]
+        pages = [shown[i : i + PER_PAGE] for i in range(0, len(shown), PER_PAGE)] or [[]]
         names = [page_name(number) for number in range(1, len(pages) + 1)]
         for name in (TABLE, *names):
             if not _is_ours(out / name):
                 raise ReportError(f"{printable(out / name)}: is not this program's; no report")
         atomic.write(out / TABLE, table(rows))
+        places = self._thumbnails.places()
         for number, (name, page) in enumerate(zip(names, pages, strict=True), 1):
-            atomic.write(out / name, _page(page, rows, names, number))
+            thumbnails = {
+                row.target: self._thumbnails.read(places[row.target])
+                for row in page
+                if row.target in places
+            }
+            atomic.write(out / name, _page(page, thumbnails, rows, names, number))
         return [out / name for name in (TABLE, *names)]
 
 
@@ -165,7 +209,13 @@ def table(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def _page(page: Sequence[Row], rows: Sequence[Row], names: Sequence[str], number: int) -> str:
+def _page(
+    page: Sequence[Row],
+    thumbnails: Mapping[str, str],
+    rows: Sequence[Row],
+    names: Sequence[str],
+    number: int,
+) -> str:
     import jinja2
 
     environment = jinja2.Environment(
@@ -173,10 +223,18 @@ def _page(page: Sequence[Row], rows: Sequence[Row], names: Sequence[str], number
         autoescape=True,
         undefined=jinja2.StrictUndefined,
     )
-    counts = {s: sum(row.state == s for row in rows) for s in ("colored", "before", "failed")}
+    counts = {state: sum(row.state == state for row in rows) for state in STATES}
+    kinds = by_kind(Path(row.original) for row in rows if row.state == "no picture")
     return environment.get_template("report.html").render(
-        rows=page, counts=counts, pages=names, number=number, table=TABLE, journal=FOLDER
-    )
+        rows=page, thumbnails=thumbnails, counts=counts, kinds=kinds, pages=names, number=number,
+        table=TABLE, journal=FOLDER,
+    )  # fmt: skip
+
+
+def by_kind(paths: Iterable[Path]) -> str:
+    """How many files of each suffix, such as "2 .dng, 1 without suffix", the most first."""
+    counts = Counter(path.suffix.lower() or "without suffix" for path in paths)
+    return ", ".join(f"{number} {printable(kind)}" for kind, number in counts.most_common())
 
 
 def _settings(settings: Mapping[str, Any]) -> str:

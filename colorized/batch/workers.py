@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
 
@@ -83,7 +83,8 @@ class _Worker:
     equipment: Equipment
     given: deque[Job] = field(default_factory=deque)
     ready: bool = False
-    since: float = 0.0
+    since: float = 0.0  # its photograph, or the page of it, was begun
+    page: int = 1
 
     def __post_init__(self) -> None:
         self.connection, theirs = _processes.Pipe()
@@ -93,6 +94,7 @@ class _Worker:
         with _no_interrupts():
             self.process.start()
         theirs.close()
+        self.started = time.monotonic()
 
     def end(self) -> int | None:
         """End it at once, and say with which exit code it ended."""
@@ -110,12 +112,18 @@ class Crew:
     equipment
         Of each worker.
     timeout
-        Seconds after which a photograph is given up; infinity for no limit.
+        Seconds after which a photograph is given up, or one of several pages of a file; infinity
+        for no limit.
+    start_timeout
+        Seconds after which a process that does not get ready ends the work.
     """
 
-    def __init__(self, equipment: Sequence[Equipment], timeout: float) -> None:
+    def __init__(
+        self, equipment: Sequence[Equipment], timeout: float, start_timeout: float = 600
+    ) -> None:
         self.equipment = equipment
         self.timeout = timeout
+        self.start_timeout = start_timeout
         self._workers: list[_Worker] = []
 
     def __enter__(self) -> Crew:
@@ -166,9 +174,14 @@ class Crew:
             for worker in busy:
                 if worker.connection.poll():
                     yield from self._hear(worker, again)
-                elif worker.ready and self._left(worker) <= 0:
-                    why = f"took longer than --timeout {self.timeout:g} seconds"
+                elif self._left(worker) > 0:
+                    continue
+                elif worker.ready:
+                    page = f"page {worker.page} " if worker.page > 1 else ""
+                    why = f"{page}took longer than --timeout {self.timeout:g} seconds"
                     yield self._replace(worker, again, why)
+                else:
+                    self._fail_start(worker)
 
     def _by_need(self) -> list[_Worker]:
         """Those without work first: of the last photographs each shall have one."""
@@ -182,10 +195,12 @@ class Crew:
             worker.connection.send((job, settings))
 
     def _left(self, worker: _Worker) -> float:
-        return worker.since + self.timeout - time.monotonic()
+        """Seconds until a worker is given up."""
+        end = worker.since + self.timeout if worker.ready else worker.started + self.start_timeout
+        return end - time.monotonic()
 
     def _patience(self, busy: list[_Worker]) -> float | None:
-        least = min((self._left(w) for w in busy if w.ready), default=float("inf"))
+        least = min(map(self._left, busy))
         return None if least == float("inf") else max(least, 0)
 
     def _hear(self, worker: _Worker, again: deque[Job]) -> Iterator[tuple[Job, Outcome]]:
@@ -194,15 +209,21 @@ class Crew:
             worker.since = time.monotonic()
             return
         try:
-            outcome: Outcome = worker.connection.recv()
+            said: Outcome | int = worker.connection.recv()
         except (EOFError, OSError):
             yield self._replace(worker, again, "")
             return
         worker.since = time.monotonic()
-        yield worker.given.popleft(), outcome
+        if isinstance(said, int):
+            worker.page = said
+            return
+        worker.page = 1
+        yield worker.given.popleft(), said
 
     def _greet(self, worker: _Worker) -> Any:
         """Wait until a worker has loaded the weights."""
+        if not worker.connection.poll(max(0, self._left(worker))):
+            self._fail_start(worker)
         try:
             kind, said = worker.connection.recv()
         except (EOFError, OSError) as error:
@@ -211,6 +232,10 @@ class Crew:
             raise WorkerError(said)
         worker.ready = True
         return said
+
+    def _fail_start(self, worker: _Worker) -> NoReturn:
+        worker.end()
+        raise WorkerError(f"a worker process was not ready after {self.start_timeout:g} seconds")
 
     def _replace(self, worker: _Worker, again: deque[Job], why: str) -> tuple[Job, Outcome]:
         ended = worker.end()
@@ -266,7 +291,7 @@ def _work(connection: Connection, equipment: Equipment) -> None:
             job, settings = connection.recv()
         except (EOFError, OSError):
             return
-        connection.send(colorize_file.colorize_file(job, model, settings))
+        connection.send(colorize_file.colorize_file(job, model, settings, connection.send))
 
 
 def _follow_parent() -> None:

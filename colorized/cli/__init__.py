@@ -7,6 +7,8 @@ bar go to stderr. Usage errors exit with 2, failures with 1, an interrupt with 1
 from __future__ import annotations
 
 import importlib.metadata
+import os
+import shlex
 import sys
 from typing import Annotated
 
@@ -26,6 +28,7 @@ for command in (
     workflow.schedule,
     workflow.promote,
     workflow.rollback,
+    workflow.clean,
     workflow.import_run,
     workflow.lineage,
 ):
@@ -65,6 +68,20 @@ def _commands(
     """Color black-and-white photographs with a diffusion model."""
 
 
+def _forgotten_command(first: str) -> str | None:
+    """What to type where a photograph or folder stands in place of a command."""
+    from colorized.text import printable
+
+    functions = [command.callback for command in app.registered_commands]
+    if first in {f.__name__.replace("_", "-") for f in functions if f is not None}:
+        return None
+    if first.startswith("-") or not (os.path.exists(first) or os.path.splitext(first)[1]):
+        return None
+    asked = " ".join(shlex.quote(printable(argument)) for argument in sys.argv[1:])
+    out = "" if {"-o", "--out"} & set(sys.argv) else " -o colored"
+    return f"there is no command {printable(first)}; type: colorized colorize {asked}{out}"
+
+
 def main() -> None:
     """Entry point: whatever goes wrong is said in one line on stderr."""
     try:
@@ -74,6 +91,8 @@ def main() -> None:
             sys.exit(2)
         code = app(standalone_mode=False) or 0
     except TyperException as error:
+        if (hint := _forgotten_command(sys.argv[1])) is not None:
+            die(hint, error.exit_code)
         die(" ".join(error.format_message().split()), error.exit_code)
     except (OSError, ValueError, RuntimeError, MemoryError, ModuleNotFoundError) as error:
         die(line(error), 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -47,7 +48,12 @@ def _sampling(name: str, help_text: str) -> Any:
 
 def colorize(
     inputs: Annotated[list[str], typer.Argument(help="Photographs, or folders of them.")],
-    out: Annotated[str, typer.Option("-o", "--out", help="Folder for the colored photographs.")],
+    out: Annotated[
+        str,
+        typer.Option(
+            "-o", "--out", help="Folder for the colored photographs; of one, also its file."
+        ),
+    ],
     steps: Annotated[int | None, _sampling("steps", "Sampling steps: more are slower.")] = None,
     seed: Annotated[int | None, _sampling("seed", "Another gives other plausible colors.")] = None,
     saturation: Annotated[
@@ -106,6 +112,9 @@ def colorize(
         int, typer.Option(min=1, help="Larger photographs are refused.")
     ] = 300_000_000,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
+    recolor: Annotated[
+        bool, typer.Option("--recolor", help="Color what is in color already, too.")
+    ] = False,
     engine: Annotated[
         Engine, typer.Option(help="ray works on a cluster, with folders or s3://bucket/folder.")
     ] = Engine.LOCAL,
@@ -125,18 +134,22 @@ def colorize(
     """Color photographs at their own resolution.
 
     An output keeps its input's name and format; a format that cannot hold color becomes PNG. Of a
-    folder the tree is kept. What is done already is passed over, so the same command goes on after
-    an interruption.
+    folder the tree is kept. What is done or in color already is passed over, so the same command
+    goes on after an interruption.
     """
     from colorized.batch import folder as batch
     from colorized.batch import plan
     from colorized.batch.job import Settings
     from colorized.batch.journal import Journal
-    from colorized.batch.report import Report
+    from colorized.batch.report import Report, by_kind
     from colorized.model.header import sampling_defaults
 
     if uncertainty and candidates == 1:
         raise typer.BadParameter("needs --candidates 2 or more", param_hint="--uncertainty")
+
+    for given in inputs:
+        if re.match(r"(https?|ftp|file)://", given):
+            raise Failure(f"{given}: is a URL; download the photograph and name its file")
 
     def settings(path: Path, **known: Any) -> Settings:
         """For the weights in the file at `path`."""
@@ -149,7 +162,8 @@ def colorize(
         )
         return Settings(
             sampling, max_pixels, candidates,
-            uncertainty=uncertainty, layer=layer, mark=mark.value if mark else None, **known,
+            uncertainty=uncertainty, layer=layer, mark=mark.value if mark else None,
+            recolor=recolor, **known,
         )  # fmt: skip
 
     if engine is Engine.RAY:
@@ -160,29 +174,42 @@ def colorize(
     for url in (*inputs, out):
         if url.startswith("s3://"):
             raise Failure(f"{url}: only --engine ray reads and writes stores")
-    paths, folder = [Path(given) for given in inputs], Path(out)
+    paths = [Path(given) for given in inputs]
     if report is None:
         report = any(path.is_dir() for path in paths)
-    jobs = plan.plan(paths, folder)
-    known = _read_hints(hints, len(jobs)) if hints else {}
-    with weights_file(weights) as (path, name), Journal(folder) as journal:
+    found = plan.plan(paths, Path(out))
+    known = _read_hints(hints, len(found.jobs)) if hints else {}
+    total = len(found.jobs) + len(found.failed)
+    with weights_file(weights) as (path, name), Journal(found.folder) as journal:
         for warning in journal.warnings:
             complain("warning", warning)
-        done, work = batch.color(
-            jobs, journal, settings(path, **known), path, name,
+        work = batch.color(
+            found, journal, settings(path, **known), path, name,
             device.split(","), workers, timeout, overwrite,
         )  # fmt: skip
-        if done:
-            complain("note", f"{len(done)} of {len(jobs)} photographs are done already")
-        results = Report(journal)
+        if work.done:
+            complain("note", f"{work.done} of {total} photographs are done already")
+        if work.renamed:
+            complain("note", f"{work.renamed} keep the names that an earlier version gave them")
+        if found.passed_over:
+            kinds = by_kind(found.passed_over)
+            complain("note", f"passed over, no pictures by their names: {kinds}")
+        results = Report(journal, found.passed_over) if report else None
+        full = False
         try:
-            failed = _follow(work, results, len(jobs), len(done))
+            failed, in_color = _follow(work.results, results, total, work.done)
+        except plan.DiskFull:
+            full = True  # there is no room for a report either, and one line says so
+            raise
         finally:
-            if report:
+            if results is not None and not full:
                 _write(results)
+    if in_color and total > 1:
+        what = f"{in_color} of {total} photographs are in color already"
+        complain("note", f"{what}; --recolor colors them")
     if failed:
-        if len(jobs) > 1:
-            complain("error", f"{failed} of {len(jobs)} photographs could not be colored")
+        if total > 1:
+            complain("error", f"{failed} of {total} photographs could not be colored")
         raise typer.Exit(1)
 
 
@@ -224,7 +251,7 @@ def _on_cluster(
                 if told.error:
                     failed += 1
                     complain("error", told.error)
-                else:
+                elif told.target:
                     print(printable(store.path(told.target)), file=results, flush=True)
     if failed:
         complain("error", f"{failed} of {len(tasks)} photographs could not be colored")
@@ -266,24 +293,30 @@ def _progress() -> Progress:
     )
 
 
-def _follow(work: Iterator[Result], results: Report, total: int, done: int) -> int:
-    """Say of each photograph what became of it; how many could not be colored."""
+def _follow(
+    work: Iterator[Result], results: Report | None, total: int, done: int
+) -> tuple[int, int]:
+    """Say of each photograph what became of it; how many failed, and are in color already."""
     from colorized.text import printable
 
-    failed = 0
+    failed = in_color = 0
     with _progress() as progress:
         task = progress.add_task("", total=total, completed=done)
         for result in work:
-            results.add(result)
+            if results is not None:
+                results.add(result)
             progress.advance(task)
             for note in result.outcome.notes:
                 complain("warning", note)
-            if result.entry is None:
+            if result.entry is not None:
+                print(printable(result.job.target), flush=True)
+            elif result.outcome.error:
                 failed += 1
                 complain("error", result.outcome.error)
             else:
-                print(printable(result.job.target), flush=True)
-    return failed
+                in_color += 1
+                complain("note", result.outcome.passed_over)
+    return failed, in_color
 
 
 def _write(results: Report) -> None:

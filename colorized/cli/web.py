@@ -1,4 +1,4 @@
-"""The command that opens the reading room."""
+"""The command that opens the page and the service."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def web(
         float, typer.Option(min=1, callback=finite, help="Seconds for one photograph.")
     ] = 180.0,
 ) -> None:
-    """Open the reading room: a web page, and a service, that colors photographs.
+    """Open a web page, and a service, that color photographs.
 
     Prints its address. Ends on Ctrl-C or SIGTERM, when what it holds is done.
     """

@@ -10,6 +10,13 @@ import typer
 
 from colorized.cli.messages import Failure, finite
 
+Commit = Annotated[
+    bool, typer.Option("--commit", help="Commit dvc.lock, params.yaml and reports/ afterwards.")
+]
+Push = Annotated[
+    bool, typer.Option("--push", help="Commit, then push to DVC's remote and to git's.")
+]
+
 
 def retrain(
     force: Annotated[
@@ -18,12 +25,14 @@ def retrain(
     stage_hours: Annotated[
         float, typer.Option(min=0, callback=finite, help="A stage is ended after this long.")
     ] = 48.0,
+    commit: Commit = False,
+    push: Push = False,
 ) -> None:
     """Run the pipeline once, now, as the schedule does: a Prefect flow."""
     _enter_project()
     from pipelines import flows
 
-    state = flows.retrain(force, stage_hours, return_state=True)
+    state = flows.retrain(force, stage_hours, commit or push, push, return_state=True)
     if not state.is_completed():
         raise Failure(state.message or state.name)
     print(state.message)
@@ -36,13 +45,16 @@ def schedule(
     force: Annotated[
         bool, typer.Option("--force", help="Train, even if nothing changed since last time.")
     ] = False,
+    commit: Commit = False,
+    push: Push = False,
 ) -> None:
     """Retrain on a schedule, from this machine, until Ctrl-C."""
     _enter_project()
     from pipelines import flows
 
     try:
-        flows.schedule(cron, name, timezone, force)
+        parameters = {"force": force, "commit": commit or push, "push": push}
+        flows.schedule(cron, name, timezone, parameters)
     except flows.BadSchedule as error:
         raise typer.BadParameter(str(error)) from error
 
@@ -73,8 +85,32 @@ def rollback() -> None:
     print(f"champion: version {now.number}; previous: version {before.number}")
 
 
+def clean(
+    keep: Annotated[
+        int | None, typer.Option(min=0, help="Finished trainings to keep: keep.trainings.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would go; remove nothing.")
+    ] = False,
+) -> None:
+    """Remove the checkpoints of all but the last finished trainings, here and in MLflow."""
+    _enter_project()
+    from colorized import tracking
+    from colorized.params import load_params
+    from colorized.training.housekeeping import remove_finished
+    from pipelines import lock, stage
+
+    root = Path.cwd()
+    if keep is None:
+        keep = load_params(root / "params.yaml").keep.trainings
+    with lock.take(root):
+        removed = remove_finished(stage.CHECKPOINTS, keep, dry_run)
+        removed += tracking.Registry(root, create=True).remove_checkpoints(keep, dry_run)
+    print("\n".join(removed) or "nothing to remove")
+
+
 def import_run(
-    file: Annotated[Path, typer.Argument(help="run.jsonl of a training without MLflow.")],
+    file: Annotated[Path, typer.Argument(help="File of a run in models/unsent.")],
 ) -> None:
     """Bring the run of a machine without MLflow into the store."""
     from colorized import tracking

@@ -245,6 +245,8 @@ class _Download:
         if have:
             headers |= {"Range": f"bytes={have}-", "If-Range": identity}
         with requests.get(address.url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
+            if answer.status_code == requests.codes.requested_range_not_satisfiable:
+                self.partial.unlink()  # it is longer than the object: the next attempt begins anew
             answer.raise_for_status()
             if answer.status_code != requests.codes.partial_content:
                 have = 0

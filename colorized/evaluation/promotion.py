@@ -1,21 +1,30 @@
 """Whether a new model takes the champion's place: pure functions of what was measured.
 
-Both are measured under one `Protocol`, on pictures that no training has seen, several times with
-different noise. A model's FID is the mean over these draws; their standard deviation is its noise
-band. With margin m a challenger is promoted when
-
-    FID ≤ FID_champion (1 - m)   and   FID + band < FID_champion - band_champion,
-
-and when it holds what every model must hold: finite colors, not grayed out, better than no colors.
+Both are measured under one `Protocol`, on pictures that no training has seen and no report names,
+several times with different noise. A model's FID is the mean over these draws. How much of the
+difference of two models is chance is asked of a bootstrap over photographs, the same for both (see
+`metrics.interval`). With margin m a challenger is promoted when FID ≤ FID(champion) (1 - m) and the
+95 % interval of the difference lies below 0; and when it holds what every model must hold: finite
+colors, not grayed out, a lower paired KID than that of no colors. The last is no FID, which with
+few pictures is kind to gray: a plausible color that is not the true one counts against a model.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
-import statistics
+import zipfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colorized.evaluation import metrics
+
+RESAMPLES = 200
 
 
 @dataclass(frozen=True)
@@ -44,36 +53,44 @@ class Protocol:
 
 
 @dataclass(frozen=True)
+class Reference:
+    """The pictures that models are measured on, N crops of fewer photographs.
+
+    `true` and `gray` are the features (N, D) of their true colors and of no colors, `photographs`
+    says which photograph each is a crop of, `colorfulness` is that of the true colors.
+    """
+
+    true: NDArray[np.float32]
+    gray: NDArray[np.float32]
+    photographs: NDArray[np.str_]
+    colorfulness: float
+
+
+@dataclass(frozen=True)
 class Measured:
     """What a model's colors of the protocol's pictures are like.
 
-    `fid` has a value for each seed, none where the colors are not `finite`. Colorfulness is the
-    mean over all draws; `fid_monochrome` is that of the pictures without colors.
+    `features` (K, N, D), float16, are those of each draw, K is 0 where the colors are not finite.
+    Colorfulness is the mean over all draws.
     """
 
-    fid: tuple[float, ...]
-    fid_monochrome: float
+    features: NDArray[np.float16]
     colorfulness: float
-    colorfulness_real: float
-    finite: bool
 
     @property
-    def mean(self) -> float:
-        """Mean FID over the seeds."""
-        return statistics.fmean(self.fid) if self.fid else math.nan
+    def finite(self) -> bool:
+        """Whether all colors are finite."""
+        return len(self.features) > 0 and math.isfinite(self.colorfulness)
 
-    @property
-    def band(self) -> float:
-        """Standard deviation of FID over the seeds, √(Σ (x - x̄)² / (K - 1)); 0 for one seed."""
-        return statistics.stdev(self.fid) if len(self.fid) > 1 else 0.0
-
-    def to_json(self) -> str:
-        """For a tag; `from_json` reads it."""
-        return json.dumps(asdict(self), sort_keys=True)
+    def to_bytes(self) -> bytes:
+        """A file that `from_bytes` reads."""
+        file = io.BytesIO()
+        np.savez_compressed(file, features=self.features, colorfulness=self.colorfulness)
+        return file.getvalue()
 
     @staticmethod
-    def from_json(text: str) -> Measured:
-        """What `to_json` wrote.
+    def from_bytes(data: bytes) -> Measured:
+        """What `to_bytes` wrote.
 
         Raises
         ------
@@ -81,22 +98,28 @@ class Measured:
             For anything else.
         """
         try:
-            values = json.loads(text)
-            return Measured(**(values | {"fid": tuple(values["fid"])}))
-        except (KeyError, TypeError, ValueError) as error:
+            with np.load(io.BytesIO(data), allow_pickle=False) as found:
+                return Measured(found["features"], float(found["colorfulness"]))
+        except (KeyError, OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(f"not what was measured of a model: {error}") from error
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether the challenger is the new champion, and why, in sentences."""
+    """Whether the challenger is the new champion, and why, in sentences; FIDs by their name."""
 
     promoted: bool
     reasons: list[str]
+    fids: dict[str, float]
 
 
 def verdict(
-    challenger: Measured, champion: Measured | None, margin: float, min_colorfulness: float
+    challenger: Measured,
+    champion: Measured | None,
+    reference: Reference,
+    margin: float,
+    min_colorfulness: float,
+    on_resample: Callable[[], object] = lambda: None,
 ) -> Verdict:
     """Judge a challenger; without a champion, by what every model must hold alone.
 
@@ -106,35 +129,57 @@ def verdict(
         Share by which FID must be lower than the champion's, 0 … 1.
     min_colorfulness
         Share of the true pictures' colorfulness under which a model grays out.
+    on_resample
+        Called after each of the `RESAMPLES`.
 
     Raises
     ------
     ValueError
-        For a margin or share outside 0 … 1.
+        For a margin or share outside 0 … 1, or fewer than two photographs.
     """
     for name, value in (("margin", margin), ("min_colorfulness", min_colorfulness)):
         if not 0 <= value < 1:
             raise ValueError(f"{name} must be in 0 … 1, got {value}")
-    numbers = (*challenger.fid, challenger.fid_monochrome, challenger.colorfulness)
-    if not (challenger.finite and challenger.fid and all(math.isfinite(n) for n in numbers)):
-        return Verdict(False, ["its colors are not finite"])
+    if not (challenger.finite and np.isfinite(challenger.features).all()):
+        return Verdict(False, ["its colors are not finite"], {})
+    gray = metrics.frechet_distance(reference.gray, reference.true)
+    fids = {"challenger": _fid(challenger, reference), "monochrome": gray}
     against = []
-    least = min_colorfulness * challenger.colorfulness_real
+    least = min_colorfulness * reference.colorfulness
     if challenger.colorfulness < least:
         against.append(
             f"grayed out: colorfulness {challenger.colorfulness:.1f} is below {least:.1f}, "
             f"{min_colorfulness:.0%} of the true pictures'"
         )
-    shown = f"FID {challenger.mean:.2f} ± {challenger.band:.2f}"
-    if not challenger.mean + challenger.band < challenger.fid_monochrome:
-        against.append(
-            f"no better than no colors: {shown}, monochrome {challenger.fid_monochrome:.2f}"
-        )
+    shown = f"FID {fids['challenger']:.2f}"
+    kids = [metrics.paired_kid(draw, reference.true) for draw in challenger.features]
+    floor = metrics.paired_kid(reference.gray, reference.true)
+    if not np.mean(kids) < floor:
+        against.append(f"no better than no colors: KID {np.mean(kids):.4f}, monochrome {floor:.4f}")
     if champion is None:
-        return Verdict(not against, against or [f"there is no champion yet: {shown}"])
-    compared = f"{shown}, the champion's {champion.mean:.2f} ± {champion.band:.2f}"
-    if not challenger.mean <= champion.mean * (1 - margin):
+        return Verdict(not against, against or [f"there is no champion yet: {shown}"], fids)
+    fids["champion"] = _fid(champion, reference)
+
+    def gap(weights: NDArray[np.float64]) -> float:
+        on_resample()
+        return _fid(challenger, reference, weights) - _fid(champion, reference, weights)
+
+    rng = np.random.default_rng(0)
+    low, high = metrics.interval(gap, list(reference.photographs), RESAMPLES, rng)
+    compared = (
+        f"{shown}, the champion's {fids['champion']:.2f}, difference "
+        f"{fids['challenger'] - fids['champion']:+.2f} ({low:+.2f} … {high:+.2f})"
+    )
+    if not fids["challenger"] <= fids["champion"] * (1 - margin):
         against.append(f"not better by {margin:.1%}: {compared}")
-    elif not challenger.mean + challenger.band < champion.mean - champion.band:
-        against.append(f"not better beyond the noise of sampling: {compared}")
-    return Verdict(not against, against or [f"better: {compared}"])
+    elif high >= 0:
+        against.append(f"not better beyond chance, by a bootstrap over photographs: {compared}")
+    return Verdict(not against, against or [f"better: {compared}"], fids)
+
+
+def _fid(
+    model: Measured, reference: Reference, weights: NDArray[np.float64] | None = None
+) -> float:
+    """The mean over a model's draws; `weights` say how often each picture counts."""
+    draws = [metrics.frechet_distance(draw, reference.true, weights) for draw in model.features]
+    return float(np.mean(draws))

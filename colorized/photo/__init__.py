@@ -12,9 +12,11 @@ what is written is sRGB, in 16 bits where the original had them and the format d
 `read_photo` and `write_photo` do the same for one photograph that is wholly in memory.
 """
 
+from colorized.photo.colorfulness import is_in_color
 from colorized.photo.names import (
     PhotoError,
     TooManyPixels,
+    fitting,
     iptc_room,
     is_picture_name,
     output_format,
@@ -25,7 +27,7 @@ from colorized.photo.names import (
 from colorized.photo.page import Facts, Page, Photo, use_threads
 from colorized.photo.reading import MAX_PIXELS, Scan, open_scan, read_photo, read_rgb, read_xmp
 from colorized.photo.variants import Place, layer, marked
-from colorized.photo.writing import Colored, Rows, encode_photo, write_photo, write_scan
+from colorized.photo.writing import Colored, Rows, encode_photo, left_out, write_photo, write_scan
 
 __all__ = [
     "MAX_PIXELS",
@@ -39,9 +41,12 @@ __all__ = [
     "Scan",
     "TooManyPixels",
     "encode_photo",
+    "fitting",
     "iptc_room",
+    "is_in_color",
     "is_picture_name",
     "layer",
+    "left_out",
     "marked",
     "open_scan",
     "output_format",

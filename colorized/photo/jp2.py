@@ -59,6 +59,21 @@ def precision(data: bytes) -> int:
     return (codestream[42] & 0x7F) + 1
 
 
+def channel_order(data: bytes) -> list[int] | None:
+    """Which stored channel is red, green and blue, where a `cdef` box permutes them."""
+    head = next((content for kind, content in boxes(data) if kind == b"jp2h"), b"")
+    definition = next((content for kind, content in boxes(head) if kind == b"cdef"), b"")
+    color: dict[int, int] = {}
+    for at in range(2, len(definition) - 5, 6):
+        channel, kind, association = struct.unpack_from(">3H", definition, at)
+        if kind == 0 and 1 <= association <= 3:
+            color[association - 1] = channel
+    if sorted(color) != [0, 1, 2] or sorted(color.values()) != [0, 1, 2]:
+        return None
+    order = [color[i] for i in range(3)]
+    return None if order == [0, 1, 2] else order
+
+
 def with_metadata(data: bytes, uuids: dict[bytes, bytes], dpi: tuple[float, float] | None) -> bytes:
     """The file with UUID boxes behind its pixels, and with a resolution."""
     out = []

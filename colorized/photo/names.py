@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import re
 from pathlib import Path
 
 import pillow_heif
@@ -18,11 +21,17 @@ WRITE_16 = ("JPEG2000", "PNG", "TIFF")
 _XMP_ROOM = {"JPEG": 65_000, **dict.fromkeys(("JPEG2000", "PNG", "TIFF", "WEBP"), 1 << 24)}
 # Bytes of an IPTC-IIM record: one segment of JPEG, less what stands before it.
 _IPTC_ROOM = {"JPEG": 65_500, **dict.fromkeys(("JPEG2000", "PNG", "TIFF"), 1 << 24)}
+# Bytes of a name, on nearly all file systems.
+_LONGEST_NAME = 255
 # Of one family with PPM for Pillow, but their names promise gray or 1 bit.
 _GRAY_SUFFIXES = (".pbm", ".pfm", ".pgm")
 # JPEG 2000 without the boxes of a file around it.
 CODESTREAM_SUFFIXES = (".j2c", ".j2k", ".jpc")
 
+# What decoders say of their own values, for programmers.
+_OF_PROGRAMMERS = re.compile(
+    r"reshape|literal|'\w+' object|__|argument|dtype|ndarray|unpack|buffer size|@|<\w+ "
+)
 _DECODERS = ("PIL", "imagecodecs", "pillow_heif", "pypdfium2", "tifffile")
 
 
@@ -57,6 +66,8 @@ def reason(error: BaseException, otherwise: str = "the file is damaged") -> str:
     text = " ".join(text.split())
     if isinstance(error, EOFError):
         return "the file ends early"
+    if _OF_PROGRAMMERS.search(text):
+        return otherwise
     if not text or not (isinstance(error, _SPEAKING) or _from_decoder(error)):
         return otherwise
     return text
@@ -82,15 +93,42 @@ def is_picture_name(path: str | Path) -> bool:
 def output_name(path: str | Path) -> str:
     """The file name of the colored copy of `path`, judged by its name alone.
 
-    The name itself where its format holds color. A PDF becomes a TIFF of as many pages; another
-    picture's suffix becomes `.png`, and to a name without one `.png` is added.
+    The name itself where its format holds color. Where it does not, the name with another suffix
+    behind its own: `scan.pdf.tif` of a PDF, `plate.gif.png` of other pictures; a name that is no
+    picture's becomes `plate.colored.png`. No two names have the same one: a name that already ends
+    like those gets the suffix once more (`scan.pdf.tif` → `scan.pdf.tif.tif`). A name that would be
+    longer than file systems allow is cut, and keeps a digest of what it was.
     """
-    path = Path(path)
-    if output_format(path) is not None:
-        return path.name
-    if _format_of_suffix(path) == "PDF":
-        return f"{path.stem}.tif"
-    return f"{path.stem if is_picture_name(path) else path.name}.png"
+    name = Path(path).name
+    if output_format(name) is None:
+        added = ".tif" if _format_of_suffix(name) == "PDF" else ".png"
+        return fitting(name if is_picture_name(name) else f"{name}.colored", added)
+    inner = name
+    for suffix in (".png", ".tif"):
+        while inner.endswith(suffix):
+            inner = inner.removesuffix(suffix)
+        changed = Path(inner).suffix == ".colored" or (
+            is_picture_name(inner) and output_format(inner) is None
+        )
+        pdf = _format_of_suffix(inner) == "PDF"
+        if inner != name and changed and pdf == (suffix == ".tif"):
+            return fitting(name, suffix)
+        inner = name
+    return name
+
+
+def fitting(name: str, suffix: str) -> str:
+    """The name with a suffix; one that is too long for file systems is cut before it.
+
+    It keeps eight digits of its SHA-256, so that other long names stay others.
+    """
+    if len(os.fsencode(name + suffix)) <= _LONGEST_NAME:
+        return name + suffix
+    digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:8]
+    kept = name
+    while len(os.fsencode(f"{kept}~{digest}{suffix}")) > _LONGEST_NAME:
+        kept = kept[:-1]
+    return f"{kept}~{digest}{suffix}"
 
 
 def output_format(path: str | Path) -> str | None:

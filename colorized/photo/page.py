@@ -14,7 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from colorized import color
 from colorized.color import resample
+from colorized.photo import colorfulness
+from colorized.photo.colorfulness import Mosaic
 from colorized.photo.tones import Levels, ToneMapping
 
 A = TypeVar("A")
@@ -52,12 +55,25 @@ class Facts:
         An IPTC-IIM record.
     xmp
         An XMP packet.
+    comments
+        Comments of a JPEG or GIF.
+    texts
+        Chunks of text of a PNG, whole.
+    private_tags
+        Tags of a TIFF beyond the baseline, GeoTIFF's among them: code, type, count, and bytes in
+        little-endian order.
+    aspect
+        Pixels per unit, horizontal and vertical, where the unit is not named and they differ.
     """
 
     dpi: tuple[float, float] | None = None
     exif: bytes = b""
     iptc: bytes = b""
     xmp: bytes = b""
+    comments: tuple[bytes, ...] = ()
+    texts: tuple[bytes, ...] = ()
+    private_tags: tuple[tuple[int, int, int, bytes], ...] = ()
+    aspect: tuple[float, float] | None = None
 
 
 class Page:
@@ -102,6 +118,7 @@ class Page:
         self._raster = raster
         self._tones = tones
         self.bits = 8 * raster.dtype.itemsize
+        self._cells: NDArray[np.float32] | None = None
 
     def rows(self, start: int, stop: int) -> NDArray[np.float32]:
         """L* of the rows [start, stop), (stop - start, W), 0 … 100.
@@ -128,16 +145,55 @@ class Page:
             self._check_range(whole)
             return resample.resize_lightness(whole, height, width)
         short = np.zeros((height, self.width), np.float32)
+        cells = Mosaic(self.height, self.width)
 
-        def shrink(strip: tuple[int, int]) -> tuple[int, NDArray[np.float32]]:
-            luminance = self._tones.luminance(self._levels(*strip))
-            return resample.shrink_rows(luminance, strip[0], self.height, height)
+        def shrink(strip: tuple[int, int]) -> tuple[int, NDArray[np.float32], Levels | None]:
+            levels = self._levels(*strip)
+            luminance = self._tones.luminance(levels)
+            rgb = None if self._tones.is_gray else self._tones.rgb8(levels)
+            return *resample.shrink_rows(luminance, strip[0], self.height, height), rgb
 
-        for first, part in in_order(shrink, self.strips()):
+        strips = self.strips()
+        for strip, (first, part, rgb) in zip(strips, in_order(shrink, strips), strict=True):
             short[first : first + len(part)] += part
+            if rgb is not None:
+                cells.add(strip[0], rgb)
+        if not self._tones.is_gray:
+            self._cells = cells.mean()
         small = resample.lightness_of(resample.resize(short, height, width))
         self._check_range(small)
         return small
+
+    @property
+    def is_in_color(self) -> bool:
+        """Whether it has colors of its own, beyond toning and age; quick after `small`."""
+        if self._tones.is_gray:
+            return False
+        if self._cells is None:
+            cells = Mosaic(self.height, self.width)
+            for strip in self.strips():
+                cells.add(strip[0], self.rgb8(*strip))
+            self._cells = cells.mean()
+        return colorfulness.chroma_beyond_toning(self._cells) > 1
+
+    @property
+    def looks_like_color_negative(self) -> bool:
+        """Whether it has the orange of color negative film where it is brightest."""
+        self.is_in_color  # noqa: B018  computes the cells
+        return self._cells is not None and colorfulness.looks_like_color_negative(self._cells)
+
+    def cells_chroma(self) -> NDArray[np.float32]:
+        """The colors that it has, small: ab of `colorfulness.Mosaic`, zeros of a gray page."""
+        if not self._tones.is_gray and self._cells is None:
+            self.is_in_color  # noqa: B018  computes the cells
+        if self._cells is None:
+            return np.zeros((1, 1, 2), np.float32)
+        return color.srgb_to_lab(self._cells / np.float32(255))[..., 1:]
+
+    def chroma(self, start: int, stop: int) -> NDArray[np.float32]:
+        """The colors that it has: ab of the rows [start, stop), CIELAB units."""
+        srgb = self._tones.srgb(self._levels(start, stop))
+        return color.srgb_to_lab(srgb / np.float32(np.iinfo(srgb.dtype).max))[..., 1:]
 
     def strips(self) -> list[tuple[int, int]]:
         """[start, stop) of strips of rows, top to bottom; what is decoded together is in one."""
@@ -158,16 +214,17 @@ class Page:
             bits=self.bits,
             facts=self.facts,
             notes=self.notes,
+            is_in_color=self.is_in_color,
         )
 
     def _check_range(self, lightness: NDArray[np.float32]) -> None:
         """Note that it comes out all black or all white, unless its levels are all the same."""
-        color = "black" if lightness.max() < _BLACK else "white" if lightness.min() > _WHITE else ""
-        if not color:
+        shade = "black" if lightness.max() < _BLACK else "white" if lightness.min() > _WHITE else ""
+        if not shade:
             return
         first = self._levels(0, 1).reshape(-1, *self._levels(0, 1).shape[2:])[0]
         if any((self._levels(*strip) != first).any() for strip in self.strips()):
-            note = f"it comes out all {color}, though its levels are not all the same"
+            note = f"it comes out all {shade}, though its levels are not all the same"
             self.notes.extend([note] if note not in self.notes else [])
 
     def _levels(self, start: int, stop: int) -> Levels:
@@ -195,6 +252,8 @@ class Photo:
         8 or 16: what its copy is written with, where the format can.
     facts, notes
         As in `Page`.
+    is_in_color
+        Whether the file had colors of its own, beyond toning and age.
     """
 
     path: Path
@@ -204,6 +263,7 @@ class Photo:
     bits: int = 8
     facts: Facts = field(default_factory=Facts)
     notes: list[str] = field(default_factory=list)
+    is_in_color: bool = False
 
     @property
     def height(self) -> int:

@@ -15,7 +15,8 @@ import xml.etree.ElementTree as ET
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 
-from colorized.photo import Page, Photo, iptc_room, xmp_room
+from colorized.photo import Page, Photo, iptc_room, left_out, xmp_room
+from colorized.photo.names import fitting
 
 NAMESPACE = "https://colorized.invalid/ns/1.0/"
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
@@ -93,6 +94,7 @@ def for_copy(marks: Marks, photo: Photo | Page, target: str | Path) -> bytes:
     if len(photo.facts.iptc) > (room := iptc_room(target)):
         why = "it is too long" if room else f"{Path(target).suffix} cannot hold it"
         photo.notes.append(f"its IPTC record is left out: {why}")
+    photo.notes += left_out(photo.facts, target)
     room = xmp_room(target)
     if not room:
         photo.notes.append(
@@ -111,7 +113,7 @@ def for_copy(marks: Marks, photo: Photo | Page, target: str | Path) -> bytes:
 
 def sidecar_name(target: Path) -> Path:
     """Where the facts of a colored photograph lie beside it: photo.jpg.json."""
-    return target.with_name(f"{target.name}.json")
+    return target.with_name(fitting(target.name, ".json"))
 
 
 def sidecar(marks: Marks, target: Path, sha256: str) -> bytes:
@@ -197,6 +199,11 @@ def parse(xmp: bytes) -> Marks | None:
             except ValueError as error:
                 raise ValueError(f"its marks are damaged: {error}") from error
     return None
+
+
+def has_marks(xmp: bytes) -> bool:
+    """Whether an XMP packet says that this program colored the photograph, even if damaged."""
+    return NAMESPACE.encode() in xmp
 
 
 def _key(name: str) -> str:

@@ -20,10 +20,11 @@ from typing import Any, BinaryIO, TypeAlias
 
 import imagecodecs
 import numpy as np
+import pillow_heif
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from colorized.photo import jp2, metadata, pdf, tiff, tones
+from colorized.photo import bmff, jp2, metadata, pdf, png, tiff, tones
 from colorized.photo.names import (
     READ,
     WRITE_ALPHA,
@@ -45,6 +46,10 @@ Source: TypeAlias = str | Path | bytes
 
 # Classic TIFF and BigTIFF, in both byte orders.
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_BOXED = ("AVIF", "HEIF")
+_RLE4 = 2  # of a BMP
+# Of (primaries, transfer) by H.273, those that viewers take for sRGB.
+_SRGB_LIKE = {(1, 13), (1, 1), (1, 2), (2, 2), (1, 6), (2, 13)}
 _PILLOW = tuple(format for format in READ if format not in ("PDF", "TIFF"))
 
 
@@ -150,10 +155,6 @@ def _told(path: Path) -> Iterator[None]:
         yield
     except PhotoError:
         raise
-    except UnidentifiedImageError as error:
-        raise PhotoError(
-            f"{printable(path)}: no picture of a known format ({', '.join(READ)})"
-        ) from error
     except Exception as error:  # damaged data makes a decoder raise anything
         raise PhotoError(f"{printable(path)}: cannot be read: {reason(error)}") from error
 
@@ -209,15 +210,38 @@ def _decode(
 
 
 def _with_pillow(file: BinaryIO, path: Path, check: Check, notes: list[str]) -> Page:
-    image = Image.open(file, formats=_PILLOW)
-    # Further frames of an MPO are other views of the one photograph.
-    frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-    if frames > 1:
+    content = b""
+    head = file.read(16)
+    file.seek(0)
+    if head.startswith(png.SIGNATURE):
+        content, damaged = png.without_damaged(_content(file))
+        notes += [f"its chunk {kind} is damaged and is left out" for kind in damaged]
+        file = io.BytesIO(content)
+    elif head[4:8] == b"ftyp":
+        content = bmff.with_one_ipma(_content(file))
+        file = io.BytesIO(content)
+    image = _opened_image(file, path)
+    format = str(image.format)
+    # Further frames of an MPO are other views of the one photograph; of a HEIC, other pictures,
+    # of which one is the primary one.
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and format == "HEIF":
+        notes.append(f"holds {frames} pictures; the primary one is read")
+    elif frames > 1 and format != "MPO":
         raise PhotoError(f"{printable(path)}: holds {frames} pictures, not one; split it first")
     check(image.height, image.width)
-    format = str(image.format)
-    content = _content(file) if format in ("JPEG2000", "PNG", "PPM") else b""
-    image.load()
+    if format == "BMP" and image.info.get("compression") == _RLE4:
+        raise PhotoError(
+            f"{printable(path)}: cannot be read: its compression RLE4 is not supported"
+        )
+    content = content or _content(file) if format in ("JPEG2000", "PPM", *_BOXED) else content
+    found = bmff.properties(content) if format in _BOXED else []
+    try:
+        image.load()
+    except OSError:
+        if format not in ("JPEG", "MPO"):
+            raise
+        image = _cut_jpeg(_content(file), path, notes)
     uuids = jp2.metadata(content) if format == "JPEG2000" else {}
     if jp2.EXIF in uuids:
         image.info["exif"] = uuids[jp2.EXIF]
@@ -227,13 +251,105 @@ def _with_pillow(file: BinaryIO, path: Path, check: Check, notes: list[str]) -> 
         exif=exif,
         iptc=uuids.get(jp2.IPTC, b"") or _iptc(image),
         xmp=uuids.get(jp2.XMP, b"") or _xmp(image),
+        comments=_comments(image),
+        texts=png.texts(content) if format == "PNG" else (),
+        aspect=png.aspect(content) if format == "PNG" else _jfif_aspect(image),
     )
     icc = image.info.get("icc_profile") or b""
-    levels, meant, alpha = _levels(image, path, content, icc, notes)
+    if format == "PNG":
+        icc = png.profile(content) or icc
+    if (cicp := bmff.cicp(found)) is not None and not icc and cicp not in _SRGB_LIKE:
+        icc = png.profile_of_cicp(*cicp, gray=_is_gray(image))
+        if png.is_hdr(cicp[1]):
+            notes.append("its HDR is read up to diffuse white; highlights beyond are white")
+    levels, meant, alpha = _levels(image, path, content, found, icc, notes)
+    if format == "AVIF" and (edges := bmff.crop(found, *levels.shape[:2])) is not None:
+        top, bottom, left, right = edges
+        levels = levels[top:bottom, left:right]
     if alpha and output_format(output_name(path)) not in WRITE_ALPHA:
         notes.append(f"its transparency is left out: {path.suffix} cannot hold it")
     raster = Whole(turned(levels, orientation))
     return Page(path, format, raster, meant, facts, notes, alpha)
+
+
+def _opened_image(file: BinaryIO, path: Path) -> Image.Image:
+    """The picture, by Pillow, before it is decoded.
+
+    Raises
+    ------
+    PhotoError
+        It is of no known format, or of one but damaged, which is said then.
+    """
+    try:
+        return Image.open(file, formats=_PILLOW)
+    except UnidentifiedImageError as error:
+        file.seek(0)
+        head = file.read(16)
+        for format in _PILLOW:
+            factory, accept = Image.OPEN[format]
+            if accept is None or not accept(head):
+                continue
+            file.seek(0)
+            try:
+                factory(file, "")
+            except Exception as why:  # a decoder can raise anything
+                what = "AVIF or HEIC" if format in _BOXED else format
+                said = reason(why, "")
+                said = f" ({said})" if said else ""
+                raise PhotoError(
+                    f"{printable(path)}: cannot be read: a damaged {what}{said}"
+                ) from error
+        raise PhotoError(
+            f"{printable(path)}: no picture of a known format ({', '.join(READ)})"
+        ) from error
+
+
+def _cut_jpeg(content: bytes, path: Path, notes: list[str]) -> Image.Image:
+    """A JPEG that ends early, with gray where rows are missing.
+
+    It is decoded with two different ends: rows that depend on them are missing.
+
+    Raises
+    ------
+    PhotoError
+        More than half of it is missing.
+    """
+    content = content.rstrip(b"\xff")
+    pair = []
+    for filling in (b"", b"\x55" * 64, b"\xaa" * 64):
+        image = Image.open(io.BytesIO(content + filling + b"\xff\xd9"), formats=("JPEG",))
+        image.load()
+        pair.append(image)
+    first, *others = (np.asarray(image) for image in pair)
+    differing = [
+        np.flatnonzero((first != other).reshape(len(first), -1).any(axis=1)) for other in others
+    ]
+    whole = min((int(rows[0]) for rows in differing if len(rows)), default=len(first))
+    missing = 1 - whole / len(first)
+    if missing > 0.5:
+        raise PhotoError(
+            f"{printable(path)}: cannot be read: the file ends early, {missing:.0%} of the picture "
+            "is missing"
+        )
+    if pair[0].info.get("progressive") and missing:
+        notes.append("the file ends early: the picture is less sharp than it was")
+    elif missing:
+        notes.append(f"the file ends early: {missing:.1%} of the picture is missing, at its bottom")
+    else:
+        notes.append("the file lacks its end marker; nothing of the picture is missing")
+    return pair[0]
+
+
+def _comments(image: Image.Image) -> tuple[bytes, ...]:
+    found = [c for name, c in getattr(image, "applist", []) if name == "COM"]
+    if not found and image.format == "GIF" and (comment := image.info.get("comment")):
+        found = [comment]
+    return tuple(found)
+
+
+def _jfif_aspect(image: Image.Image) -> tuple[float, float] | None:
+    x, y = image.info.get("jfif_density", (1, 1))
+    return (x, y) if image.info.get("jfif_unit") == 0 and x != y and x and y else None
 
 
 def _content(file: BinaryIO) -> bytes:
@@ -245,14 +361,19 @@ def _content(file: BinaryIO) -> bytes:
 
 
 def _levels(
-    image: Image.Image, path: Path, content: bytes, icc: bytes, notes: list[str]
+    image: Image.Image,
+    path: Path,
+    content: bytes,
+    properties: list[tuple[bytes, bytes]],
+    icc: bytes,
+    notes: list[str],
 ) -> tuple[Levels, ToneMapping, bool]:
     """Levels of a decoded picture, (H, W[, C]), their meaning, and whether alpha is last."""
-    deep = _deep(image, content)
+    deep = _deep(image, content, properties)
     if deep is not None:
         alpha = deep.shape[-1] in (2, 4)
         if deep.shape[-1] <= 2:
-            return deep, tones.gray(65536, icc, notes), alpha
+            return deep if alpha else deep[..., 0], tones.gray(65536, icc, notes), alpha
         return deep, tones.in_color("RGB", deep.dtype, icc, notes), alpha
     alpha = image.has_transparency_data
     if alpha and image.mode.startswith("I"):
@@ -266,13 +387,25 @@ def _levels(
         return levels, tones.gray(size, icc, notes), alpha
     mode = image.mode if image.mode in ("CMYK", "LAB") else "RGBA" if alpha else "RGB"
     levels = np.asarray(image if image.mode == mode else image.convert(mode))
+    if image.format == "JPEG2000" and (order := jp2.channel_order(content)) is not None:
+        levels = levels[..., [*order, *range(len(order), levels.shape[-1])]]
     if image.format == "PPM" and _ppm_white(content) > 255:
         notes.append("its color is read with 8 of its 16 bits")
     return levels, tones.in_color(mode.removesuffix("A"), levels.dtype, icc, notes), alpha
 
 
-def _deep(image: Image.Image, content: bytes) -> Levels | None:
+def _deep(
+    image: Image.Image, content: bytes, properties: list[tuple[bytes, bytes]]
+) -> Levels | None:
     """Levels of more than 8 bits, (H, W, C), of what Pillow would reduce to 8."""
+    if image.format == "HEIF" and image.info.get("bit_depth", 8) > 8:
+        heif = pillow_heif.open_heif(content, convert_hdr_to_8bit=False, reload_size=True)
+        bits = image.info["bit_depth"]
+        levels = np.atleast_3d(np.asarray(heif[heif.primary_index]))
+        # It puts them into the upper bits of 16.
+        return tones.full_range(levels >> (16 - bits), bits)
+    if image.format == "AVIF" and 8 < (bits := bmff.bits(properties)) <= 16:
+        return tones.full_range(np.atleast_3d(imagecodecs.avif_decode(content)), bits)
     if image.mode.startswith("I"):
         return None
     if image.format == "PNG" and content[24] == 16:

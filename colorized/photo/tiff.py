@@ -58,6 +58,15 @@ _MAX_PAGES = 65_535
 _MAX_TAG_NUMBERS, _TAG_BYTES = 1 << 22, 1 << 26
 _TYPE_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4,
                16: 8, 17: 8, 18: 8}  # fmt: skip
+# Carried over: all private tags but those that are read in other ways or are of the pixels.
+_FIRST_PRIVATE, _PRIVATE_BYTES = 32768, 1 << 20
+_NOT_CARRIED = {
+    *metadata.READ, _IPTC, _PHOTOSHOP, _ICC, 37724, 34118, 50838, 50839, *range(32995, 32999),
+    *range(34016, 34034), 33421, 33422,
+}  # fmt: skip
+_DNG = (50706, 52600)
+_NUMPY_TYPES = {1: "u1", 2: "u1", 3: "u2", 4: "u4", 5: "u4", 6: "i1", 7: "u1", 8: "i2", 9: "i4",
+                10: "i4", 11: "f4", 12: "f8", 16: "u8", 17: "i8"}  # fmt: skip
 # Formats of microscopes and scanners that tifffile reads in ways of their own.
 _PLAIN: dict[str, Any] = dict.fromkeys(
     ("is_lsm", "is_ndpi", "is_philips", "is_scanimage", "is_stk"), False
@@ -336,11 +345,11 @@ def _raster(
     planar = page.planarconfig == 2 and samples > 1
 
     def bytes_at(offset: int, count: int) -> bytes:
+        if not 0 < count <= file.size - offset:  # before there is room made for it
+            raise Damaged("the file ends early")
         with bands.file_lock:
             file.seek(offset)
             data: bytes = file.read(count)
-        if len(data) < count or not count:
-            raise Damaged("the file ends early")
         return data
 
     direct = (
@@ -451,8 +460,29 @@ def _facts(page: Any, notes: list[str]) -> tuple[Facts, int]:
         notes.append(f"its EXIF cannot be read and is left out: {reason(error)}")
     x, y = tags.get(ExifTags.Base.XResolution), tags.get(ExifTags.Base.YResolution)
     inches = {_INCH: 1, _CENTIMETER: 2.54}.get(tags.get(ExifTags.Base.ResolutionUnit, _INCH), 0)
-    facts = Facts(metadata.resolution(x, y, inches), exif, iptc, _bytes(page, _XMP))
+    aspect = None
+    if not inches and x and y and x != y:
+        aspect = float(x), float(y)
+    facts = Facts(
+        metadata.resolution(x, y, inches), exif, iptc, _bytes(page, _XMP),
+        private_tags=_private_tags(page), aspect=aspect,
+    )  # fmt: skip
     return facts, tags.get(ExifTags.Base.Orientation, 1)
+
+
+def _private_tags(page: Any) -> tuple[tuple[int, int, int, bytes], ...]:
+    """Tags that are not of TIFF itself, GeoTIFF's among them, for the copy."""
+    found = []
+    for tag in page.tags:
+        kind = int(tag.dtype)
+        if tag.code < _FIRST_PRIVATE or tag.code in _NOT_CARRIED or kind not in _NUMPY_TYPES:
+            continue
+        if _DNG[0] <= tag.code <= _DNG[1] or tag.valuebytecount > _PRIVATE_BYTES:
+            continue
+        dtype = np.dtype(_NUMPY_TYPES[kind])
+        raw = np.frombuffer(_bytes(page, tag.code), dtype.newbyteorder(page.parent.byteorder))
+        found.append((tag.code, kind, tag.count, raw.astype(dtype.newbyteorder("<")).tobytes()))
+    return tuple(found)
 
 
 def _tags(page: Any, offset: int, group: int | None = None) -> dict[int, Any]:
@@ -489,8 +519,10 @@ def write(file: BinaryIO, pages: Iterable[Sheet]) -> None:
                 compression=_DEFLATE,
                 predictor=True,
                 iccprofile=tones.srgb_profile(),
-                resolution=page.facts.dpi,
-                resolutionunit="inch" if page.facts.dpi else None,
+                resolution=page.facts.dpi or page.facts.aspect,
+                resolutionunit=(
+                    "inch" if page.facts.dpi else "none" if page.facts.aspect else None
+                ),
                 extratags=tags,
                 metadata=None,
                 software=False,
@@ -525,6 +557,7 @@ def _extra_tags(page: Sheet) -> tuple[list[tuple[int, int, int, Any, bool]], dic
         tags.append((_XMP, TiffTags.BYTE, len(page.xmp), page.xmp, True))
     if page.facts.iptc:
         tags.append((_IPTC, TiffTags.UNDEFINED, len(page.facts.iptc), page.facts.iptc, True))
+    tags += [(*tag, True) for tag in page.facts.private_tags]
     return tags, ifds
 
 

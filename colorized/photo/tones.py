@@ -50,6 +50,11 @@ class ToneMapping:
         self._luminance = None if lightness is None else color.lightness_to_luminance(lightness)
         self._to_srgb = to_srgb
 
+    @property
+    def is_gray(self) -> bool:
+        """Whether there are no colors in it at all."""
+        return self._lightness is not None and self._channel is None
+
     def lightness(self, levels: Levels) -> NDArray[np.float32]:
         """L* (H, W), 0 … 100."""
         if self._lightness is not None:
@@ -72,7 +77,7 @@ class ToneMapping:
 
     def rgb8(self, levels: Levels) -> NDArray[np.uint8]:
         """8-bit sRGB (H, W, 3)."""
-        if self._lightness is not None and self._channel is None:
+        if self._lightness is not None and self.is_gray:
             flat = np.zeros((*levels.shape, 2), np.float32)
             return color.recombine(self._lightness[levels], flat)
         srgb = self.srgb(levels)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
 from colorized import atomic, color
-from colorized.photo import jp2, metadata, tiff, tones
+from colorized.photo import jp2, metadata, png, tiff, tones
 from colorized.photo.names import (
     CODESTREAM_SUFFIXES,
     WRITE_16,
@@ -125,6 +125,24 @@ def write_scan(colored: Iterable[Colored], path: str | Path) -> None:
             stack.close()
 
 
+def left_out(facts: Facts, path: str | Path) -> list[str]:
+    """What of a photograph a file of this name cannot hold, one note each."""
+    format = output_format(path)
+    notes = []
+    suffix = Path(path).suffix
+    if facts.texts and format != "PNG":
+        keywords = ", ".join(dict.fromkeys(map(png.keyword, facts.texts)))
+        notes.append(f"its texts ({keywords}) are left out: {suffix} cannot hold them")
+    if facts.comments and format not in ("JPEG", "PNG"):
+        notes.append(f"its comment is left out: {suffix} cannot hold it")
+    if facts.private_tags and format != "TIFF":
+        codes = ", ".join(str(code) for code, *_ in facts.private_tags)
+        notes.append(f"its tags {codes} are left out: {suffix} cannot hold them")
+    if facts.aspect and format not in ("JPEG", "PNG", "TIFF"):
+        notes.append(f"its pixels are not square, which {suffix} cannot say")
+    return notes
+
+
 def _whole(photo: Photo, ab: NDArray[np.floating[Any]], xmp: bytes) -> Colored:
     shape = (photo.height, photo.width, 2)
     if ab.shape != shape:
@@ -140,7 +158,8 @@ def _failing(path: Path) -> Iterator[None]:
     except (PhotoError, MemoryError):
         raise
     except Exception as error:  # an encoder has more ways to refuse than OSError
-        raise PhotoError(f"{printable(path)}: cannot be written: {reason(error)}") from error
+        why = reason(error, f"the encoder failed with {type(error).__name__}")
+        raise PhotoError(f"{printable(path)}: cannot be written: {why}") from error
 
 
 def _encoded(file: BinaryIO, colored: Iterable[Colored], path: Path) -> None:
@@ -238,9 +257,19 @@ def _plain(file: BinaryIO, pixels: NDArray[Any], one: Colored, path: Path) -> No
         options["exif"] = facts.exif
     if one.xmp:
         options["xmp"] = one.xmp
-    if format == "JPEG" and 0 < len(facts.iptc) <= iptc_room(path):
+    if format != "JPEG":
+        Image.fromarray(pixels).save(file, format=format, **options)
+        return
+    if 0 < len(facts.iptc) <= iptc_room(path):
         options["extra"] = _app13(facts.iptc)
-    Image.fromarray(pixels).save(file, format=format, **options)
+    comments = (b"\xff\xfe" + struct.pack(">H", 2 + len(c)) + c for c in facts.comments)
+    options["extra"] = options.get("extra", b"") + b"".join(comments)
+    encoded = io.BytesIO()
+    Image.fromarray(pixels).save(encoded, format=format, **options)
+    data = bytearray(encoded.getvalue())
+    if facts.aspect and data[6:11] == b"JFIF\0" and max(facts.aspect) < 65536:
+        data[13:18] = struct.pack(">B2H", 0, *(round(v) for v in facts.aspect))
+    file.write(data)
 
 
 def _png(file: BinaryIO, pixels: NDArray[Any], one: Colored, path: Path) -> None:
@@ -260,28 +289,24 @@ def _png(file: BinaryIO, pixels: NDArray[Any], one: Colored, path: Path) -> None
         options["dpi"] = facts.dpi
     if facts.exif:
         options["exif"] = facts.exif
-    if pixels.dtype == np.uint8:
-        Image.fromarray(pixels).save(file, format="PNG", **options)
-        return
-    # Pillow does not write 16 bits in color: the pixels are libpng's, the chunks around them
-    # are of a picture that Pillow writes.
+    # Pillow does not write 16 bits in color: then the pixels are libpng's, and the chunks around
+    # them are of a picture that Pillow writes.
     around = io.BytesIO()
-    Image.new("RGB", (1, 1)).save(around, format="PNG", **options)
+    eight = pixels.dtype == np.uint8
+    image = Image.fromarray(pixels) if eight else Image.new("RGB", (1, 1))
+    image.save(around, format="PNG", **options)
     head = 8 + 25  # the signature and IHDR, which is the first chunk
-    encoded = memoryview(imagecodecs.png_encode(pixels))
+    encoded = memoryview(around.getvalue() if eight else imagecodecs.png_encode(pixels))
     file.write(encoded[:head])
-    for kind, chunk in _chunks(around.getvalue()):
+    for kind, whole in png.chunks(b"" if eight else around.getvalue()):
         if kind not in (b"IHDR", b"IDAT", b"IEND"):
-            file.write(chunk)
+            file.write(whole)
+    for whole in (*facts.texts, *map(png.comment, facts.comments)):
+        file.write(whole)
+    if facts.aspect and not facts.dpi:
+        x, y = (round(v) for v in facts.aspect)
+        file.write(png.chunk(b"pHYs", struct.pack(">2IB", x, y, 0)))
     file.write(encoded[head:])
-
-
-def _chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
-    at = 8
-    while at < len(png):
-        (size,) = struct.unpack_from(">I", png, at)
-        yield png[at + 4 : at + 8], png[at : at + 12 + size]
-        at += 12 + size
 
 
 def _jpeg2000(file: BinaryIO, pixels: NDArray[Any], one: Colored, path: Path) -> None:

@@ -1,20 +1,21 @@
 """MLflow: runs with their parameters, curves, pictures and files, and the registry of models.
 
 What is logged goes to the server or database `MLFLOW_TRACKING_URI` names, or to a SQLite file in
-the project's folder. A `Run` holds its id and nothing global, so a stage can write to the run of
-another. A store that does not answer for a while stops nobody: what is logged waits, and goes out
-in its order when the store is back. Where MLflow is not installed, a `FileRun` writes the same to
-a file, which `import_run` brings into a store later.
+the folder of the repository, also from the copies that DVC makes of it. A `Run` holds its id and
+nothing global. A store that does not answer stops nobody: what is logged waits in a file, and the
+next run sends it. Where MLflow is not installed, a `FileRun` writes the same to a file, which
+`import_run` brings into a store later.
 """
 
-from colorized.tracking.files import FileRun, import_run
+from colorized.tracking.files import FileRun, deliver, import_run, open_run
 from colorized.tracking.registry import MODEL, Registry, Version
-from colorized.tracking.runs import PARENT, UNSENT, Run, flatten, system_metrics
+from colorized.tracking.runs import HEADLINES, PARENT, UNSENT, Run, flatten, system_metrics
 from colorized.tracking.store import (
     EXPERIMENT,
     StoreAway,
     TrackingError,
     connect,
+    home,
     installed,
     quiet,
     redact,
@@ -24,6 +25,7 @@ from colorized.tracking.store import (
 
 __all__ = [
     "EXPERIMENT",
+    "HEADLINES",
     "MODEL",
     "PARENT",
     "UNSENT",
@@ -34,9 +36,12 @@ __all__ = [
     "TrackingError",
     "Version",
     "connect",
+    "deliver",
     "flatten",
+    "home",
     "import_run",
     "installed",
+    "open_run",
     "quiet",
     "redact",
     "run_url",

@@ -1,22 +1,29 @@
-"""Runs of machines without MLflow: in a file first, in the store later."""
+"""Runs that no store has yet: in a file first, in the store later."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
+import sys
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from colorized.tracking.runs import IMPORTED, Entries, Run, imported, now_ms, status_of
-from colorized.tracking.store import TrackingError, connect, one_line
+from colorized.tracking.queue import Entry, Queue, read
+from colorized.tracking.runs import IMPORTED, UNSENT, Entries, Run, imported, now_ms, status_of
+from colorized.tracking.store import (
+    StoreAway,
+    TrackingError,
+    connect,
+    home,
+    installed,
+)
 
 
 class FileRun(Entries):
-    """A run on a machine without MLflow: a file with one entry a line, as JSON.
+    """A run where MLflow is not installed or its store does not answer: one JSON entry a line.
 
     Its first line says what the run is. Files that the run keeps are named, not copied: as seen
     from the folder of the run's file, so that both can be moved together.
@@ -25,28 +32,42 @@ class FileRun(Entries):
     def __init__(self, path: Path, run_id: str) -> None:
         self.path = path
         self.run_id = run_id
+        self._queue = Queue(path)
 
     @classmethod
-    def open(
-        cls, path: Path, name: str, params: Mapping[str, Any], tags: Mapping[str, str]
+    def start(
+        cls,
+        root: Path,
+        name: str,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+        parent: str | None = None,
+        started: float | None = None,
     ) -> FileRun:
-        """Go on with the run of this file, or begin it."""
-        if path.exists():
-            return cls(path, _read_entries(path)[0]["run"])
-        run = cls(path, uuid.uuid4().hex)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        about = {"name": name, "params": dict(params), "tags": dict(tags), "time": now_ms()}
-        run._log({"run": run.run_id, **about})
+        """Begin a run, as `Run.start` does."""
+        run_id = uuid.uuid4().hex
+        run = cls(_path(root, run_id), run_id)
+        time = now_ms() if started is None else int(started * 1000)
+        about = {"name": name, "params": dict(params), "tags": dict(tags), "parent": parent}
+        run._log({"run": run_id, **about, "time": time})
         return run
 
-    def _log(self, entry: dict[str, Any]) -> None:
+    @classmethod
+    def reopen(cls, root: Path, run_id: str) -> FileRun | None:
+        """The run of this id, if a file has it."""
+        path = _path(root, run_id)
+        return cls(path, run_id) if path.exists() else None
+
+    def _log(self, entry: Entry) -> None:
         for key in ("file", "files"):
             if key in entry:
                 entry[key] = os.path.relpath(entry[key], self.path.parent)
-        text = self.path.read_bytes()[-1:] if self.path.exists() else b"\n"
-        with open(self.path, "a", encoding="utf-8") as file:
-            # A process that was killed may have left half a line.
-            file.write(("" if text == b"\n" else "\n") + json.dumps(entry) + "\n")
+        self._queue.append([entry])
+
+    def finish(self, status: str = "FINISHED") -> None:
+        """End the run: FINISHED, FAILED or KILLED."""
+        self._log({"status": status, "time": now_ms()})
+        self._queue.close()
 
     def __enter__(self) -> FileRun:
         return self
@@ -57,7 +78,72 @@ class FileRun(Entries):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._log({"status": status_of(kind), "time": now_ms()})
+        self.finish(status_of(kind))
+
+
+def open_run(
+    root: Path,
+    name: str,
+    params: Mapping[str, Any],
+    tags: Mapping[str, str],
+    parent: str | None = None,
+    started: float | None = None,
+    resumed: str | None = None,
+) -> Run | FileRun:
+    """A new run, or the one of the id `resumed` where that is not finished.
+
+    What earlier runs could not send is sent first. Where the store does not answer, a line on
+    stderr says so and the run is kept in a file, which a later call brings into the store.
+    """
+    name, tags = _of_experiment(name, tags)
+    if not installed():
+        run = (resumed and FileRun.reopen(root, resumed)) or FileRun.start(
+            root, name, params, tags, parent, started
+        )
+        print(f"MLflow is not installed: the run is kept in {run.path}")
+        return run
+    try:
+        deliver(root)
+        known = Run.reopen(root, resumed, parent) if resumed else None
+        if known is not None and not known.finished:
+            return known
+        return Run.start(root, name, params, tags, parent, started)
+    except StoreAway as error:
+        kept = resumed and FileRun.reopen(root, resumed)
+        if resumed and not kept:
+            return Run(root, resumed)
+        kept = kept or FileRun.start(root, name, params, tags, parent, started)
+        print(
+            f"warning: the run is kept in {kept.path} until the store answers: {error}",
+            file=sys.stderr,
+        )
+        return kept
+
+
+def deliver(root: Path) -> None:
+    """Bring into the store what waits in the folder `UNSENT`, but for what others are writing.
+
+    Raises
+    ------
+    StoreAway
+        The store does not answer.
+    """
+    waiting = sorted((home(root) / UNSENT).glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
+    for path in waiting:
+        try:
+            with contextlib.suppress(BlockingIOError):
+                if any("run" in entry for entry in read(path)[:1]):
+                    import_run(root, path)
+                    path.unlink()
+                else:
+                    run = Run.reopen(root, path.stem)
+                    if run is None:
+                        raise TrackingError("the store does not have its run")
+                    run.send([])
+        except StoreAway:
+            raise
+        except (TrackingError, OSError) as error:
+            print(f"warning: {path} was not sent: {error}", file=sys.stderr)
 
 
 def import_run(root: Path, path: Path) -> tuple[str, bool]:
@@ -71,6 +157,8 @@ def import_run(root: Path, path: Path) -> tuple[str, bool]:
     TrackingError
         The file is no run's, or a file that the run keeps is not beside it; names it. Nothing of
         the run is then in the store.
+    BlockingIOError
+        The run goes on.
     """
     first, *entries = _read_entries(path)
     for entry in entries:
@@ -83,17 +171,20 @@ def import_run(root: Path, path: Path) -> tuple[str, bool]:
     found = imported(client, first["run"])
     if found:
         return found, False
-    ends = [entry for entry in entries if "status" in entry]
+    Queue(path).close()  # nobody adds to it
+    parent = first.get("parent")
+    parent = parent and (imported(client, parent) or parent)
+    ends = [entry for entry in entries if entry.get("status", "RUNNING") != "RUNNING"]
     entries = [entry for entry in entries if "status" not in entry]
     run = Run.start(
-        root, first["name"], first["params"], first["tags"], started=first["time"] / 1000
+        root, first["name"], first["params"], first["tags"], parent, first["time"] / 1000
     )
     try:
         # Its being whole is said last.
         run.send([*entries, {"tags": {IMPORTED: first["run"]}}, *(ends[-1:] or [_LOST])])
+        run.adopt(first["run"])
     except BaseException:
-        with contextlib.suppress(TrackingError), one_line():
-            client.delete_run(run.run_id)
+        run.discard()
         raise
     return run.run_id, True
 
@@ -102,18 +193,31 @@ _LOST = {"status": "KILLED"}
 """The end of a run whose process could not say how it ended."""
 
 
-def _read_entries(path: Path) -> list[dict[str, Any]]:
+def _path(root: Path, run_id: str) -> Path:
+    return home(root) / UNSENT / f"{run_id}.jsonl"
+
+
+def _of_experiment(name: str, tags: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """Name and tags with those of DVC's experiment, if this is one."""
+    found = {
+        tag: os.environ[variable]
+        for tag, variable in (
+            ("dvc_experiment", "DVC_EXP_NAME"),
+            ("dvc_baseline", "DVC_EXP_BASELINE_REV"),
+        )
+        if os.environ.get(variable)
+    }
+    experiment = found.get("dvc_experiment")
+    return f"{experiment}: {name}" if experiment else name, {**tags, **found}
+
+
+def _read_entries(path: Path) -> list[Entry]:
     """The lines of a `FileRun`'s file, but for those that were left half written."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        entries = read(path)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not text"
         raise TrackingError(f"{path}: {reason}") from error
-    entries = []
-    for line in lines:
-        with contextlib.suppress(json.JSONDecodeError):
-            entries.append(json.loads(line))
-    fits = all(isinstance(entry, dict) for entry in entries)
-    if not (entries and fits and {"run", "name", "params", "tags", "time"} <= entries[0].keys()):
+    if not (entries and {"run", "name", "params", "tags", "time"} <= entries[0].keys()):
         raise TrackingError(f"{path}: does not hold a run")
     return entries

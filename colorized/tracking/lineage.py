@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,12 @@ from colorized import photo
 from colorized.model.weights import RELEASED
 from colorized.photo import provenance
 from colorized.tracking import Registry, TrackingError
+from colorized.tracking.registry import COMMITTED
+from colorized.tracking.store import output
+from colorized.tracking.versions import read_lock
 
 WEIGHTS = Path("models", "colorized.safetensors")
-RUN = Path("models", "run.json")
+TRAININGS = Path("models", "checkpoints")
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def trace(path: Path, root: Path) -> list[Fact]:
             (*_files(root, made.weights_sha256), *versions),
         ),
         Fact("MLflow run", run_id or "unknown", ("in the store",) if run else ()),
-        Fact("git commit", tags.get("git_sha", "unknown"), _commit(root, tags.get("git_sha", ""))),
+        *_commit(root, tags),
         Fact(
             "data",
             f"sha256 {made.data_sha256 or 'unknown'}, DVC md5 {tags.get('data_md5', 'unknown')}",
@@ -96,12 +99,15 @@ def trace(path: Path, root: Path) -> list[Fact]:
 
 
 def _noted(root: Path, sha256: str) -> dict[str, str]:
-    """What the last training says of itself, if these are its weights."""
-    try:
-        noted: dict[str, Any] = json.loads((root / RUN).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return {k: str(v) for k, v in noted.items()} if noted.get("weights_sha256") == sha256 else {}
+    """What a training here that ended with these weights says of itself."""
+    for path in (root / TRAININGS).glob("*/finished.json"):
+        try:
+            noted: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if noted.get("weights_sha256") == sha256:
+            return {key: str(value) for key, value in noted.items()}
+    return {}
 
 
 def _files(root: Path, sha256: str) -> tuple[str, ...]:
@@ -122,14 +128,35 @@ def _versions(registry: Registry, sha256: str) -> tuple[str, ...]:
     return (f"{version.uri}, the champion" if now else version.uri,)
 
 
-def _commit(root: Path, sha: str) -> tuple[str, ...]:
+def _commit(root: Path, tags: Mapping[str, str]) -> list[Fact]:
+    """The commit that has the weights, or the one training began at; and what that one lacks."""
+    sha = tags.get(COMMITTED) or tags.get("git_sha", "")
     # Not a word that git would take for an option.
-    if not sha.isalnum():
-        return ()
-    done = subprocess.run(
-        ["git", "cat-file", "-e", f"{sha}^{{commit}}"], cwd=root, capture_output=True, check=False
-    )
-    return ("in this repository",) if done.returncode == 0 else ()
+    there = sha.isalnum() and bool(output(root, "git", "rev-parse", "-q", f"{sha}^{{commit}}"))
+    facts = [Fact("git commit", sha or "unknown", ("in this repository",) if there else ())]
+    lock = output(root, "git", "show", f"{sha}:./dvc.lock") if there else ""
+    recorded = {md5 for outs in read_lock(root, lock).values() for md5 in outs.values()}
+    lacks = [
+        what
+        for what, key in (("data", "data_md5"), ("weights", "weights_md5"))
+        if tags.get(key) and tags[key] not in recorded
+    ]
+    if there and lacks:
+        facts.append(Fact(f"{' and '.join(lacks)} in dvc.lock of that commit", "others", ()))
+    if not tags.get(COMMITTED) and tags.get("git_dirty", "no") != "no":
+        facts.append(
+            Fact(
+                "changed since that commit",
+                f"{tags['git_dirty']}; the run keeps dvc.lock and params.yaml",
+                None,
+            )
+        )
+    if tags.get("dvc_experiment"):
+        name = tags["dvc_experiment"]
+        known = output(root, "git", "for-each-ref", "--format=%(refname)", "refs/exps")
+        found = any(ref.endswith(f"/{name}") for ref in known.splitlines())
+        facts.append(Fact("DVC experiment", name, ("in this repository",) if found else ()))
+    return facts
 
 
 def _data(root: Path, md5: str) -> tuple[str, ...]:

@@ -1,20 +1,21 @@
 """The model that MLflow serves: pictures in, colored pictures out.
 
-MLflow keeps a copy of this file with every registered version ("models from code") and runs it
-where the version is loaded; the weights come from the version, the rest from the installed package.
+MLflow keeps a copy of this file with every registered version ("models from code"), of the whole
+package `colorized`, and of the weights, and runs these where the version is loaded: a version
+colors as it did when it was made, whatever package is installed there.
 
-A request is a table with the column `image`, one row a picture: the bytes of a file, base64 where
-the request is JSON, or an array of gray (H, W) or RGB (H, W, 3) levels, 0 … 255. The answer has the
-same column: PNG files in base64, or arrays (H, W, 3) with the parameter `output: array`. Parameters
-are those of `colorized colorize`.
+A request is a table, one row a picture, in one of three columns: `image`, the bytes of a file,
+base64 where the request is JSON; `gray`, levels (H, W); or `rgb`, levels (H, W, 3), 0 … 255. The
+answer has the column `image`: PNG files in base64, or arrays (H, W, 3) with the parameter
+`output: array`. Other parameters are those of `colorized colorize`.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import importlib.metadata
 import io
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,10 +28,20 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature, set_model
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
-from mlflow.types.schema import AnyType, ColSpec, ParamSchema, ParamSpec, Schema
+from mlflow.types.schema import (
+    AnyType,
+    Array,
+    ColSpec,
+    DataType,
+    ParamSchema,
+    ParamSpec,
+    Schema,
+    TensorSpec,
+)
 from numpy.typing import NDArray
 from PIL import Image
 
+import colorized
 from colorized.api import ColoredPhoto, Colorizer
 from colorized.model.header import sampling_defaults
 from colorized.options import LIMITS, SamplingOptions
@@ -38,6 +49,22 @@ from colorized.options import LIMITS, SamplingOptions
 MAX_PICTURES = 16
 MAX_PIXELS = 25_000_000
 """Of one request: pictures, and pixels of all of them together."""
+COLUMNS = ("image", "gray", "rgb")
+NEEDED = (
+    "imagecodecs",
+    "mlflow",
+    "numpy",
+    "pandas",
+    "pillow",
+    "pillow-heif",
+    "psutil",
+    "pypdfium2",
+    "safetensors",
+    "scipy",
+    "tifffile",
+    "torch",
+)
+"""Packages that coloring needs where a version is served, in the versions that are installed."""
 
 
 class Served(PythonModel):
@@ -58,8 +85,9 @@ class Served(PythonModel):
         Raises
         ------
         MlflowException
-            INVALID_PARAMETER_VALUE, which a server answers with status 400: no column `image`, too
-            many pictures or pixels, bytes that are no picture, an impossible parameter.
+            INVALID_PARAMETER_VALUE, which a server answers with status 400: a row without a
+            picture or with two, too many of them or of their pixels, bytes that are no picture, an
+            impossible parameter.
         """
         try:
             return self._color(model_input, params or {})
@@ -69,16 +97,16 @@ class Served(PythonModel):
             ) from error
 
     def _color(self, table: Any, params: dict[str, Any]) -> pd.DataFrame:
-        if not isinstance(table, pd.DataFrame) or "image" not in table:
-            raise ValueError("the request has no column 'image'")
+        if not isinstance(table, pd.DataFrame) or not set(COLUMNS) & set(table):
+            raise ValueError("the request has no column 'image', 'gray' or 'rgb'")
         if not 1 <= len(table) <= MAX_PICTURES:
             raise ValueError(f"a request holds 1 to {MAX_PICTURES} pictures, got {len(table)}")
         output, options = _parameters(self.colorizer.options, params)
         left = MAX_PIXELS
         results = []
-        for number, value in enumerate(table["image"]):
+        for number, row in enumerate(table.to_dict("records")):
             with self.colorizer.colorize(
-                _picture(value), max_pixels=left, name=f"picture {number}", **asdict(options)
+                _picture(row), max_pixels=left, name=f"picture {number}", **asdict(options)
             ) as colored:
                 results.append(_png(colored) if output == "png" else _array(colored))
                 left -= sum(page.height * page.width for page in colored.pages)
@@ -110,19 +138,28 @@ def _parameters(defaults: SamplingOptions, params: dict[str, Any]) -> tuple[str,
     return output, defaults.override(**given)
 
 
-def _picture(value: Any) -> bytes | NDArray[Any]:
+def _picture(row: dict[str, Any]) -> bytes | NDArray[np.uint8]:
     """The bytes of a picture's file, or an array of levels."""
-    if isinstance(value, bytes):
-        return value
-    if isinstance(value, str):
-        try:
-            return base64.b64decode(value, validate=True)
-        except binascii.Error as error:
-            raise ValueError(f"image is neither base64 nor an array: {error}") from error
-    levels: NDArray[Any] = np.array(value)
-    if levels.dtype.kind not in "ui" or ((levels < 0) | (levels > 255)).any():
-        raise ValueError(f"an array must hold whole numbers of 0 … 255, got {levels.dtype}")
+    given = {name: row[name] for name in COLUMNS if not _is_empty(row.get(name))}
+    if len(given) != 1:
+        raise ValueError("each row must have one of image, gray and rgb")
+    if "image" in given:
+        return bytes(given["image"])
+    ((name, value),) = given.items()
+    try:
+        levels: NDArray[Any] = np.array(value.tolist() if hasattr(value, "tolist") else value)
+    except ValueError as error:
+        raise ValueError(f"{name}: rows of levels must be of one length") from error
+    if not (levels.ndim == 2 if name == "gray" else levels.shape[2:] == (3,)):
+        shape = "(H, W)" if name == "gray" else "(H, W, 3)"
+        raise ValueError(f"{name} must be {shape}, got {levels.shape}")
+    if levels.size == 0 or levels.dtype.kind not in "ui" or levels.min() < 0 or levels.max() > 255:
+        raise ValueError(f"{name} must hold whole numbers of 0 … 255")
     return levels.astype(np.uint8)
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and np.isnan(value))
 
 
 def gradient() -> bytes:
@@ -134,21 +171,31 @@ def gradient() -> bytes:
 
 
 def save(weights: Path, folder: Path) -> None:
-    """Write a model that MLflow can serve: the weights, this file, a signature, an example."""
-    # Bytes, base64 and arrays all are an `image`.
-    image = Schema([ColSpec(AnyType(), "image")])
+    """Write a model that MLflow can serve by itself: weights, code, what it needs, a signature."""
+    level = DataType.long
+    columns: list[ColSpec | TensorSpec] = [
+        ColSpec(DataType.binary, "image", required=False),
+        ColSpec(Array(Array(level)), "gray", required=False),
+        ColSpec(Array(Array(Array(level))), "rgb", required=False),
+    ]
     kinds = {int: "long", float: "double", str: "string"}
     defaults = _defaults(sampling_defaults(weights))
     params = [ParamSpec(key, kinds[type(value)], value) for key, value in defaults.items()]
-    picture = base64.b64encode(gradient()).decode()
-    pyfunc.save_model(
-        folder,
-        python_model=__file__,
-        artifacts={"weights": str(weights)},
-        signature=ModelSignature(image, image, ParamSchema(params)),
-        input_example=(pd.DataFrame({"image": [picture]}), defaults),
-        pip_requirements=[f"colorized=={importlib.metadata.version('colorized')}"],
-    )
+    answer = Schema([ColSpec(AnyType(), "image")])
+    with TemporaryDirectory() as name:
+        code = Path(name, "colorized")
+        # The released weights are not what a version colors with.
+        without = shutil.ignore_patterns("__pycache__", "released")
+        shutil.copytree(Path(colorized.__file__).parent, code, ignore=without)
+        pyfunc.save_model(
+            folder,
+            python_model=__file__,
+            artifacts={"weights": str(weights)},
+            code_paths=[str(code)],
+            signature=ModelSignature(Schema(columns), answer, ParamSchema(params)),
+            input_example=(pd.DataFrame({"image": [gradient()]}), defaults),
+            pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in NEEDED],
+        )
 
 
 set_model(Served())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,12 +14,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from colorized.tracking.runs import Run
+from colorized.tracking.runs import Run, now_ms
 from colorized.tracking.store import (
     EXPERIMENT,
     StoreAway,
     TrackingError,
     connect,
+    home,
     missing,
     one_line,
     quiet,
@@ -31,6 +33,14 @@ if TYPE_CHECKING:
 
 MODEL = "colorized"
 """Name of the registered model."""
+COMMITTED = "committed_as"
+"""Tag of a run: the commit whose dvc.lock has what came of it."""
+MODEL_ID = "model_id"
+"""Tag of a version: the id of its logged model."""
+PROMOTION = "promotion"
+"""Folder, among the files of a run, of what was measured of its weights."""
+CHECKPOINTS = "checkpoints"
+"""Folder, among the files of a run, of what a training can be gone on from."""
 WEIGHTS_FILE = "colorized.safetensors"
 _URI = re.compile(
     r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/]+)|/(?P<number>\d+))|runs:/(?P<run>\w+)"
@@ -63,7 +73,7 @@ class Registry:
     """
 
     def __init__(self, root: Path, create: bool = False) -> None:
-        local = root.resolve() / "mlflow.db"
+        local = home(root) / "mlflow.db"
         if not (create or os.environ.get("MLFLOW_TRACKING_URI") or local.exists()):
             raise TrackingError(
                 f"{local}: no such MLflow store; work in the project's folder, "
@@ -112,20 +122,100 @@ class Registry:
             )
         return (runs[0].info.run_id, dict(runs[0].data.tags)) if runs else None
 
+    def name_commit(self, weights_sha256: str, sha: str) -> None:
+        """Note on the run of these weights, its parent and its evaluations what commit has them."""
+        found = self.find_run(weights_sha256)
+        if found is None:
+            return
+        run_id, tags = found
+        with one_line():
+            experiment = self.client.get_run(run_id).info.experiment_id
+            children = self.client.search_runs(
+                [experiment], f"tags.`mlflow.parentRunId` = '{run_id}'"
+            )
+            parent = tags.get("mlflow.parentRunId")
+            for each in (run_id, *([parent] if parent else []), *(r.info.run_id for r in children)):
+                self.client.set_tag(each, COMMITTED, sha)
+
+    def remove_checkpoints(self, keep: int, dry_run: bool = False) -> list[str]:
+        """Remove the checkpoints among the files of all trainings but the last `keep` that ended.
+
+        Curves, grids and weights stay. Returns a line for each run that lost something.
+        """
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        lines = []
+        with one_line():
+            experiment = self.client.get_experiment_by_name(EXPERIMENT)
+            if experiment is None:
+                return []
+            ended = self.client.search_runs(
+                [experiment.experiment_id],
+                "tags.stage = 'train' and attributes.status = 'FINISHED'",
+                order_by=["attributes.start_time DESC"],
+            )
+            for run in ended[keep:]:
+                run_id = run.info.run_id
+                files = self.client.list_artifacts(run_id, CHECKPOINTS)
+                if not files:
+                    continue
+                if not dry_run:
+                    repository = get_artifact_repository(run.info.artifact_uri, self.uri)
+                    repository.delete_artifacts(CHECKPOINTS)
+                size = sum(file.file_size or 0 for file in files)
+                lines.append(f"checkpoints of run {run_id}: {size / 1e6:.0f} MB")
+        return lines
+
     def register(self, run: Run, model: Path, tags: Mapping[str, str]) -> Version:
-        """Add a version: the folder of a saved model, which is copied to the run's files.
+        """Add a version: the folder of a saved model, of which the store gets a copy.
 
         `tags` hold the `weights_sha256`, by which versions are found.
         """
         with one_line():
             with contextlib.suppress(TrackingError), one_line():  # it is there already
                 self.client.create_registered_model(MODEL)
-            place = f"model-{tags['weights_sha256'][:12]}"
-            self.client.log_artifacts(run.run_id, str(model), place)
+            experiment = self.client.get_run(run.run_id).info.experiment_id
             shown = {key: redact(value) for key, value in tags.items()}
-            source = f"runs:/{run.run_id}/{place}"
-            made = self.client.create_model_version(MODEL, source, run.run_id, tags=shown)
+            logged = self.client.create_logged_model(experiment, MODEL, run.run_id, shown)
+            self.client.log_model_artifacts(logged.model_id, str(model))
+            self.client.finalize_logged_model(logged.model_id, "READY")
+            # Stores do not keep which logged model a version is.
+            shown |= {MODEL_ID: logged.model_id}
+            made = self.client.create_model_version(
+                MODEL, logged.artifact_location, run.run_id, shown
+            )
         return _version(made)
+
+    def log_metrics(self, version: Version, values: Mapping[str, float]) -> None:
+        """Log numbers of a version: on its run, on its logged model, and as its tags."""
+        from mlflow.entities import Metric
+
+        numbers = [
+            Metric(key, value, now_ms(), 0, model_id=version.tags.get(MODEL_ID))
+            for key, value in values.items()
+            if math.isfinite(value)
+        ]
+        with one_line():
+            self.client.log_batch(version.run_id, metrics=numbers)
+        self.tag(version, {number.key: f"{number.value:.4g}" for number in numbers})
+
+    def keep_measured(self, version: Version, protocol: str, data: bytes) -> None:
+        """Keep what was measured of a version under a protocol among the files of its run."""
+        with TemporaryDirectory() as folder, one_line():
+            path = Path(folder) / _measured(version, protocol)
+            path.write_bytes(data)
+            self.client.log_artifact(version.run_id, str(path), PROMOTION)
+
+    def measured(self, version: Version, protocol: str) -> bytes | None:
+        """What was kept of a version under a protocol, if anything."""
+        with one_line():
+            path = f"{PROMOTION}/{_measured(version, protocol)}"
+            there = {found.path for found in self.client.list_artifacts(version.run_id, PROMOTION)}
+            if path not in there:
+                return None
+            with TemporaryDirectory() as folder:
+                kept = self.client.download_artifacts(version.run_id, path, folder)
+                return Path(kept).read_bytes()
 
     def tag(self, version: Version, tags: Mapping[str, str]) -> None:
         """Set tags of a version."""
@@ -201,3 +291,8 @@ class Registry:
 
 def _version(found: ModelVersion) -> Version:
     return Version(str(found.version), found.run_id or "", dict(found.tags))
+
+
+def _measured(version: Version, protocol: str) -> str:
+    """Name of the file: a run may have weights of several versions."""
+    return f"{protocol}-{version.tags['weights_sha256'][:12]}.npz"

@@ -11,12 +11,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from colorized.tracking.queue import Entry, Queue
 from colorized.tracking.store import (
     EXPERIMENT,
     StoreAway,
     TrackingError,
     connect,
     experiment_id,
+    home,
     missing,
     one_line,
     redact,
@@ -27,10 +29,24 @@ if TYPE_CHECKING:
 
 PARENT = "COLORIZED_PARENT_RUN"
 """Environment variable: the id of the run that a stage's own run belongs to."""
-UNSENT = "unsent.jsonl"
-"""Name of the file that keeps what could not be sent to the store."""
+UNSENT = Path("models", "unsent")
+"""Folder, in the home of the project, of what could not be sent to the store: a file a run."""
 IMPORTED = "imported_from"
 """Tag of a run that `import_run` made: the id its file knows it by."""
+HEADLINES = (
+    "fid",
+    "fid_released",
+    "fid_monochrome",
+    "kid",
+    "kid_released",
+    "colorfulness",
+    "delta_colorfulness",
+    "psnr",
+    "delta_e",
+    "diversity",
+    "vlb_bits_per_dim",
+)
+"""Of the metrics, what tells runs apart; all of them are in the file that an evaluation keeps."""
 _BATCH = 1000
 """Metrics MLflow takes at once."""
 _PATIENCE = (0.0, 1.0, 3.0)
@@ -65,7 +81,7 @@ class Entries:
 
     run_id: str
 
-    def _log(self, entry: dict[str, Any]) -> None:
+    def _log(self, entry: Entry) -> None:
         raise NotImplementedError
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
@@ -97,17 +113,26 @@ class Entries:
 class Run(Entries):
     """One MLflow run.
 
-    As a context manager it ends as FINISHED, KILLED when a user stopped it, or FAILED.
-    What MLflow refuses is a `TrackingError`. While the store does not answer, metrics, tags, files
-    and the final status wait in memory and, once `keep` has named a file, there.
+    As a context manager it ends as FINISHED, KILLED when a user stopped it, or FAILED. What MLflow
+    refuses is a `TrackingError`. While the store does not answer, metrics, tags, files and the
+    final status wait in a file of the folder `UNSENT`.
     """
 
-    def __init__(self, client: MlflowClient, run_id: str) -> None:
-        self.client = client
+    def __init__(self, root: Path, run_id: str, client: MlflowClient | None = None) -> None:
+        self.root = root
         self.run_id = run_id
-        self._waiting: list[dict[str, Any]] = []
-        self._kept: Path | None = None
+        self._client = client
+        self._queue = Queue(home(root) / UNSENT / f"{run_id}.jsonl")
+        self._unwritten: list[Entry] = []
         self._not_before = 0.0
+        self._warned = False
+
+    @property
+    def client(self) -> MlflowClient:
+        """The store's client; a `StoreAway` when there is none to be had."""
+        if self._client is None:
+            self._client = connect(self.root)
+        return self._client
 
     @classmethod
     def start(
@@ -135,7 +160,7 @@ class Run(Entries):
             run_id = run.info.run_id
             logged = [Param(k, redact(v)) for k, v in flatten(params).items()]
             client.log_batch(run_id, params=logged)
-        return cls(client, run_id)
+        return cls(root, run_id, client)
 
     @classmethod
     def reopen(cls, root: Path, run_id: str, parent: str | None = None) -> Run | None:
@@ -156,79 +181,85 @@ class Run(Entries):
             return cls.reopen(root, known, parent) if known else None
         if info.lifecycle_stage != "active":
             return None
-        run = cls(client, info.run_id)
+        run = cls(root, info.run_id, client)
         if parent:
             run.tags(_parent_tag(parent))
         return run
 
-    def keep(self, path: Path) -> None:
-        """Keep what waits for the store in this file; what an earlier process left there is sent.
-
-        Each line is one entry, as JSON; there is no file when nothing waits.
-        """
-        self._kept = path
-        if path.exists():
-            left = []
-            for line in path.read_text(encoding="utf-8").splitlines():
-                with contextlib.suppress(json.JSONDecodeError):  # the last line of a killed process
-                    left.append(json.loads(line))
-            self._waiting = left + self._waiting
+    @property
+    def finished(self) -> bool:
+        """Whether the store has the run as FINISHED."""
+        with one_line():
+            return bool(self.client.get_run(self.run_id).info.status == "FINISHED")
 
     def finish(self, status: str = "FINISHED") -> None:
         """End the run: FINISHED, FAILED or KILLED."""
-        self._waiting.append({"status": status})
+        self._log({"status": status, "time": now_ms()})
         self.flush()
 
-    def send(self, entries: Sequence[dict[str, Any]]) -> None:
-        """Send all of these, in their order.
+    def send(self, entries: Sequence[Entry]) -> None:
+        """Send all of these, in their order, and what waited before them.
 
         Raises
         ------
         StoreAway
-            When some could not be sent.
+            When some could not be sent; those wait.
         """
-        self._waiting += entries
+        self._unwritten += entries
         away = self._deliver()
         if away is not None:
             raise away
 
-    def flush(self) -> None:
-        """Send what waits; what still cannot be sent is kept, and a line on stderr says where.
+    def adopt(self, file_id: str) -> None:
+        """Be the parent of the runs that name one of this id, which was in a file then."""
+        with one_line():
+            experiment = self.client.get_run(self.run_id).info.experiment_id
+            named = f"tags.`mlflow.parentRunId` = '{file_id}'"
+            for child in self.client.search_runs([experiment], named):
+                self.client.set_tag(child.info.run_id, "mlflow.parentRunId", self.run_id)
 
-        Raises
-        ------
-        StoreAway
-            When something is left and `keep` has named no file.
-        """
+    def discard(self) -> None:
+        """Delete the run, and what waits for it, where the store answers."""
+        self._unwritten = []
+        self._queue.sent(len(self._queue.entries))
+        with contextlib.suppress(TrackingError), one_line():
+            self.client.delete_run(self.run_id)
+
+    def flush(self) -> None:
+        """Send what waits; what still cannot be sent is kept, and a line on stderr says where."""
         for pause in _PATIENCE:
             time.sleep(pause)
             self._not_before = 0.0
             away = self._deliver()
             if away is None:
+                self._queue.close()
                 return
-        if away is not None and self._kept is None:
-            raise away
+        self._queue.close()
         print(
-            f"warning: the MLflow store does not answer: {len(self._waiting)} entries of run "
-            f"{self.run_id} are kept in {self._kept}",
+            f"warning: the MLflow store does not answer: {self._count()} entries of run "
+            f"{self.run_id} are kept in {self._queue.path}, and sent by the next run ({away})",
             file=sys.stderr,
         )
 
-    def _log(self, entry: dict[str, Any]) -> None:
-        self._waiting.append(entry)
-        self._deliver()
+    def _count(self) -> int:
+        return len(self._queue.entries) + len(self._unwritten)
+
+    def _log(self, entry: Entry) -> None:
+        self._unwritten.append(entry)
+        if time.monotonic() < self._not_before:
+            self._write_down()
+        else:
+            self._deliver()
 
     def _deliver(self) -> StoreAway | None:
         """Send what waits, in its order, until the store does not answer."""
-        if time.monotonic() < self._not_before:
-            self._write_down()
-            return None
-        while self._waiting:
-            count = _metrics_ahead(self._waiting) or 1
+        while self._count():
+            waiting = self._queue.entries or self._unwritten
+            count = _metrics_ahead(waiting) or 1
             started = time.monotonic()
             try:
                 with one_line():
-                    self._send(self._waiting[:count])
+                    self._send(waiting[:count])
             except StoreAway as error:
                 # Waiting for a store that hangs may take a fifth of the time, no more.
                 now = time.monotonic()
@@ -236,11 +267,17 @@ class Run(Entries):
                 self._write_down()
                 return error
             except TrackingError:
-                del self._waiting[:count]
+                self._drop(count)
                 raise
-            del self._waiting[:count]
-        self._write_down()
+            self._drop(count)
         return None
+
+    def _drop(self, count: int) -> None:
+        """The oldest entries are done with."""
+        if self._queue.entries:
+            self._queue.sent(count)
+        else:
+            del self._unwritten[:count]
 
     def _send(self, entries: Sequence[Mapping[str, Any]]) -> None:
         """One request: the metrics of all entries, or the one thing that the only entry is."""
@@ -271,29 +308,34 @@ class Run(Entries):
             data = Dataset(name, digest, "local", json.dumps({"uri": source}), None, profile)
             inputs = [DatasetInput(data, [InputTag("mlflow.data.context", "training")])]
             self.client.log_inputs(self.run_id, datasets=inputs)
-        elif "files" in first:
-            self.client.log_artifacts(self.run_id, first["files"], first["folder"])
-        elif "file" in first:
-            self.client.log_artifact(self.run_id, first["file"], first["folder"] or None)
+        elif "files" in first or "file" in first:
+            self._send_files(first)
+        elif first["status"] == "RUNNING":
+            self.client.update_run(self.run_id, "RUNNING")
         else:
             self.client.set_terminated(self.run_id, first["status"], first.get("time"))
 
+    def _send_files(self, entry: Mapping[str, Any]) -> None:
+        path = Path(entry.get("files") or entry["file"])
+        if not path.exists():  # the entry has waited, in a copy of the project that is gone
+            print(f"warning: not logged, for it is gone: {path}", file=sys.stderr)
+        elif "files" in entry:
+            self.client.log_artifacts(self.run_id, str(path), entry["folder"])
+        else:
+            self.client.log_artifact(self.run_id, str(path), entry["folder"] or None)
+
     def _write_down(self) -> None:
-        """Make the file of `keep` say what waits."""
-        if self._kept is None:
-            return
-        if not self._waiting:
-            self._kept.unlink(missing_ok=True)
-            return
-        self._kept.parent.mkdir(parents=True, exist_ok=True)
-        lines = [json.dumps(entry) + "\n" for entry in self._waiting]
-        self._kept.write_text("".join(lines), encoding="utf-8")
+        """Move what waits in memory to the file; where it cannot be written, it stays."""
+        try:
+            self._queue.append(self._unwritten)
+            self._unwritten = []
+        except OSError as error:
+            if not self._warned:
+                self._warned = True
+                print(f"warning: {self._queue.path}: {error.strerror or error}", file=sys.stderr)
 
     def __enter__(self) -> Run:
-        # It goes on: how an earlier process ended it is no longer so.
-        self._waiting = [entry for entry in self._waiting if "status" not in entry]
-        with one_line():
-            self.client.update_run(self.run_id, "RUNNING")
+        self._log({"status": "RUNNING"})
         return self
 
     def __exit__(

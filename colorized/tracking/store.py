@@ -7,11 +7,14 @@ import importlib.util
 import logging
 import os
 import re
+import sqlite3
+import subprocess
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from filelock import FileLock
 
@@ -35,6 +38,9 @@ for _name, _value in {
 
 # What comes between "://" and the last "@" before the path, and in a query such as ?password=….
 _SECRETS = re.compile(r"(?<=://)[^/\s]*@|(?<=[?&])(\w*(?:password|token|secret)\w*=)[^&\s]+", re.I)
+_SQLITE = "sqlite:///"
+_LOCKED_SECONDS = 10.0
+"""How long a locked SQLite file is waited for."""
 _AWAY = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
 
 
@@ -51,9 +57,43 @@ def redact(text: str) -> str:
     return _SECRETS.sub(lambda found: f"{found[1]}***" if found[1] else "", text)
 
 
+def home(root: Path) -> Path:
+    """The folder that keeps the runs of the project in `root`: that of the repository itself.
+
+    DVC runs queued experiments in copies of the repository that it deletes, and names the original
+    in `DVC_ROOT`. A linked worktree of git shares the store of the main one.
+    """
+    root = root.resolve()
+    if "DVC_STAGE" in os.environ and (original := os.environ.get("DVC_ROOT")):
+        copy = next((p for p in (root, *root.parents) if (p / ".dvc").is_dir()), root)
+        root = Path(original).resolve() / root.relative_to(copy)
+    shown = output(root, "git", "rev-parse", "--git-common-dir", "--show-toplevel").splitlines()
+    if len(shown) == 2:
+        common, top = (root / shown[0]).resolve(), Path(shown[1]).resolve()
+        main = common.parent / root.relative_to(top)
+        if common.name == ".git" and main.is_dir():
+            return main
+    return root
+
+
+def output(root: Path, *command: str) -> str:
+    """What a command prints in `root`; empty when it fails or is not installed."""
+    try:
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
 def tracking_uri(root: Path) -> str:
-    """Where runs are kept: `MLFLOW_TRACKING_URI`, else `mlflow.db` in `root`, an absolute path."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root.resolve() / 'mlflow.db'}"
+    """Where runs are kept: `MLFLOW_TRACKING_URI`, else `mlflow.db` in `home(root)`.
+
+    The path of a SQLite file is absolute: a relative one is seen from that folder.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}mlflow.db"
+    if not uri.startswith(_SQLITE):
+        return uri
+    return f"{_SQLITE}{home(root) / uri.removeprefix(_SQLITE)}"
 
 
 def run_url(run_id: str) -> str:
@@ -64,18 +104,47 @@ def run_url(run_id: str) -> str:
 
 
 def connect(root: Path) -> MlflowClient:
-    """A client for `tracking_uri(root)`."""
+    """A client for `tracking_uri(root)`.
+
+    Raises
+    ------
+    StoreAway
+        A local store is locked, damaged, or was made by a newer MLflow.
+    """
     from mlflow import MlflowClient
 
     uri = tracking_uri(root)
-    path = uri.removeprefix("sqlite:///")
-    if path == uri:
+    if not uri.startswith(_SQLITE):
         return MlflowClient(uri)
+    path = Path(uri.removeprefix(_SQLITE))
     # MLflow makes the tables in many steps, which those of another process must not come between.
-    with FileLock(f"{path}.lock"):
+    with FileLock(f"{path}.lock"), one_line(), quiet():
+        _check(path)
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)
     return client
+
+
+def _check(path: Path) -> None:
+    """Refuse a SQLite file that MLflow would try to open again for an hour."""
+    import mlflow
+
+    if not path.exists():
+        return
+    address = f"file:{quote(str(path))}?mode=rw"
+    try:
+        with contextlib.closing(sqlite3.connect(address, uri=True, timeout=_LOCKED_SECONDS)) as db:
+            db.execute("BEGIN IMMEDIATE")
+            tables = db.execute("SELECT name FROM sqlite_master WHERE name = 'alembic_version'")
+            made_by = tables.fetchone() and db.execute("SELECT * FROM alembic_version").fetchone()
+    except sqlite3.Error as error:
+        raise StoreAway(f"MLflow: {path}: {error}") from error
+    versions = Path(mlflow.__file__).parent / "store" / "db_migrations" / "versions"
+    if made_by and not any(versions.glob(f"{made_by[0]}_*.py")):
+        raise StoreAway(
+            f"MLflow: {path}: made by a newer MLflow than the installed {mlflow.__version__} "
+            f"(schema {made_by[0]})"
+        )
 
 
 @contextmanager
@@ -95,16 +164,18 @@ def one_line() -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without MLflow's word on what it does and its warnings about type hints of its own."""
-    logger = logging.getLogger("mlflow")
-    level = logger.level
+    """Without what MLflow and Alembic say of their own work, and MLflow's warnings of itself."""
+    loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
+    levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        logger.setLevel(logging.WARNING)
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
         try:
             yield
         finally:
-            logger.setLevel(level)
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
 
 
 def missing(error: TrackingError) -> bool:
@@ -121,7 +192,7 @@ def experiment_id(client: MlflowClient, root: Path) -> str:
         with contextlib.suppress(TrackingError), one_line():  # another process was faster
             if tracking_uri(root).startswith("http"):  # a server knows where its artifacts go
                 return client.create_experiment(EXPERIMENT)
-            artifacts = (root.resolve() / "mlartifacts").as_uri()
+            artifacts = (home(root) / "mlartifacts").as_uri()
             return client.create_experiment(EXPERIMENT, artifact_location=artifacts)
         found = client.get_experiment_by_name(EXPERIMENT)
         if found is None:

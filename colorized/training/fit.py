@@ -2,8 +2,8 @@
 
 The state is kept in one folder: `last.pt`; `best.pt`, of the lowest validation error of the
 averaged weights; `good.pt`, of the last step whose number `checkpoint_every` divides. The folder's
-name should be a `fingerprint` of everything that defines the run, so that a changed parameter
-starts afresh instead of going on from a run it does not belong to.
+name should be the fingerprint of a `Recipe`, everything that defines the run, so that a changed
+parameter starts afresh instead of going on from a run it does not belong to.
 
 When the loss leaps up or is no longer finite, training goes back to `good.pt` and on from there
 with the batches that come after the one that did it. A run that was stopped in between goes back to
@@ -72,9 +72,10 @@ def fit(
     Parameters
     ----------
     log
-        Gets `loss`, `gradient_norm`, `learning_rate` and the objective's other parts, averaged over the steps since it was last
-        called or the run went on, `restores` so far in this process, `TIMINGS`, and `val_loss`,
-        `val_t…` where measured.
+        Gets, after every validation, `val_loss` and `val_t…`; but for step 0, before training, also
+        `loss`, `gradient_norm`, `learning_rate` and the objective's other parts, averaged over the
+        steps since it was last called or the run went on, `restores` so far in this process, and
+        `TIMINGS`.
     workers
         Processes that prepare batches ahead.
     on_step, on_validate
@@ -104,8 +105,16 @@ def fit(
     def save(name: str) -> None:
         save_checkpoint(folder / name, {**state.state_dict(), "best": best})
 
+    def measure() -> dict[str, float]:
+        errors = validate(state.ema, state.config, val_pictures, state.settings.seed)
+        named = {"val_loss": errors.pop("mean")}
+        return named | {f"val_{name}": value for name, value in errors.items()}
+
     if main and not (folder / GOOD).exists():
         save(GOOD)
+    if main and state.step == 0:
+        log(0, measure())
+        on_validate(0)
     window = _Window(state, clock)
     restores = 0
 
@@ -124,10 +133,7 @@ def fit(
                 window.steps.append(step)
                 number = step.number
                 if number % validate_every == 0 or state.done():
-                    values = window.values() | {"restores": restores}
-                    errors = validate(state.ema, state.config, val_pictures, state.settings.seed)
-                    values |= {"val_loss": errors.pop("mean")}
-                    values |= {f"val_{name}": value for name, value in errors.items()}
+                    values = window.values() | {"restores": restores} | measure()
                     log(number, values)
                     on_validate(number)
                     if values["val_loss"] < best:

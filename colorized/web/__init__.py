@@ -1,1 +1,1 @@
-"""The reading room: a web page, and a service, that colors photographs."""
+"""A web page, and a service, that color photographs."""

@@ -14,6 +14,7 @@ measures both.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import functools
 import math
@@ -471,12 +472,14 @@ async def _finish(pool: ThreadPoolExecutor, work: Callable[[], T], stop: Callabl
     """The result of work in a thread of `pool`; when cancelled, stop it and see it end."""
     future = pool.submit(work)
     ended = asyncio.wrap_future(future)
+    # Seen in any case: nobody may be waiting for it any more.
+    ended.add_done_callback(lambda done: done.cancelled() or done.exception())
     try:
         return await asyncio.shield(ended)
     except asyncio.CancelledError:
         if not future.cancel():  # it has begun
             stop()
-            await asyncio.wait([ended])
-        if not ended.cancelled():
-            ended.exception()  # seen: nobody waits for it
+            while not ended.done():  # whoever cancels may do so more than once
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([ended])
         raise

@@ -26,8 +26,15 @@ def touch(*names: str) -> None:
 
 
 def planned(*inputs: str, out: str = "out") -> list[tuple[str, str]]:
-    jobs = plan.plan([Path(p) for p in inputs], Path(out))
-    return [(str(job.source), str(job.target)) for job in jobs]
+    found = plan.plan([Path(p) for p in inputs], Path(out))
+    assert found.failed == []
+    return [(str(job.source), str(job.target)) for job in found.jobs]
+
+
+def failed(*inputs: str, out: str = "out") -> tuple[list[str], list[str]]:
+    """Targets of the photographs that can be colored, and why the others cannot."""
+    found = plan.plan([Path(p) for p in inputs], Path(out))
+    return [str(job.target) for job in found.jobs], [r.outcome.error for r in found.failed]
 
 
 @pytest.mark.usefixtures("here")
@@ -42,18 +49,51 @@ class TestTargets:
         ]
 
     def test_format_without_color_becomes_png(self) -> None:
-        touch("scans/a.gif", "scans/b.pgm")
-        assert planned("scans") == [("scans/a.gif", "out/a.png"), ("scans/b.pgm", "out/b.png")]
+        touch("scans/a.gif", "scans/b.pgm", "scans/a.png", "scans/b.pdf", "scans/b.tif")
+        assert planned("scans") == [
+            ("scans/a.gif", "out/a.gif.png"),
+            ("scans/a.png", "out/a.png"),
+            ("scans/b.pdf", "out/b.pdf.tif"),
+            ("scans/b.pgm", "out/b.pgm.png"),
+            ("scans/b.tif", "out/b.tif"),
+        ]
+
+    @pytest.mark.parametrize("out", ["new.png", "deeper/new.TIF", "a.jpg.png"])
+    def test_one_file_to_a_file(self, out: str) -> None:
+        touch("a.jpg")
+        assert planned("a.jpg", out=out) == [("a.jpg", out)]
+
+    def test_folder_that_is_called_like_a_picture(self) -> None:
+        touch("a.jpg", "out.jpg/b.jpg")
+        assert planned("a.jpg", out="out.jpg") == [("a.jpg", "out.jpg/a.jpg")]
+
+    @pytest.mark.parametrize("inputs", [["a.jpg", "b.jpg"], ["s"]])
+    def test_several_to_a_file(self, inputs: list[str]) -> None:
+        touch("a.jpg", "b.jpg", "s/c.jpg")
+        with pytest.raises(BatchError, match=r"^new\.jpg: is the name of one photograph"):
+            planned(*inputs, out="new.jpg")
+
+    def test_one_to_a_file_without_color(self) -> None:
+        touch("a.jpg")
+        with pytest.raises(BatchError, match=r"^new\.gif: its format cannot hold color"):
+            planned("a.jpg", out="new.gif")
+        with pytest.raises(BatchError, match=r"^a\.jpg: is an original"):
+            planned("a.jpg", out="a.jpg")
+        with pytest.raises(BatchError, match=r"^b\.jpg: no such file or folder"):
+            planned("b.jpg", out="a.jpg")
 
     def test_folder_passes_over_what_is_no_photograph(self) -> None:
         touch("s/a.jpg", "s/notes.txt", "s/.hidden.jpg", "s/.cache/b.jpg", "s/._a.jpg")
         assert planned("s") == [("s/a.jpg", "out/a.jpg")]
+        touch("s/raw/b.dng", "s/raw/c")
+        passed = plan.plan([Path("s")], Path("out")).passed_over
+        assert [str(path) for path in passed] == ["s/notes.txt", "s/raw/b.dng", "s/raw/c"]
 
     def test_named_file_is_taken_whatever_its_name(self) -> None:
         touch(".hidden.jpg", "scan")
         assert planned(".hidden.jpg", "scan") == [
             (".hidden.jpg", "out/.hidden.jpg"),
-            ("scan", "out/scan.png"),
+            ("scan", "out/scan.colored.png"),
         ]
 
     def test_unusual_names(self) -> None:
@@ -141,16 +181,25 @@ class TestRefused:
         with pytest.raises(BatchError, match=r"^s: holds no photographs$"):
             planned("s")
 
-    @pytest.mark.parametrize("names", [("s/a.jpg", "t/a.jpg"), ("s/a.gif", "s/a.png")])
-    def test_two_inputs_with_one_target(self, names: tuple[str, str]) -> None:
-        touch(*names)
-        with pytest.raises(BatchError, match=f"would hold both {names[0]} and {names[1]};"):
-            planned(*names)
+    def test_two_inputs_with_one_target(self) -> None:
+        touch("s/a.jpg", "t/a.jpg", "t/b.jpg")
+        assert failed("s", "t") == (
+            ["out/a.jpg", "out/b.jpg"],
+            ["out/a.jpg: would hold both s/a.jpg and t/a.jpg; color them into two folders"],
+        )
 
     def test_target_is_a_folder(self) -> None:
-        touch("a.jpg", "out/a.jpg/b.jpg")
+        touch("a.jpg", "b.jpg", "out/a.jpg/b.jpg")
+        assert failed("a.jpg", "b.jpg") == (["out/b.jpg"], ["out/a.jpg: is a folder"])
         with pytest.raises(BatchError, match=r"^out/a.jpg: is a folder$"):
             planned("a.jpg")
+
+    def test_one_original_that_would_be_replaced(self) -> None:
+        touch("out/sub/x.jpg", "scans/sub/x.jpg", "scans/y.jpg")
+        assert failed("out/sub/x.jpg", "scans") == (
+            ["out/x.jpg", "out/y.jpg"],
+            ["out/sub/x.jpg: is an original; choose another folder with --out"],
+        )
 
     @pytest.mark.parametrize("out", ["file", "file/deeper"])
     def test_file_in_place_of_the_output_folder(self, out: str) -> None:
@@ -160,8 +209,10 @@ class TestRefused:
 
     def test_file_in_place_of_a_folder_below(self) -> None:
         touch("s/a.jpg", "s/1900/b.jpg", "out/1900")
-        with pytest.raises(BatchError, match=r"^out/1900: is not a folder"):
-            planned("s")
+        assert failed("s") == (
+            ["out/a.jpg"],
+            ["out/1900: is not a folder; choose another with --out"],
+        )
 
     def test_output_folder_without_permission(self, monkeypatch: pytest.MonkeyPatch) -> None:
         touch("a.jpg")
@@ -181,8 +232,9 @@ class TestRefused:
             return scandir(path)
 
         monkeypatch.setattr(os, "scandir", guarded)
+        assert failed("s") == (["out/a.jpg"], ["s/secret: cannot be read: Permission denied"])
         with pytest.raises(BatchError, match=r"^s/secret: cannot be read: Permission denied$"):
-            planned("s")
+            planned("s/secret")
 
     def test_message_is_one_line(self) -> None:
         with pytest.raises(BatchError, match=r"^line\\nbreak\.jpg: no such file or folder$"):
@@ -220,6 +272,7 @@ class TestOnACluster:
         with pytest.raises(BatchError, match=r"out/sub/x.jpg: is an original"):
             ray.find(["out/sub/x.jpg", "scans"], "out")
 
+    @pytest.mark.slow
     def test_a_local_and_a_stored_photograph_of_one_name_are_refused(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -12,6 +12,8 @@ import pytest
 from colorized import photo
 from colorized.photo.names import READ
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

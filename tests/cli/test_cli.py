@@ -153,15 +153,16 @@ class TestProcess:
             COMMAND, "colorize", "a photo.jpg", "scans/", "-o", "out", "--steps", "2", cwd=tmp_path
         )
         assert done.returncode == 1
-        expected = ["out/1900/c.png", "out/a photo.jpg", "out/b.png"]
+        expected = ["out/1900/c.pgm.png", "out/a photo.jpg", "out/b.png"]
         assert sorted(done.stdout.splitlines()) == expected
         assert done.stderr.splitlines() == [
+            "note: passed over, no pictures by their names: 1 .txt",
             "error: scans/1900/bad.jpg: no picture of a known format "
             "(AVIF, BMP, GIF, HEIF, JPEG, JPEG2000, PDF, PNG, PPM, TIFF, WEBP)",
             "error: 1 of 4 photographs could not be colored",
         ]
-        assert files(tmp_path / "out") == ["1900/c.png", "a photo.jpg", "b.png"]
-        for name, format in (("a photo.jpg", "JPEG"), ("b.png", "PNG"), ("1900/c.png", "PNG")):
+        assert files(tmp_path / "out") == ["1900/c.pgm.png", "a photo.jpg", "b.png"]
+        for name, format in (("a photo.jpg", "JPEG"), ("b.png", "PNG"), ("1900/c.pgm.png", "PNG")):
             with Image.open(tmp_path / "out" / name) as image:
                 assert (image.format, image.mode, image.size) == (format, "RGB", (61, 43))
                 assert np.ptp(np.asarray(image).astype(int), axis=-1).max() > 10
@@ -275,6 +276,33 @@ class TestResults:
         assert colorize("a.png", "-o", "out", "--overwrite") == (0, ["out/a.png"], [])
         assert pixels("out/a.png").shape == (43, 61, 3)
         assert Path("a.png").read_bytes() == original
+
+    def test_one_photograph_to_a_file_of_another_format(self, colorize: Run) -> None:
+        scan("a.png")
+        assert colorize("a.png", "-o", "colored.jpg") == (0, ["colored.jpg"], [])
+        with Image.open("colored.jpg") as image:
+            assert (image.format, image.mode) == ("JPEG", "RGB")
+        assert colorize("a.png", "-o", "colored.jpg") == (
+            0, [], ["note: 1 of 1 photographs are done already"],
+        )  # fmt: skip
+
+    def test_photograph_in_place_of_a_command(self, run: Run) -> None:
+        scan("a b.png")
+        assert run("a b.png", "--steps", 2) == (
+            2,
+            [],
+            [
+                "error: there is no command a b.png; type: "
+                "colorized colorize 'a b.png' --steps 2 -o colored"
+            ],
+        )
+        assert run("frobnicate") == (2, [], ["error: No such command 'frobnicate'."])
+
+    def test_url_is_called_one(self, colorize: Run) -> None:
+        url = "https://example.org/a.jpg"
+        assert colorize(url, "-o", "out") == (
+            1, [], [f"error: {url}: is a URL; download the photograph and name its file"],
+        )  # fmt: skip
 
     def test_line_per_file_whatever_its_name(self, colorize: Run) -> None:
         names = ["two\nlines.png", "écran 写真.png", os.fsdecode(b"\xff.png")]

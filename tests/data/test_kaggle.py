@@ -156,6 +156,7 @@ PASSING: list[dict[str, list[Any]]] = [
     {"GetDataset": [(503,)]},
     {"object": [(403,)]},
     {"object": [HALF, (503,)]},
+    {"object": [HALF, (416,)]},
     {"object": [HALF // 4, HALF // 3, HALF // 2, HALF, 3 * HALF // 2]},  # more than the attempts
 ]
 

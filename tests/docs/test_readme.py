@@ -1,4 +1,4 @@
-"""README.md: its commands run, its links lead somewhere, its numbers are those measured."""
+"""README.md and docs: commands run, links lead somewhere, numbers are those measured."""
 
 from __future__ import annotations
 
@@ -17,11 +17,17 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
+COLORING = ROOT / "docs" / "coloring.md"
 TEXTS = [README, *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def commands() -> list[str]:
-    blocks = re.findall(r"^```sh\n(.*?)^```", README.read_text(encoding="utf-8"), re.M | re.S)
+    texts = (README, COLORING, ROOT / "docs" / "pipeline.md")
+    blocks = [
+        block
+        for path in texts
+        for block in re.findall(r"^```sh\n(.*?)^```", path.read_text(encoding="utf-8"), re.M | re.S)
+    ]
     return [line for block in blocks for line in block.splitlines() if line.strip()]
 
 
@@ -62,7 +68,7 @@ def test_make_ui_is_what_the_screenshot_starts() -> None:
 
 RUN = [
     c
-    for c in commands()
+    for c in dict.fromkeys(commands())
     if re.match(r"(\.venv/bin/)?(colorized colorize|dvc (?!repro|exp|push|remote))", c)
 ]
 
@@ -84,7 +90,8 @@ def test_command_runs(command: str, tmp_path: Path) -> None:
     with Image.open(photograph) as image:
         small = image.convert("L").resize((96, 64))
     small.save(tmp_path / "photo.jpg")
-    hints = re.findall(r"^```json\n(.*?)^```", README.read_text(encoding="utf-8"), re.M | re.S)[0]
+    text = COLORING.read_text(encoding="utf-8")
+    hints = re.findall(r"^```json\n(.*?)^```", text, re.M | re.S)[0]
     (tmp_path / "hints.json").write_text(hints)
     small.save(tmp_path / "scans" / "old.png")
     shell(command, tmp_path)
@@ -122,7 +129,7 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 def test_options_are_those_of_the_command() -> None:
     usage = shell("colorized colorize --help", ROOT)
-    table = README.read_text(encoding="utf-8").partition("| option |")[2].partition("\n\n")[0]
+    table = COLORING.read_text(encoding="utf-8").partition("| option |")[2].partition("\n\n")[0]
     documented = set(re.findall(r"`(--[a-z-]+)`", table))
     assert documented == set(re.findall(r"(?<![\w-])--[a-z-]+", usage)) - {"--help"}
 

@@ -1,34 +1,37 @@
-"""The gate, on numbers by hand."""
+"""The gate, on features by hand."""
 
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from colorized.evaluation.promotion import Measured, Protocol, verdict
+from colorized.evaluation.promotion import Measured, Protocol, Reference, verdict
 
 PROTOCOL = Protocol("0" * 64, 100, 128, (0, 100), "ddim", 10, 1.5, 0.8, "1" * 64)
-CHAMPION = Measured(
-    fid=(79.0, 81.0), fid_monochrome=95.0, colorfulness=40.0, colorfulness_real=50.0, finite=True
-)
+RNG = np.random.default_rng(0)
+PHOTOGRAPHS = np.repeat([f"photograph {k}" for k in range(20)], 3)
+TRUE = RNG.normal(size=(60, 8)).astype(np.float32)
+REFERENCE = Reference(TRUE, TRUE + 4, PHOTOGRAPHS, 50.0)
 
 
-def challenger(*fid: float, **others: float) -> Measured:
-    return replace(CHAMPION, fid=fid, **others)
+def model(*shifts: float, first: float = 0.0, colorfulness: float = 40.0) -> Measured:
+    """Of draws that are off by `shift`, which gives FID 8 shift²; and the first photograph more."""
+    draws = np.array([TRUE + shift for shift in shifts])
+    draws[:, :3] += first
+    return Measured(draws.astype(np.float16), colorfulness)
 
 
-def test_mean_and_band() -> None:
-    assert CHAMPION.mean == 80
-    assert CHAMPION.band == pytest.approx(math.sqrt(2))  # (1² + 1²) / (2 - 1)
-    assert challenger(70).band == 0
-    assert math.isnan(challenger().mean)
+CHAMPION = model(2.0, 2.0)
 
 
-def test_measured_goes_through_a_tag() -> None:
-    assert Measured.from_json(CHAMPION.to_json()) == CHAMPION
-    for text in ("", "[]", "{}", '{"fid": 3}', CHAMPION.to_json().replace("finite", "final")):
+def test_measured_goes_through_a_file() -> None:
+    again = Measured.from_bytes(CHAMPION.to_bytes())
+    np.testing.assert_array_equal(again.features, CHAMPION.features)
+    assert again.colorfulness == CHAMPION.colorfulness
+    for data in (b"", b"words", CHAMPION.to_bytes()[:-100]):
         with pytest.raises(ValueError, match="not what was measured"):
-            Measured.from_json(text)
+            Measured.from_bytes(data)
 
 
 @pytest.mark.parametrize(
@@ -45,24 +48,23 @@ def test_hash_names_the_protocol(key: str, value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fid", "margin", "promoted", "reason"),
+    ("challenger", "margin", "promoted", "reason"),
     [
-        ((71.0, 73.0), 0.1, True, "better: FID 72.00 ± 1.41, the champion's 80.00 ± 1.41"),
-        ((72.0, 74.0), 0.1, False, "not better by 10.0%"),  # 73 > 80 × 0.9
-        ((72.0, 74.0), 0.08, True, "better"),
-        # 78 ± 1.41 reaches 79.41, the champion's band begins at 78.59.
-        ((77.0, 79.0), 0.01, False, "not better beyond the noise of sampling"),
-        ((78.0,), 0.01, True, "better"),  # without a band of its own it does not
-        ((60.0, 84.0), 0.05, False, "not better beyond the noise"),  # 72 ± 17
-        ((80.0, 80.0), 0.0, False, "not better beyond the noise"),
-        ((90.0, 91.0), 0.0, False, "not better by 0.0%"),
+        # The champion's FID is 8 × 2² = 32.
+        (model(1.0, 1.0), 0.1, True, "better: FID 8.00, the champion's 32.00, difference -24.00 ("),
+        (model(1.0, 2.0), 0.1, True, "better: FID 20.00"),  # the mean of the draws counts
+        (model(1.99, 1.99), 0.1, False, "not better by 10.0%"),
+        (model(2.0, 2.0), 0.0, False, "not better beyond chance"),
+        (model(3.0, 3.0), 0.0, False, "not better by 0.0%"),
+        # Better on the whole, but for one photograph worse.
+        (model(2.02, 2.02, first=-2.0), 0.01, False, "not better beyond chance"),
     ],
 )
 def test_against_a_champion(
-    fid: tuple[float, ...], margin: float, promoted: bool, reason: str
+    challenger: Measured, margin: float, promoted: bool, reason: str
 ) -> None:
-    found = verdict(challenger(*fid), CHAMPION, margin, 0.5)
-    assert found.promoted is promoted
+    found = verdict(challenger, CHAMPION, REFERENCE, margin, 0.5)
+    assert found.promoted is promoted, found
     assert len(found.reasons) == 1
     assert found.reasons[0].startswith(reason)
 
@@ -71,28 +73,32 @@ def test_against_a_champion(
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        (challenger(finite=False), "not finite"),
-        (challenger(math.nan, 20.0), "not finite"),
-        (challenger(20.0, math.inf), "not finite"),
-        (challenger(20.0, 20.0, colorfulness=math.nan), "not finite"),
-        (challenger(20.0, 20.0, colorfulness=24.9), "grayed out: colorfulness 24.9 is below 25.0"),
-        (challenger(94.0, 96.0), "no better than no colors"),
-        (challenger(93.0, 95.0), "no better than no colors"),  # 94 ± 1.4 is not below 95
+        (Measured(np.zeros((0, 0, 0), np.float16), 0.0), "not finite"),
+        (Measured(np.full((1, 60, 8), math.nan, np.float16), 40.0), "not finite"),
+        (model(1.0, colorfulness=math.nan), "not finite"),
+        (model(1.0, colorfulness=24.9), "grayed out: colorfulness 24.9 is below 25.0"),
+        (model(4.1), "no better than no colors"),
     ],
 )
 def test_what_every_model_must_hold(bad: Measured, champion: Measured | None, reason: str) -> None:
-    found = verdict(bad, champion, 0.0, 0.5)
+    found = verdict(bad, champion, REFERENCE, 0.0, 0.5)
     assert not found.promoted
     assert reason in found.reasons[0]
 
 
 def test_first_model_needs_no_champion() -> None:
-    found = verdict(challenger(94.0, 94.5), None, 0.9, 0.5)
+    found = verdict(model(3.9), None, REFERENCE, 0.9, 0.5)
     assert found.promoted
-    assert found.reasons == ["there is no champion yet: FID 94.25 ± 0.35"]
+    assert found.reasons[0].startswith("there is no champion yet: FID 121.")
+
+
+def test_one_photograph_does_not_decide() -> None:
+    one = replace(REFERENCE, photographs=np.repeat("the only", 60))
+    with pytest.raises(ValueError, match="at least 2 photographs"):
+        verdict(model(1.0), CHAMPION, one, 0.0, 0.5)
 
 
 @pytest.mark.parametrize(("margin", "share"), [(-0.1, 0.5), (1.0, 0.5), (0.1, math.nan)])
 def test_impossible_margins(margin: float, share: float) -> None:
     with pytest.raises(ValueError, match="must be in 0 … 1"):
-        verdict(CHAMPION, None, margin, share)
+        verdict(CHAMPION, None, REFERENCE, margin, share)

@@ -331,7 +331,7 @@ def test_every_written_format_is_in_the_tests_above() -> None:
 def test_pages_of_a_pdf(tmp_path: Path, rgb: np.ndarray) -> None:
     first, second = Image.fromarray(rgb).convert("L"), Image.fromarray(rgb[:90])
     first.save(tmp_path / "a.pdf", resolution=150, save_all=True, append_images=[second])
-    assert photo.output_name("a.PDF") == "a.tif"
+    assert photo.output_name("a.PDF") == "a.PDF.tif"
     with photo.open_scan(tmp_path / "a.pdf") as scan:
         assert scan.format == "PDF"
         assert [(p.height, p.width) for p in scan.pages] == [(201, 301), (90, 301)]

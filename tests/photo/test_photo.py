@@ -460,16 +460,30 @@ def test_damaged_exif_is_told(tmp_path: Path, rgb: Image.Image) -> None:
         ("f.bmp", "f.bmp"),
         ("g.ppm", "g.ppm"),
         ("h.jp2", "h.jp2"),
-        ("i.PGM", "i.png"),
-        ("i.pbm", "i.png"),
-        ("i.gif", "i.png"),
-        ("plate", "plate.png"),
-        ("plate.0001", "plate.0001.png"),
-        ("некто 3.gif", "некто 3.png"),
+        ("i.PGM", "i.PGM.png"),
+        ("i.pbm", "i.pbm.png"),
+        ("i.gif", "i.gif.png"),
+        ("plate", "plate.colored.png"),
+        ("plate.0001", "plate.0001.colored.png"),
+        ("некто 3.gif", "некто 3.gif.png"),
+        ("i.gif.png", "i.gif.png.png"),
+        ("scan.pdf", "scan.pdf.tif"),
+        ("scan.pdf.tif", "scan.pdf.tif.tif"),
+        ("scan.pdf.png", "scan.pdf.png"),
+        ("plate.colored.png", "plate.colored.png.png"),
     ],
 )
 def test_output_name(name: str, expected: str) -> None:
     assert photo.output_name(Path("folder") / name) == expected
+
+
+def test_no_two_names_have_one_output() -> None:
+    stems = ["a", "a.b", "a.pdf", "a.gif", "a.colored", "x" * 246, "x" * 247, "x" * 248, "é" * 123]
+    suffixes = ["", ".gif", ".GIF", ".png", ".tif", ".pdf", ".pgm", ".heic", ".colored", ".png.png"]
+    names = {stem + suffix for stem in stems for suffix in suffixes}
+    outputs = {photo.output_name(name) for name in names}
+    assert len(outputs) == len(names)
+    assert all(len(name.encode()) <= 255 for name in outputs - names)
 
 
 def test_picture_names() -> None:

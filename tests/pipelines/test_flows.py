@@ -208,7 +208,9 @@ def cycle(server: Server, served: subprocess.Popen[str]) -> list[dict[str, Any]]
 
     def ended() -> list[dict[str, Any]]:
         assert served.poll() is None
-        runs = [run for run in server.runs() if run["state"]["type"] not in WAITING]
+        # One that comes due while another is at work is canceled, and is no part of the cycle.
+        passed = (*WAITING, "CANCELLED", "CANCELLING")
+        runs = [run for run in server.runs() if run["state"]["type"] not in passed]
         return runs if len(runs) >= 2 else []
 
     runs = until(ended, RUN_SECONDS, "two scheduled runs")
@@ -221,8 +223,10 @@ WAITING = ("SCHEDULED", "PENDING", "RUNNING")
 
 
 def last_training(folder: Path) -> dict[str, str]:
-    found: dict[str, str] = json.loads((folder / "models" / "run.json").read_text())
-    return found
+    paths = (folder / "models" / "checkpoints").glob("*/finished.json")
+    newest = max(paths, key=lambda path: path.stat().st_mtime)
+    found: dict[str, str] = json.loads(newest.read_text())
+    return found | {"folder": str(newest.parent)}
 
 
 def mlflow_run(folder: Path, run_id: str) -> Any:
@@ -261,7 +265,15 @@ def test_schedule_fires_and_the_cycle_ends(
         [parent.info.experiment_id], f"tags.mlflow.parentRunId = '{parent.info.run_id}'"
     )
     names = {run.info.run_name.partition(" ")[0]: run for run in children}
-    assert set(names) == {"download", "preprocess", "train", "sample", "evaluate"}
+    assert set(names) == {"download", "preprocess", "train"}
+    (evaluation,) = opened.client.search_runs(
+        [parent.info.experiment_id], f"tags.mlflow.parentRunId = '{child.info.run_id}'"
+    )
+    assert evaluation.info.run_name == "evaluate 8 steps, guidance 1, temperature 0.8"
+    # A collapsed row shows what came of it.
+    assert parent.data.metrics["fid"] == evaluation.data.metrics["fid"]
+    assert parent.data.params["sample.guidance"] == "1.0"
+    assert parent.inputs.dataset_inputs[0].dataset.digest == lab["md5"]
     assert names["preprocess"].data.tags["dvc.data/lab"] == lab["md5"]
     assert names["preprocess"].data.params["preprocess.image_size"] == "64"
     assert {run.info.status for run in children} == {"FINISHED"}
@@ -290,7 +302,7 @@ def story(project: Path, cycle: list[dict[str, Any]]) -> Story:
 @contextmanager
 def held_in_training(root: psutil.Process, folder: Path, story: Story) -> Iterator[psutil.Process]:
     """The training process below `root`, stopped after it wrote another checkpoint."""
-    checkpoint = folder / "models" / "checkpoints" / story.training["fingerprint"] / "last.pt"
+    checkpoint = Path(story.training["folder"]) / "last.pt"
     before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
 
     def training() -> psutil.Process | None:
@@ -325,6 +337,13 @@ def test_canceled_run_ends_its_stage_which_writes_a_checkpoint(
     with held_in_training(psutil.Process(served.pid), project, story) as training:
         dvc = training.parent()
         assert dvc is not None
+        # What comes due meanwhile is canceled, at once and for good.
+        late = [
+            server.post(f"/deployments/{deployment['id']}/create_flow_run")["id"] for _ in range(3)
+        ]
+        for other in late:
+            until(lambda: server.run(other)["state"]["type"] == "CANCELLED", 120, "a late run")  # noqa: B023
+        assert {server.run(other)["run_count"] for other in late} == {0}
         server.post(f"/flow_runs/{run['id']}/set_state", state={"type": "CANCELLING"}, force=False)
         until(lambda: not alive(dvc.pid), 60, "the end of DVC")
     until(lambda: server.run(run["id"])["state"]["type"] == "CANCELLED", 60, "the cancellation")
@@ -353,7 +372,7 @@ def test_second_run_is_refused_and_a_killed_one_gone_on_from(
             first.kill()
             first.wait()
         message = retrain(server, project, "--force")
-    assert message.startswith("train ran, evaluate ran; not promoted: ")
+    assert message.startswith("train ran; not promoted: ")
     # What was interrupted twice gives what was not interrupted.
     assert (project / "models" / "colorized.safetensors").read_bytes() == story.weights
     assert last_training(project)["run_id"] != story.training["run_id"]
@@ -412,6 +431,14 @@ def test_worker_of_a_work_pool_colors_a_batch(server: Server, project: Path) -> 
     state = server.run(run["id"])["state"]
     assert (state["type"], state["message"]) == ("COMPLETED", "1 photographs colored, in `colored`")
     assert (project / "colored" / "cat.jpg").stat().st_size > 0
+    # What is done already is not counted as colored.
+    run = server.post(
+        f"/deployments/{batch}/create_flow_run",
+        parameters={"inputs": ["scans/cat.jpg"], "out": "colored", "options": ["--steps", "2"]},
+    )
+    prefect("worker", "start", "--pool", "colorized", "--run-once")
+    until(lambda: server.run(run["id"])["state"]["type"] not in WAITING, 60, "the batch")
+    assert server.run(run["id"])["state"]["message"] == "0 photographs colored, in `colored`"
 
 
 @pytest.mark.parametrize(
@@ -439,11 +466,11 @@ def test_schedule_that_cannot_be_is_one_line(
 
 
 @pytest.fixture
-def flows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
-    from pipelines import flows
+    from pipelines import process
 
-    return flows
+    return process
 
 
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('on', flush=True); time.sleep(600)"  # noqa: E501
@@ -451,9 +478,9 @@ STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); 
 
 @pytest.mark.parametrize("ending", ["time limit", "Ctrl-C"])
 def test_the_whole_process_group_ends(
-    flows: ModuleType, monkeypatch: pytest.MonkeyPatch, ending: str
+    process: ModuleType, monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
-    monkeypatch.setattr(flows, "GRACE_SECONDS", 0.5)
+    monkeypatch.setattr(process, "GRACE_SECONDS", 0.5)
     script = f"""
 import subprocess, sys
 print(subprocess.Popen([sys.executable, "-c", {STUBBORN!r}]).pid, flush=True)
@@ -469,9 +496,9 @@ print(subprocess.Popen([sys.executable, "-c", {STUBBORN!r}]).pid, flush=True)
     command = [sys.executable, "-c", script]
     if ending == "Ctrl-C":
         with pytest.raises(KeyboardInterrupt):
-            flows.follow(command, say, 60)
+            process.follow(command, say, 60)
     else:
-        assert flows.follow(command, say, 3) is None
+        assert process.follow(command, say, 3) is None
     (child,) = (int(line) for line in lines if line.isdigit())
     until(lambda: not alive(child), 5, "the end of the child's child")
 
@@ -484,16 +511,16 @@ def alive(pid: int) -> bool:
 
 
 def test_lines_come_as_they_are_written_and_bars_now_and_then(
-    flows: ModuleType, monkeypatch: pytest.MonkeyPatch
+    process: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as stream:
-        lines = flows._lines(stream)
+        lines = process._lines(stream)
         os.write(writing, "\r\x1b[2Kbar 1\r\x1b[2Kline — käfer\r\n\r\x1b[2Kbar 2".encode())
         assert next(lines) == "line — käfer"
         os.write(writing, b"\r\x1b[2Kbar 3\nat http://user:hunter2@host/x\n")
         assert [next(lines), next(lines)] == ["bar 3", "at http://host/x"]
-        monkeypatch.setattr(flows, "BAR_SECONDS", 0.0)
+        monkeypatch.setattr(process, "BAR_SECONDS", 0.0)
         os.write(writing, b"\rbar 4\rbar 5")
         assert next(lines) == "bar 4"
         os.close(writing)

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import kaggle_server
 import pytest
@@ -22,7 +23,6 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 # Their hashes put these in all three splits.
 PHOTOGRAPHS = ("cat", "dogs", "dahlia", "moose", "goldfish", "macaw", "louvre", "coffee")
-TIMINGS = {"seconds_per_image"}
 
 
 def run(folder: Path, *command: str, code: int = 0, **variables: str) -> str:
@@ -93,7 +93,7 @@ def save_params(folder: Path, values: object) -> None:
 
 def metrics(folder: Path) -> dict[str, object]:
     values: dict[str, object] = json.loads((folder / "reports" / "metrics.json").read_text())
-    return {name: value for name, value in values.items() if name not in TIMINGS}
+    return values
 
 
 @pytest.fixture(scope="module")
@@ -108,8 +108,9 @@ def test_repro_measures_what_the_issue_names(project: Path) -> None:
     assert set(found) >= {
         "n", "fid", "fid_monochrome", "kid", "kid_std", "colorfulness", "colorfulness_real",
         "delta_colorfulness", "psnr", "delta_e", "lightness_error_max", "diversity",
-        "vlb_bits_per_dim", "nfe", "seconds_per_image", "extractor_sha256",
+        "vlb_bits_per_dim", "nfe", "fid_released", "kid_released", "colorfulness_released",
     }  # fmt: skip
+    assert all(isinstance(value, int | float) for value in found.values())
     assert found["n"] == 9  # three crops of three test photographs
     assert found["lightness_error_max"] <= 0.6
     assert found["nfe"] == 4  # two steps, both guided
@@ -141,24 +142,81 @@ def test_repro_again_runs_nothing(project: Path) -> None:
     assert "up to date" in dvc(project, "repro")
 
 
-def test_run_is_in_mlflow_with_its_metrics(project: Path) -> None:
-    from colorized.tracking import Run
+def runs(folder: Path) -> list[Any]:
+    """All runs of the project's store, the newest first."""
+    client = Registry(folder).client
+    experiment = client.get_experiment_by_name("colorized")
+    assert experiment is not None
+    return list(client.search_runs([experiment.experiment_id]))
 
-    run_id = json.loads((project / "models" / "run.json").read_text())["run_id"]
-    opened = Run.reopen(project, run_id)
-    assert opened is not None
-    run = opened.client.get_run(run_id)
-    assert run.info.status == "FINISHED"
-    assert run.data.params["train.steps"] == "4"
-    assert run.data.metrics["fid"] == pytest.approx(metrics(project)["fid"])
-    assert {"git_sha", "data_sha256", "last_step", "best_step"} <= run.data.tags.keys()
-    files = {f.path for f in opened.client.list_artifacts(run_id)}
-    assert {"weights", "checkpoints", "dataset", "grids", "grid.jpg", "metrics.json"} <= files
-    (used,) = (entry.dataset for entry in run.inputs.dataset_inputs)
+
+def test_training_and_evaluation_are_runs(project: Path) -> None:
+    client = Registry(project).client
+    (evaluation, training) = runs(project)
+    assert (training.info.run_name, training.info.status) == ("train released, 4 steps", "FINISHED")
+    assert training.data.params["train.steps"] == "4"
+    assert not any(name.startswith(("sample.", "evaluate.")) for name in training.data.params)
+    assert {"git_sha", "data_sha256", "last_step", "best_step"} <= training.data.tags.keys()
+    assert training.data.tags["git_dirty"] == "dvc.lock"
+    files = {f.path for f in client.list_artifacts(training.info.run_id)}
+    assert files == {"weights", "checkpoints", "dataset", "grids", "version"}
+    # Before training, too.
+    history = client.get_metric_history(training.info.run_id, "val_loss")
+    assert [metric.step for metric in history] == [0, 2, 4]
+    (used,) = (entry.dataset for entry in training.inputs.dataset_inputs)
     lock = yaml.safe_load((project / "dvc.lock").read_text())
     (lab,) = (out for out in lock["stages"]["preprocess"]["outs"] if out["path"] == "data/lab")
     assert used.digest == lab["md5"]
     assert json.loads(used.profile)["left_out"] == {"broken": 1}
+
+    assert evaluation.data.tags["mlflow.parentRunId"] == training.info.run_id
+    assert evaluation.info.run_name == "evaluate 2 steps, guidance 1.52, temperature 0.8"
+    assert evaluation.data.metrics["fid"] == pytest.approx(metrics(project)["fid"])
+    assert evaluation.data.metrics["seconds_per_image"] > 0
+    assert evaluation.data.params["sample.guidance"] == "1.52"
+    assert evaluation.data.params["train.steps"] == "4"
+    files = {f.path for f in client.list_artifacts(evaluation.info.run_id)}
+    assert files == {"grid.jpg", "metrics.json", "version"}
+
+
+def test_a_comment_restarts_no_training(project: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "commented"
+    shutil.copytree(project, folder)
+    path = folder / "colorized" / "model" / "unet.py"
+    path.write_text(path.read_text().replace("from __future__", "# A comment.\nfrom __future__"))
+    before = len(runs(folder))
+    output = dvc(folder, "repro", "train")
+    assert "trained before, with these parameters, data and code: run " in output
+    assert "step " not in output
+    assert len(runs(folder)) == before
+    weights = (folder / "models" / "colorized.safetensors").read_bytes()
+    assert weights == (project / "models" / "colorized.safetensors").read_bytes()
+
+
+def test_queued_experiments_are_runs_beside_each_other(project: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "queued"
+    shutil.copytree(project, folder)
+    run(folder, "git", "add", "-A")
+    run(folder, "git", "commit", "-qm", "results")
+    for guidance in ("1.0", "2.0"):
+        dvc(folder, "exp", "run", "--queue", "-S", f"sample.guidance={guidance}")
+    dvc(folder, "exp", "run", "--run-all", "--jobs", "2")
+    shown = yaml.safe_load(dvc(folder, "exp", "show", "--json"))
+    names = {experiment["name"] for base in shown for experiment in base.get("experiments") or ()}
+    found = {each.data.tags.get("dvc_experiment"): each for each in runs(folder)}
+    assert len(names) == 2 and names <= found.keys()
+    first, second = (found[name] for name in names)
+    assert {each.data.params["sample.guidance"] for each in (first, second)} == {"1.0", "2.0"}
+    assert first.data.metrics["fid"] != second.data.metrics["fid"]
+    for name in names:
+        assert found[name].info.run_name.startswith(f"{name}: evaluate 2 steps, guidance ")
+        assert found[name].info.status == "FINISHED"
+        grid = Registry(folder).client.list_artifacts(found[name].info.run_id)
+        assert "grid.jpg" in {file.path for file in grid}
+    # Both colored with the weights of the one training.
+    (training,) = (each for each in runs(folder) if each.data.tags["stage"] == "train")
+    parents = {each.data.tags["mlflow.parentRunId"] for each in (first, second)}
+    assert parents == {training.info.run_id}
 
 
 def test_second_clone_gives_the_same_bytes(project: Path) -> None:
@@ -167,6 +225,9 @@ def test_second_clone_gives_the_same_bytes(project: Path) -> None:
     first_weights = (project / "models" / "colorized.safetensors").read_bytes()
     assert (second / "models" / "colorized.safetensors").read_bytes() == first_weights
     assert metrics(second) == metrics(project)
+    locks = [yaml.safe_load((f / "dvc.lock").read_text())["stages"] for f in (project, second)]
+    outs = [{name: stage["outs"] for name, stage in lock.items()} for lock in locks]
+    assert outs[0] == outs[1]
 
     # Negative control: another seed gives other weights, and reruns no more than training needs.
     values = yaml.safe_load((second / "params.yaml").read_text())
@@ -221,15 +282,16 @@ def test_two_processes_train_what_one_does(project: Path, tmp_path: Path) -> Non
     assert output.count("step 2: ") == 1  # the first process alone logs
     curves = [
         [
-            [float(value) for value in line.split(",")]
+            [float(value or 0) for value in line.split(",")]
             for line in (folder / "reports" / "training.csv").read_text().splitlines()[1:]
         ]
         for folder in (project, tmp_path)
     ]
-    assert len(curves[0]) == 2
+    assert len(curves[0]) == 3
     for one, two in zip(*curves, strict=True):
         assert two == pytest.approx(one, rel=2e-3)
-    about = json.loads((tmp_path / "models" / "run.json").read_text())
+    (finished,) = (tmp_path / "models" / "checkpoints").glob("*/finished.json")
+    about = json.loads(finished.read_text())
     weights = (tmp_path / "models" / "colorized.safetensors").read_bytes()
     assert about["weights_sha256"] == hashlib.sha256(weights).hexdigest()
 
@@ -268,7 +330,7 @@ def test_bare_machine_trains_the_same_weights_and_its_run_is_imported(
     weights = (tmp_path / "models" / "colorized.safetensors").read_bytes()
     assert weights == (project / "models" / "colorized.safetensors").read_bytes()
 
-    (log,) = (tmp_path / "models" / "checkpoints").glob("*/run.jsonl")
+    (log,) = (tmp_path / "models" / "unsent").glob("*.jsonl")
     command = (*python, "-m", "colorized", "import-run", str(log))
     output = run(tmp_path, *command)
     assert "imported as " in output
@@ -276,8 +338,8 @@ def test_bare_machine_trains_the_same_weights_and_its_run_is_imported(
     found = Registry(tmp_path).find_run(hashlib.sha256(weights).hexdigest())
     assert found is not None and found[0] in output
     client = Registry(tmp_path).client
-    assert [m.step for m in client.get_metric_history(found[0], "val_loss")] == [2, 4]
-    assert len(client.list_artifacts(found[0], "grids")) == 2
+    assert [m.step for m in client.get_metric_history(found[0], "val_loss")] == [0, 2, 4]
+    assert len(client.list_artifacts(found[0], "grids")) == 3
     assert len(client.list_artifacts(found[0], "weights")) == 1
 
 

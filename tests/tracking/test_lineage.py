@@ -19,8 +19,7 @@ from colorized import cli, photo
 from colorized.model.weights import RELEASED
 from colorized.photo import provenance
 from colorized.photo.provenance import Marks
-from colorized.tracking import Registry, Run
-from pipelines import promote
+from colorized.tracking import Registry, Run, champion
 
 pytestmark = pytest.mark.slow
 
@@ -207,11 +206,14 @@ def project(tmp_path: Path) -> Path:
     md5 = "d" * 32 + ".dir"
     (tmp_path / "dvc.lock").write_text(f"stages:\n  preprocess:\n    outs:\n    - md5: {md5}\n")
     run = Run.start(
-        tmp_path, "train", {}, {"git_sha": sha, "data_md5": md5, "weights_sha256": SHA256}
+        tmp_path,
+        "train",
+        {},
+        {"git_sha": sha, "git_dirty": "dvc.lock", "data_md5": md5, "weights_sha256": SHA256},
     )
     run.finish()
     registry = Registry(tmp_path)
-    version = promote.register(registry, run, RELEASED, {"weights_sha256": SHA256})
+    version = champion.register(registry, run, RELEASED, {"weights_sha256": SHA256})
     registry.set_alias("champion", version)
     return tmp_path
 
@@ -236,6 +238,8 @@ def test_from_the_registry_to_a_photograph_and_back(
         "(found: the released weights, models:/colorized/1, the champion)",
         f"MLflow run: {run_id} (found: in the store)",
         f"git commit: {tags['git_sha']} (found: in this repository)",
+        "data in dvc.lock of that commit: others (not found)",
+        "changed since that commit: dvc.lock; the run keeps dvc.lock and params.yaml",
         f"data: sha256 unknown, DVC md5 {tags['data_md5']} (found: dvc.lock)",
         "parameters: seed 5, steps 2, guidance 1.52, temperature 0.8, saturation 1, "
         "sampler dpm_solver_pp_2m",

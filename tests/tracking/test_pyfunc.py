@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import importlib.metadata
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,12 +27,11 @@ from PIL import Image
 from colorized import photo
 from colorized.model.weights import RELEASED
 from colorized.photo import provenance
-from colorized.tracking import Registry, Run
-from pipelines import promote
+from colorized.tracking import Registry, Run, champion
 
 pytestmark = pytest.mark.slow
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+PIPELINE = Path(__file__).resolve().parents[2] / "docs" / "pipeline.md"
 
 PHOTOS = sorted((Path(__file__).parents[2] / "data" / "sample" / "photos").glob("*.jpg"))
 
@@ -42,14 +43,70 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     registry = Registry(root, create=True)
     run = Run.start(root, "train", {}, {})
     sha256 = hashlib.sha256(RELEASED.read_bytes()).hexdigest()
-    version = promote.register(registry, run, RELEASED, {"weights_sha256": sha256})
+    version = champion.register(registry, run, RELEASED, {"weights_sha256": sha256})
     registry.set_alias("champion", version)
     return root
 
 
+# Put before all else on the path, it hides this package, but for a copy that a model has with it,
+# and every package that the model does not ask for.
+ELSEWHERE = """
+import importlib.machinery, sys
+
+class Elsewhere:
+    def find_spec(self, name, path=None, target=None):
+        if name == "colorized":
+            folders = [folder for folder in sys.path if folder.endswith("/code")]
+            found = importlib.machinery.PathFinder.find_spec(name, folders)
+            if found is not None:
+                return found
+        if not name.startswith("colorized.") and name.partition(".")[0] in {hidden}:
+            raise ModuleNotFoundError(f"no {{name}} here", name=name)
+
+sys.meta_path.insert(0, Elsewhere())
+"""
+
+
+def hidden() -> list[str]:
+    """Top-level modules of packages that a version's requirements do not lead to."""
+    from colorized.tracking.pyfunc import NEEDED
+
+    def plain(name: str) -> str:
+        return re.sub(r"[-_.]+", "-", name).lower()
+
+    known, todo = {"setuptools", "pip"}, {plain(name) for name in NEEDED}
+    while todo:
+        name = todo.pop()
+        known.add(name)
+        try:
+            lines = importlib.metadata.requires(name) or []
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        needed = [line for line in lines if "extra ==" not in line]
+        todo |= {plain(re.split(r"[\s<>=!~;\[(]", line)[0]) for line in needed} - known
+    owners = importlib.metadata.packages_distributions()
+    return sorted(top for top, names in owners.items() if not known & set(map(plain, names)))
+
+
 @pytest.fixture(scope="module")
-def address(project: Path) -> Iterator[str]:
-    """The command of the README, in the project's folder."""
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of a machine without the project, and with what a version asks for alone."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    names = hidden()
+    assert {"colorized", "dvc", "prefect", "typer"} <= set(names)
+    (folder / "sitecustomize.py").write_text(ELSEWHERE.format(hidden=set(names)))
+    environment = {"PYTHONPATH": str(folder)}
+    done = subprocess.run(
+        [sys.executable, "-c", "import colorized"], cwd=folder, env={**os.environ, **environment},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "no colorized here" in done.stderr
+    return environment
+
+
+@pytest.fixture(scope="module")
+def address(project: Path, elsewhere: dict[str, str]) -> Iterator[str]:
+    """The command of docs/pipeline.md, on a machine that has the store alone."""
     port = free_port()
     command = [
         sys.executable, "-W", "ignore", "-m", "mlflow", "models", "serve",
@@ -57,7 +114,7 @@ def address(project: Path) -> Iterator[str]:
         "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
     ]  # fmt: skip
     uri = f"http://127.0.0.1:{port}"
-    environment = {"MLFLOW_TRACKING_URI": f"sqlite:///{project / 'mlflow.db'}"}
+    environment = {"MLFLOW_TRACKING_URI": f"sqlite:///{project / 'mlflow.db'}", **elsewhere}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     server = Process(command, f"{uri}/ping", project / "served.log", PATH=path, **environment)
     yield f"{uri}/invocations"
@@ -66,7 +123,10 @@ def address(project: Path) -> Iterator[str]:
 
 def ask(address: str, images: list[Any], **params: Any) -> Any:
     """The pictures of the answer, or what the server says of the request: (status, text)."""
-    body = {"dataframe_split": {"columns": ["image"], "data": [[i] for i in images]}}
+    kinds = [column_of(image) for image in images]
+    columns = sorted(set(kinds)) or ["image"]
+    rows = [[i if c == k else None for c in columns] for i, k in zip(images, kinds, strict=True)]
+    body: dict[str, Any] = {"dataframe_split": {"columns": columns, "data": rows}}
     if params:
         body["params"] = params
     request = urllib.request.Request(
@@ -77,6 +137,13 @@ def ask(address: str, images: list[Any], **params: Any) -> Any:
             return [row["image"] for row in json.load(answer)["predictions"]]
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
+
+
+def column_of(image: Any) -> str:
+    """The column in which a request has a picture of this kind."""
+    if isinstance(image, str):
+        return "image"
+    return "rgb" if isinstance(image[0][0], list) else "gray"
 
 
 def scan(index: int, size: tuple[int, int], format: str = "JPEG") -> bytes:
@@ -99,7 +166,7 @@ def test_curl_gets_a_photograph_in_color(address: str, tmp_path: Path) -> None:
     original = scan(0, (90, 61))
     (tmp_path / "photo.jpg").write_bytes(original)
     asking = ('echo "{', "curl -sS", "python -c 'import base64, json")
-    lines = [line for line in README.read_text().splitlines() if line.startswith(asking)]
+    lines = [line for line in PIPELINE.read_text().splitlines() if line.startswith(asking)]
     assert len(lines) == len(asking)
     script = "\n".join(lines).replace("http://127.0.0.1:5001/invocations", address)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -143,10 +210,10 @@ def test_parameters_and_arrays(address: str) -> None:
     ("images", "params", "words"),
     [
         ([text(b"words")], {}, "picture 0: no picture of a known format"),
-        (["*"], {}, "image is neither base64 nor an array"),
+        (["*"], {}, "picture 0: the file is empty"),
         ([text(scan(0, (20, 20), "PNG")), text(b"")], {}, "picture 1: the file is empty"),
         ([text(scan(0, (20, 20)))[:-40]], {}, "picture 0: cannot be read"),
-        ([[[1, 2], [3]]], {}, "array"),
+        ([[[1, 2], [3]]], {}, "gray: rows of levels must be of one length"),
         ([[[300]]], {}, "whole numbers of 0 … 255"),
         ([text(scan(0, (4, 4)))] * 17, {}, "a request holds 1 to 16 pictures, got 17"),
         ([], {}, "a request holds 1 to 16 pictures, got 0"),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pwd
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +18,8 @@ import pytest
 from mlflow_server import Process, free_port, mlflow_server, small_project
 
 from colorized import tracking
-from colorized.tracking import FileRun, Registry, Run, TrackingError
+from colorized.tracking import FileRun, Registry, Run, TrackingError, store
+from colorized.tracking.queue import Queue, read
 
 pytestmark = pytest.mark.slow
 
@@ -135,18 +138,18 @@ def test_parent_and_description(run: Run, root: Path) -> None:
 
 def file_run(folder: Path) -> FileRun:
     """A run as a machine without MLflow writes it: stopped once, then finished."""
-    folder.mkdir()
-    (folder / "grids").mkdir()
+    (folder / "grids").mkdir(parents=True)
     (folder / "grids" / "1.png").write_bytes(b"a picture")
     (folder / "weights.txt").write_text("weights")
-    path = folder / "checkpoints" / "run.jsonl"
-    stopped = FileRun.open(path, "bare", PARAMS, {"git_sha": "a"})
+    stopped = FileRun.start(folder, "bare", PARAMS, {"git_sha": "a"})
     stopped.dataset("sample", "md5", "data/lab", {"crops": 3})
     stopped.metrics(1, {"loss": 0.5})
     stopped.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
-    with open(path, "a", encoding="utf-8") as file:
+    with open(stopped.path, "a", encoding="utf-8") as file:
         file.write('{"metrics": {"lo')  # a process was killed
-    with FileRun.open(path, "bare", PARAMS, {}) as r:
+    again = FileRun.reopen(folder, stopped.run_id)
+    assert again is not None
+    with again as r:
         r.metrics(2, {"loss": 0.25})
         r.file(folder / "weights.txt", "weights")
         r.folder(folder / "grids", "grids")
@@ -158,7 +161,8 @@ def file_run(folder: Path) -> FileRun:
 def test_run_of_a_file_is_imported_once(root: Path, run: Run, tmp_path: Path) -> None:
     r = file_run(tmp_path / "there")
     moved = (tmp_path / "there").rename(tmp_path / "here")  # to the machine that has MLflow
-    path = moved / "checkpoints" / "run.jsonl"
+    path = moved / tracking.UNSENT / r.path.name
+    child = Run.start(root, "child", {}, {}, parent=r.run_id)
     run_id, new = tracking.import_run(root, path)
     assert new
     found = run.client.get_run(run_id)
@@ -179,6 +183,8 @@ def test_run_of_a_file_is_imported_once(root: Path, run: Run, tmp_path: Path) ->
     reopened = Run.reopen(root, r.run_id)
     assert reopened is not None and reopened.run_id == run_id
 
+    tags = child.client.get_run(child.run_id).data.tags
+    assert tags["mlflow.parentRunId"] == run_id
     assert tracking.import_run(root, path) == (run_id, False)
 
 
@@ -186,10 +192,10 @@ def test_run_of_a_file_is_imported_once(root: Path, run: Run, tmp_path: Path) ->
     ("damage", "expected"),
     [
         ("file", "weights.txt, which is not there"),
-        ("first line", "run.jsonl: does not hold a run"),
-        ("empty", "run.jsonl: does not hold a run"),
-        ("bytes", "run.jsonl: not text"),
-        ("gone", "run.jsonl: No such file or directory"),
+        ("first line", ".jsonl: does not hold a run"),
+        ("empty", ".jsonl: does not hold a run"),
+        ("bytes", ".jsonl: not text"),
+        ("gone", ".jsonl: No such file or directory"),
     ],
 )
 def test_file_that_cannot_be_imported_leaves_nothing(
@@ -214,11 +220,18 @@ def test_file_that_cannot_be_imported_leaves_nothing(
     assert len(run.client.search_runs([experiment.experiment_id])) == before
 
 
+def killed(folder: Path) -> FileRun:
+    """The run of a process that could not say how it ended."""
+    run = FileRun.start(folder, "bare", PARAMS, {})
+    run.metrics(1, {"loss": 0.5})
+    run._queue.close()
+    return run
+
+
 def test_run_whose_process_was_killed_is_imported_as_killed(
     root: Path, run: Run, tmp_path: Path
 ) -> None:
-    path = tmp_path / "run.jsonl"
-    FileRun.open(path, "bare", PARAMS, {}).metrics(1, {"loss": 0.5})
+    path = killed(tmp_path).path
     run_id, _ = tracking.import_run(root, path)
     assert run.client.get_run(run_id).info.status == "KILLED"
 
@@ -263,7 +276,6 @@ writers = []
 for number in range({WRITERS}):
     if not (pid := os.fork()):
         run = Run.start(Path("."), str(number), {{"number": number}}, {{}})
-        run.keep(Path(f"unsent-{{number}}.jsonl"))
         for step in range({STEPS}):
             run.metrics(step, {{"loss": number * 100 + step}})
         run.finish()
@@ -301,9 +313,8 @@ def test_what_is_logged_waits_for_the_server(
 ) -> None:
     process, uri = server
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    kept = tmp_path / "unsent.jsonl"
     run = Run.start(tmp_path, "a run", {}, {})
-    run.keep(kept)
+    kept = tmp_path / tracking.UNSENT / f"{run.run_id}.jsonl"
     run.metrics(1, {"loss": 4.0})
     assert not kept.exists()
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
@@ -323,6 +334,128 @@ def test_what_is_logged_waits_for_the_server(
     assert sorted((m.step, m.value) for m in history) == [(1, 4.0), (2, 3.0), (3, 2.0)]
     found = run.client.get_run(run.run_id)
     assert (found.data.tags["late"], found.info.status) == ("yes", "FINISHED")
+
+
+def test_queue_loses_nothing_in_a_crash(root: Path, run: Run, tmp_path: Path) -> None:
+    """After any write to its file a process may die; what was not delivered is still there."""
+    entries = [{"metrics": {"x": float(k)}, "step": k, "time": k} for k in range(6)]
+    path = tmp_path / "queue.jsonl"
+    queue = Queue(path)
+    left = []
+    for entry in entries[:4]:
+        queue.append([entry])
+        left.append((path.read_bytes(), entries[: entry["step"] + 1]))
+    queue.sent(3)
+    left.append((path.read_bytes(), entries[3:4]))
+    queue.append(entries[4:])
+    left.append((path.read_bytes(), entries[3:]))
+    queue.close()
+    for data, expected in left:
+        path.write_bytes(data + b'{"metrics": {"to')  # died in the middle of the next line
+        again = Queue(path)
+        assert again.entries == expected
+        again.append(entries[:1])
+        again.close()
+        assert read(path) == [*expected, entries[0]]
+    again = Queue(path)
+    again.sent(4)
+    assert not path.exists()
+
+
+def test_queue_that_another_process_adds_to_is_left_alone(root: Path, tmp_path: Path) -> None:
+    queue = Queue(tmp_path / "queue.jsonl")
+    queue.append([{"status": "KILLED"}])
+    with pytest.raises(BlockingIOError, match="another process adds to it"):
+        Queue(tmp_path / "queue.jsonl")
+    queue.close()
+    assert Queue(tmp_path / "queue.jsonl").entries == [{"status": "KILLED"}]
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        ("UPDATE alembic_version SET version_num = 'ffffffffffff'", "made by a newer MLflow than"),
+        ("BEGIN EXCLUSIVE", "database is locked"),
+        (None, "file is not a database"),
+    ],
+)
+def test_run_waits_for_a_store_that_cannot_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    damage: str | None, expected: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(store, "_LOCKED_SECONDS", 0.1)
+    first = Run.start(tmp_path, "first", {}, {})
+    first.finish()
+    path = tmp_path / "mlflow.db"
+    whole = path.read_bytes()
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+        if damage is None:
+            path.write_bytes(b"words" * 1000)
+        else:
+            database.execute(damage)
+        with tracking.open_run(tmp_path, "second", PARAMS, {}, parent=first.run_id) as run:
+            run.metrics(1, {"loss": 0.5})
+    said = capsys.readouterr().err
+    assert said.startswith("warning: the run is kept in ") and said.count("\n") == 1
+    assert expected in said
+    path.write_bytes(whole)
+    tracking.open_run(tmp_path, "third", {}, {})
+    assert not list((tmp_path / tracking.UNSENT).iterdir())
+    found = Run.reopen(tmp_path, run.run_id)
+    assert found is not None
+    data = found.client.get_run(found.run_id)
+    assert (data.info.run_name, data.info.status) == ("second", "FINISHED")
+    assert data.data.metrics == {"loss": 0.5}
+    assert data.data.tags["mlflow.parentRunId"] == first.run_id
+
+
+def test_store_belongs_to_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not to a copy that DVC makes for an experiment, nor to a linked worktree."""
+    main, copy, linked = (tmp_path / name for name in ("main", "copy", "linked"))
+    for folder in (main, copy):
+        (folder / "sub" / ".dvc").mkdir(parents=True)
+        git(folder, "init", "-q")
+        git(folder, "commit", "-q", "--allow-empty", "-m", "start")
+    (main / "sub" / "file").touch()
+    git(main, "add", "-A")
+    git(main, "commit", "-qm", "a file")
+    git(main, "worktree", "add", "-q", str(linked))
+    assert tracking.home(linked / "sub") == main / "sub"
+    assert tracking.home(copy / "sub") == copy / "sub"
+    monkeypatch.setenv("DVC_ROOT", str(main / "sub"))
+    assert tracking.home(copy / "sub") == copy / "sub"  # whatever somebody else's variable says
+    monkeypatch.setenv("DVC_STAGE", "train")
+    assert tracking.home(copy / "sub") == main / "sub"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///runs.db")
+    assert tracking.tracking_uri(copy / "sub") == f"sqlite:///{main}/sub/runs.db"
+
+
+def git(folder: Path, *command: str) -> str:
+    identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+    done = subprocess.run(
+        ["git", *identity, *command], cwd=folder, check=True, capture_output=True, text=True
+    )
+    return done.stdout.strip()
+
+
+def test_runs_carry_the_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_EXP_NAME", "puffy-daks")
+    run = tracking.open_run(tmp_path, "train", {}, {"stage": "train"})
+    assert isinstance(run, Run)
+    found = run.client.get_run(run.run_id)
+    assert found.info.run_name == "puffy-daks: train"
+    assert found.data.tags["dvc_experiment"] == "puffy-daks"
+
+
+def test_finished_run_is_not_gone_on_with(tmp_path: Path) -> None:
+    stopped = tracking.open_run(tmp_path, "train", {}, {})
+    stopped.finish("KILLED")
+    again = tracking.open_run(tmp_path, "train", {}, {}, resumed=stopped.run_id)
+    assert again.run_id == stopped.run_id
+    again.finish()
+    assert tracking.open_run(tmp_path, "train", {}, {}, resumed=stopped.run_id).run_id != (
+        stopped.run_id
+    )
 
 
 SECRET = "hunter2-of-the-test"
@@ -354,23 +487,24 @@ def test_training_goes_on_without_its_server(
                 process.signal(signal.SIGKILL)
         warnings = training.stderr.read()
         assert training.wait() == 0, warnings
-    about = json.loads((project / "models" / "run.json").read_text())
-    kept = project / "models" / "checkpoints" / about["fingerprint"] / tracking.UNSENT
+    (finished,) = (project / "models" / "checkpoints").glob("*/finished.json")
+    about = json.loads(finished.read_text())
+    kept = project / tracking.UNSENT / f"{about['run_id']}.jsonl"
     assert warnings.startswith("warning: the MLflow store does not answer: ")
-    assert warnings.count("\n") == 1 and str(kept) in warnings
+    assert str(kept) in warnings.splitlines()[0]
+    assert all(line.startswith("warning: ") for line in warnings.splitlines())
     assert any('"step": 4' in line for line in kept.read_text().splitlines())
     assert (project / "models" / "colorized.safetensors").exists()
 
     process.start()
+    tracking.open_run(project, "the next run", {}, {})
     run = Run.reopen(project, about["run_id"])
     assert run is not None
-    run.keep(kept)
-    run.flush()
     assert not kept.exists()
     found = run.client.get_run(about["run_id"])
     assert found.info.status == "FINISHED"
     steps = {m.step for m in run.client.get_metric_history(about["run_id"], "val_loss")}
-    assert steps == {2, 4}
+    assert steps == {0, 2, 4}
     tags = found.data.tags
     assert tags["mlflow.parentRunId"] == parent.run_id
     assert tags["prefect_flow_run"] == "a-flow-run"

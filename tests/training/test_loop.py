@@ -129,9 +129,9 @@ def test_log_checkpoints_and_calls(shard: Shard, tmp_path: Path) -> None:
         on_step=lambda s: steps.append(s.number),
     )
     assert steps == [1, 2, 3]
-    assert validated == [row["step"] for row in rows] == [2, 3]
-    assert rows[0].keys() >= {"loss", "gradient_norm", "learning_rate", "pictures_per_second"}
-    assert rows[0].keys() >= {"val_loss", "val_t0.05", "val_t0.95"}
+    assert validated == [row["step"] for row in rows] == [0, 2, 3]
+    assert rows[1].keys() >= {"loss", "gradient_norm", "learning_rate", "pictures_per_second"}
+    assert all(row.keys() >= {"val_loss", "val_t0.05", "val_t0.95"} for row in rows)
     best = min(rows, key=lambda row: row["val_loss"])
     assert load_checkpoint(tmp_path / fit.BEST)["step"] == best["step"]
     last = load_checkpoint(tmp_path / fit.LAST)
@@ -189,8 +189,8 @@ def test_training_goes_back_and_on_without_the_batches_that_spoiled_it(
     (line,) = told
     assert line.startswith("step 6: the loss became nan, its gradient nan: back to step 3, ")
     assert (state.step, state.skipped) == (7, 3)
-    assert [row["restores"] for row in rows] == [0, 0, 1, 1, 1]
-    assert [row["step"] for row in rows] == [2, 4, 4, 6, 7]
+    assert [row["restores"] for row in rows[1:]] == [0, 0, 1, 1, 1]
+    assert [row["step"] for row in rows] == [0, 2, 4, 4, 6, 7]
 
     # The same by hand: the batches of the first three steps, then those after the sixth.
     other = fresh(shard, steps=7)
@@ -343,7 +343,7 @@ def test_compiled_training_has_the_same_curve(
 
 def test_utilization_is_measured(shard: Shard, tmp_path: Path) -> None:
     rows = run(fresh(shard), shard, tmp_path)
-    for row in rows:
+    for row in rows[1:]:
         assert 0 < row["device_utilization"] < 1.5
         assert row["peak_memory_gb"] > 0.01
         assert row.keys() >= set(fit.TIMINGS)

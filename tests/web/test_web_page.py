@@ -37,7 +37,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-TIMEOUT_MS = 120_000
+TIMEOUT_MS = 20_000
 SAMPLES = 8
 SIZES = {
     "desk": {"viewport": {"width": 1280, "height": 800}},
@@ -284,13 +284,15 @@ class TestBar:
 
     def test_waiting(self, open_page: Open, server: Server, picture: Path) -> None:
         fields = {"steps": 100, "candidates": 8}
+        lines = []  # kept: the end of one would be that of its request
         with contextlib.ExitStack() as stack:
             for _ in range(3):
                 request = httpx.stream(
                     "POST", f"{server.address}/api/preview", files={"file": picture.read_bytes()},
                     data=fields, timeout=TIMEOUT_MS,
                 )  # fmt: skip
-                assert "waiting" in next(stack.enter_context(request).iter_lines())
+                lines.append(stack.enter_context(request).iter_lines())
+                assert "waiting" in next(lines[-1])
             page = open_page(**SIZES["phone"])
             upload(page, picture)
             waiting = "Waiting: 3 photographs ahead of yours."
@@ -306,7 +308,8 @@ class TestBar:
                 "POST", f"{server.address}/api/preview", files={"file": picture.read_bytes()},
                 data=fields, timeout=TIMEOUT_MS,
             ) as working:  # fmt: skip
-                assert "waiting" in next(working.iter_lines())
+                lines = working.iter_lines()
+                assert "waiting" in next(lines)
                 upload(page, picture)
                 expect(page.locator("#status")).to_contain_text("Server busy. Trying again in")
             wait_until_colored(page)  # by itself
@@ -353,12 +356,11 @@ class TestState:
     def test_stop_gives_back_what_save_gives(self, page: Page, picture: Path) -> None:
         color_it(page, picture)
         before = shown(page)
-        hold = page.route("**/api/preview", slowed)
+        page.evaluate(SLOW)
         page.locator("#several").click()
         expect(page.locator("#progress")).to_have_attribute("value", re.compile(r"0\.\d"))
         repainted(page, lambda: page.locator("#stop").click())
         expect(page.locator("#status")).to_have_text("Stopped.")
-        assert hold is None
         assert np.array_equal(shown(page), before)
         assert np.abs(pixels(downloaded(page)) - before).mean() < 1
 
@@ -418,12 +420,15 @@ class TestState:
             assert shown(page).shape[:2] == size[::-1]
 
 
-def slowed(route: Route) -> None:
-    """With so many steps that it can be stopped in their midst."""
-    body = route.request.post_data_buffer or b""
-    boundary = body.split(b"\r\n", 1)[0]
-    field = boundary + b'\r\nContent-Disposition: form-data; name="steps"\r\n\r\n100\r\n'
-    route.continue_(post_data=field + body)
+SLOW = """() => {
+    const { send } = XMLHttpRequest.prototype;
+    XMLHttpRequest.prototype.send = function (form) {
+        XMLHttpRequest.prototype.send = send;
+        form.append("steps", 100);
+        return send.call(this, form);
+    };
+}"""
+"""Has the next request take so many steps that it can be stopped in their midst."""
 
 
 @pytest.fixture(scope="module")
@@ -464,7 +469,7 @@ class TestZoom:
             height, width = seen.shape[:2]
             part = expected[-y : -y + height, -x : -x + width]
             assert part.shape == seen.shape
-            assert np.abs(seen - part).mean() < 3, canvas
+            assert np.abs(seen - part).mean() < 4, canvas
         assert np.abs(seen - shown(page, "then-tiles")).mean() > 3  # in color
 
     def test_tiles_after_the_service_has_forgotten_them(
@@ -605,7 +610,7 @@ class TestHints:
         page.get_by_role("radio", name="Prussian blue").check()
         assert self.made(page)[0]["color"] == "#1d4270"
         page.mouse.click(*point(page, 0.6, 0.5))
-        page.get_by_role("button", name="Remove").click()
+        page.get_by_role("button", name="Remove", exact=True).click()
         expect(page.locator("#marks button")).to_have_count(0)
         page.keyboard.press("Control+z")
         expect(page.locator("#marks button")).to_have_count(1)

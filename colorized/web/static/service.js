@@ -29,7 +29,7 @@ function send(path, fields, signal, tell, type) {
     request.responseType = type;
     request.upload.onprogress = (event) => tell.sent?.(event.loaded / event.total);
     if (type === "text") {
-      request.onprogress = () => { if (request.status === 200) tell.part(request.responseText); };
+      request.onprogress = () => { if (request.status === 200) tell.part?.(request.responseText); };
     }
     request.onload = () => resolve(request);
     request.onerror = () => reject(new Trouble(t(request.status ? "error.broken" : "error.offline")));

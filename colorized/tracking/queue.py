@@ -1,0 +1,95 @@
+"""Entries that wait for the store, in a file that is only ever appended to.
+
+Each line is one JSON object. `{"sent": n}` says that the n oldest entries before it were delivered;
+so no crash loses an entry, and at worst one is delivered twice, which MLflow takes for the same.
+The file has an advisory lock for as long as a process adds to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import lock_descriptor
+
+Entry = dict[str, Any]
+
+
+class Queue:
+    """A file of entries, which exists while any of them waits.
+
+    Raises
+    ------
+    BlockingIOError
+        Another process adds to the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: int | None = None
+        self.entries: list[Entry] = []
+        if path.exists():
+            self._open()
+            self.entries = read(path)
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Add entries to the file."""
+        self._write(entries)
+        self.entries += entries
+
+    def sent(self, count: int) -> None:
+        """Note that the `count` oldest entries were delivered; without others the file goes."""
+        del self.entries[:count]
+        if self.entries:
+            self._write([{"sent": count}])
+        else:
+            self.path.unlink(missing_ok=True)
+            self.close()
+
+    def close(self) -> None:
+        """Let other processes have the file."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def _open(self) -> int:
+        if self._file is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            if not lock_descriptor(self._file, blocking=False):
+                self.close()
+                raise BlockingIOError(f"{self.path}: another process adds to it")
+        return self._file
+
+    def _write(self, entries: Sequence[Entry]) -> None:
+        file = self._open()
+        size = os.fstat(file).st_size
+        # A process that was killed may have left half a line.
+        whole = size == 0 or os.pread(file, 1, size - 1) == b"\n"
+        text = "".join(json.dumps(entry) + "\n" for entry in entries)
+        data = (text if whole else "\n" + text).encode()
+        try:
+            if os.write(file, data) < len(data):
+                raise OSError(f"{self.path}: the disk is full")
+            os.fsync(file)
+        except OSError:
+            os.ftruncate(file, size)
+            raise
+
+
+def read(path: Path) -> list[Entry]:
+    """The entries of the file that were not delivered, but for lines left half written."""
+    waiting: list[Entry] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            entry = json.loads(line)
+            if isinstance(entry, dict):
+                if "sent" in entry:
+                    del waiting[: entry["sent"]]
+                else:
+                    waiting.append(entry)
+    return waiting
