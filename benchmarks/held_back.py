@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,127 +15,100 @@ from numpy.typing import NDArray
 from colorized import color, photo
 from colorized.color import resample
 from colorized.data import sources
-from colorized.evaluation import inception, metrics
-from colorized.inference.colorizer import ChromaSampler
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # the stages are not installed
 
-from pipelines.release import HELD_BACK_PREFIX, SETS  # noqa: E402
+from pipelines.release import CROPS  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results"
 FEATURES = ROOT / "data" / "features"
-SIZES = {"scenes": 96, "objects": 64, "photos": 256}
-"""Sides the pictures of each folder are brought to, pixels."""
-BATCH = 25
+SIZE = 256
+"""Side the photographs' middle squares are brought to, pixels; smaller ones are enlarged."""
+MIN_SIDE = 160
 
-RGB = NDArray[np.uint8]
 Lab = NDArray[np.float32]
 
 
-def held_back(folder: Path, name: str, count: int, seen: bool = False) -> list[Path]:
-    """The first `count` pictures, by their hash, of the split that training never sees.
+@dataclass(frozen=True)
+class Photograph:
+    """Its middle square: CIELAB (SIZE, SIZE, 3), and what is in it, where that is known."""
 
-    With `seen`, of the one that it learns from: how much better it does there.
+    name: str
+    kind: str
+    lab: Lab
+
+    @property
+    def L(self) -> Lab:
+        """Lightness (SIZE, SIZE)."""
+        return np.ascontiguousarray(self.lab[..., 0])
+
+    @property
+    def ab(self) -> Lab:
+        """True chroma (SIZE, SIZE, 2)."""
+        return np.ascontiguousarray(self.lab[..., 1:])
+
+
+def held_back(folder: Path, split: str, count: int) -> list[Photograph]:
+    """The first `count` photographs of a split, ordered by their hash.
+
+    They are divided as `pipelines.release` divides them, by content hash. Left out are those that
+    are monochrome or whose shorter side is below `MIN_SIDE`. Kinds are read from a file
+    `photographs.csv` in the folder or beside it, with the columns `file` and `kind`, if there is
+    one.
 
     Raises
     ------
     ValueError
         When there are fewer than two.
     """
-    settings = SETS[name]
-    found = []
-    for path in sources.list_photographs(folder / name):
+    kinds: dict[str, str] = {}
+    for table in (folder / "photographs.csv", folder.parent / "photographs.csv"):
+        if table.exists():
+            with table.open(newline="", encoding="utf-8") as file:
+                kinds = {line["file"]: line["kind"] for line in csv.DictReader(file)}
+            break
+    paths = {}
+    for path in sources.list_photographs(folder):
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        split = sources.split_of(digest, settings.val_share, settings.test_share)
-        if path.name.startswith(HELD_BACK_PREFIX):
-            split = "test"
-        if split == ("train" if seen else "test"):
-            found.append((digest, path))
+        if sources.split_of(digest, CROPS.val_share, CROPS.test_share) == split:
+            paths[digest] = path
+    found: list[Photograph] = []
+    for _, path in sorted(paths.items()):
+        if len(found) == count:
+            break
+        rgb = photo.read_rgb(path)
+        if min(rgb.shape[:2]) < MIN_SIDE:
+            continue
+        lab = square(rgb)
+        if np.linalg.norm(lab[..., 1:], axis=-1).mean() >= CROPS.min_chroma:
+            found.append(Photograph(path.name, kinds.get(path.name, "unknown"), lab))
     if len(found) < 2:
-        raise ValueError(f"{folder / name}: holds {len(found)} pictures to measure on, needs 2")
-    return [path for _, path in sorted(found)[:count]]
+        raise ValueError(f"{folder}: holds {len(found)} photographs of the split {split}, needs 2")
+    return found
 
 
-def square(path: Path, size: int) -> Lab:
-    """CIELAB (size, size, 3) of the picture's middle."""
-    rgb = photo.read_rgb(path)
+def square(rgb: NDArray[np.uint8], size: int = SIZE) -> Lab:
+    """CIELAB (size, size, 3) of the middle of sRGB (H, W, 3), resized in linear light."""
     side = min(rgb.shape[:2])
     y, x = (rgb.shape[0] - side) // 2, (rgb.shape[1] - side) // 2
-    return color.srgb_to_lab(resample.resize_rgb(rgb[y : y + side, x : x + side], size, size))
+    middle = np.ascontiguousarray(rgb[y : y + side, x : x + side])
+    return color.srgb_to_lab(resample.resize_rgb(middle, size, size))
 
 
-@dataclass
-class Pictures:
-    """N pictures of one folder: CIELAB, sRGB in true colors and in gray, and their features."""
+def plates(folder: Path) -> list[Photograph]:
+    """Color-separation plates: the kind is `people` where `plates.csv` says so, else `places`."""
+    with (folder / "plates.csv").open(newline="", encoding="utf-8") as file:
+        people = {line["name"]: line["has_people"] == "1" for line in csv.DictReader(file)}
+    return [
+        Photograph(
+            path.stem, "people" if people[path.stem] else "places", square(photo.read_rgb(path))
+        )
+        for path in sources.list_photographs(folder)
+    ]
 
-    name: str
-    labs: list[Lab]
-    extractor: inception.InceptionExtractor
 
-    def __post_init__(self) -> None:
-        size = len(self.labs[0])
-        gray = np.zeros((size, size, 2), np.float32)
-        self.true = [color.recombine(lab[..., 0], lab[..., 1:]) for lab in self.labs]
-        self.mono = [color.recombine(lab[..., 0], gray) for lab in self.labs]
-        self.of_true = self.features(self.true)
-
-    @classmethod
-    def load(
-        cls,
-        folder: Path,
-        name: str,
-        count: int,
-        extractor: inception.InceptionExtractor,
-        seen: bool = False,
-    ) -> Pictures:
-        """Up to `count` pictures of `folder`/`name`, held back or `seen` in training."""
-        labs = [square(path, SIZES[name]) for path in held_back(folder, name, count, seen)]
-        return cls(name, labs, extractor)
-
-    def features(self, images: list[RGB]) -> NDArray[np.float32]:
-        """Inception features, kept from one run to the next."""
-        return inception.cached_features(self.extractor, images, FEATURES)
-
-    def fid(self, images: list[RGB]) -> float:
-        """FID of the pictures in other colors against their true ones."""
-        return metrics.frechet_distance(self.features(images), self.of_true)
-
-    def colored(self, colorizer: ChromaSampler, draw: Callable[[Lab, int], Lab]) -> list[RGB]:
-        """The pictures in colors of `draw`: L* (B, H, W) and a seed → ab (B, h, w, 2)."""
-        images = []
-        for start in range(0, len(self.labs), BATCH):
-            lights = [lab[..., 0] for lab in self.labs[start : start + BATCH]]
-            drawn = draw(np.stack([colorizer.shrink(light) for light in lights]), start)
-            images += [
-                color.recombine(light, colorizer.enlarge(ab, light))
-                for light, ab in zip(lights, drawn, strict=True)
-            ]
-        return images
-
-    def in_short(self, images: list[RGB]) -> dict[str, float]:
-        """FID, KID, and colorfulness as a share of the true pictures'."""
-        found = self.measure(images)
-        share = found["colorfulness"] / found["colorfulness_real"]
-        return {"fid": found["fid"], "kid": found["kid"], "colorfulness_share": share}
-
-    def colorfulness(self, images: list[RGB]) -> float:
-        """Mean colorfulness."""
-        return float(np.mean([metrics.colorfulness(image) for image in images]))
-
-    def measure(self, images: list[RGB]) -> dict[str, float]:
-        """All that is measured of the pictures in other colors, against their true ones."""
-        features = self.features(images)
-        size = max(2, len(images) // 2)
-        kid = metrics.kid(features, self.of_true, 50, size, np.random.default_rng(0))[0]
-        colorful, real = self.colorfulness(images), self.colorfulness(self.true)
-        pairs = list(zip(images, self.true, strict=True))
-        return {
-            "fid": metrics.frechet_distance(features, self.of_true),
-            "kid": kid,
-            "colorfulness": colorful,
-            "colorfulness_real": real,
-            "delta_colorfulness_share": abs(colorful - real) / real,
-            "psnr": float(np.mean([metrics.psnr(a, b) for a, b in pairs])),
-            "delta_e": float(np.mean([metrics.delta_e(a, b) for a, b in pairs])),
-        }
+def exposure(lab: Lab, weights: Sequence[float]) -> Lab:
+    """L* (H, W) of a plate that sees linear red, green and blue with these weights."""
+    light = color.lab_to_linear(lab).clip(0, 1) @ np.array(weights, np.float32)
+    return color.luminance_to_lightness(np.ascontiguousarray(light))

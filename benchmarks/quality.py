@@ -1,236 +1,224 @@
-"""How believable the colors are, against peers that were given the same data and the same minutes.
+"""How believable the colors are, on photographs that no training saw.
 
-    python benchmarks/quality.py PICTURES [--minutes 20] [--n 250] [--methods released,…]
+    python benchmarks/quality.py PHOTOGRAPHS [--plates FOLDER] [--split test] [--n 1000]
 
-PICTURES holds the folders `scenes`, `objects` and `photos`; up to N of each are measured on, which
-no training here sees, at 96, 64 and 256 pixels (see `held_back.py`). Methods:
+PHOTOGRAPHS is the folder the weights were trained on; of the split that `pipelines.release` keeps
+from training, the middle squares of N photographs at 256 pixels (smaller ones are enlarged) are
+colored with the defaults of the weights. Choose options on `--split val`, report `test`. Measured,
+for all and for each kind of picture, with bootstrap intervals of 95 % over the photographs:
 
-* `monochrome`: no colors, what any must beat;
-* `regression`: our network trained by L2, asked once;
-* `diffusers`: UNet2DModel on noisy ab with L concatenated, DDPMScheduler, DPM-Solver++ in 20 steps;
-* `diffusers_half`: the same with all at half the resolution, which is faster and sees less of L;
-* `ours_scratch`, `ours_imagenet`: this project's training, its encoder of L fresh or trained on
-  ImageNet, and sampling with the defaults;
-* `released`: the weights in models/released, or of --weights, trained for as long as their model
-  card says.
+* `kid` (of pairs) and `fid` of Inception features against the true colors, and as shares of what
+  the gray pictures have. The critic of the finish judges in another network's features;
+* `colorfulness_share` of the true pictures', `blotches` against theirs, `delta_e` (CIEDE2000);
+* `diversity`: mean distance of the coarse chroma of two seeds, CIELAB units.
 
-Those that are trained here get M minutes each (of the processor, unless on a GPU) on the same
-shards and the same machine; --lab FOLDER holds train_L.npy and train_ab.npy, which
-`pipelines.release` writes, else they are made. Trained networks are kept in the folder of --work,
-so that a stopped run goes on. At last the number of evaluations is varied, on objects, for
-`ours_imagenet` and each diffusers peer: the rates at which both draw pictures of equal FID. With
---seen the pictures are of those that were trained on: how much is learned by heart. Writes
-benchmarks/results/quality.json, or NAME.json with --result NAME.
+Of `film`, the network sees each photograph as a random emulsion and print has it
+(`colorized.data.film`), and its colors are laid under the true lightness, so that they alone are
+judged. Of PLATES, color-separation plates of 1905 to 1915, the network sees their green exposure,
+as an orthochromatic emulsion did, or the blue one. Writes benchmarks/results/quality.json, or
+NAME.json with --result NAME; with --sheet FILE a picture of M held-back photographs of people,
+indoors and outdoors, and with --strip FILE one of the plates.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import peers
-from held_back import RESULTS, ROOT, SIZES, Pictures
+from held_back import FEATURES, RESULTS, SIZE, Lab, Photograph, exposure, held_back, plates
+from numpy.typing import NDArray
 
 from colorized import color, plots
-from colorized.data.dataset import open_shard
-from colorized.devices import open_device
+from colorized.data import film
 from colorized.evaluation import inception, metrics
 from colorized.inference.colorizer import ChromaSampler
-from colorized.model.guidance import evaluations
-from colorized.model.header import sampling_defaults
-from colorized.model.sampling import noise_levels
 from colorized.model.weights import RELEASED, load_weights
 from colorized.options import SamplingOptions
-from pipelines import release
 
-TRAINED = ("regression", "diffusers", "diffusers_half", "ours_scratch", "ours_imagenet")
-METHODS = ("monochrome", *TRAINED, "released")
-PEER_STEPS = 20
-DRAWS, DRAWN_PICTURES = 4, 16
-CURVE = (1, 2, 4, 6, 10, 20, 30)
-EQUAL = 1.02
-"""FIDs no further apart than this factor count as equal."""
-GRAY = 0.15
-"""Colorfulness within this share of the true pictures' is that of a picture in color."""
+BATCH = 20
+RESAMPLES = 100
+DIVERSITY = 200
+"""Photographs that are colored again with another seed."""
+LEAST = 40
+"""Photographs of a kind that is measured by itself."""
+EXPOSURES = {"green": (0.0, 1.0, 0.0), "blue": (0.0, 0.0, 1.0)}
+ON_SHEET = ("people", "indoor", "outdoor")
+
+RGB = NDArray[np.uint8]
 
 
-def measure(
-    method: peers.Method, some: Pictures, out: Path, label: str, clock: Callable[[], float]
-) -> dict[str, float]:
-    """Color all pictures; what they measure, how much draws differ, and seconds per picture."""
-    images, seconds = [], []
-    for i, lab in enumerate(some.labs):
-        began = clock()
-        ab = method.colorize(lab[..., 0], seed=i)
-        seconds.append(clock() - began)
-        images.append(color.recombine(lab[..., 0], ab))
-    found = some.measure(images)
-    found["diversity"] = float(
-        np.mean(
-            [
-                metrics.diversity(
-                    np.stack([method.colorize(lab[..., 0], seed=s) for s in range(DRAWS)])
-                )
-                for lab in some.labs[:DRAWN_PICTURES]
-            ]
-        )
-    )
-    found["seconds_per_picture"] = float(np.median(seconds))
-    rows = [[some.mono[i], images[i], some.true[i]] for i in range(min(8, len(images)))]
-    grid = plots.grid(rows, ["monochrome", label, "true"])
-    plots.save(out / f"quality-{some.name}-{label}.png", grid)
+class Quality:
+    """Measures colorings of sets of photographs."""
+
+    def __init__(self, sampler: ChromaSampler, options: SamplingOptions) -> None:
+        self.sampler, self.options = sampler, options
+        self.extractor = inception.InceptionExtractor()
+
+    def draw(self, seen: Sequence[Lab], first: int) -> list[Lab]:
+        """Chroma at the network's scale of what it is shown, with seeds from `first` on."""
+        small: list[Lab] = []
+        for start in range(0, len(seen), BATCH):
+            lights = [self.sampler.shrink(L) for L in seen[start : start + BATCH]]
+            options = self.options.override(seed=first + start)
+            small.extend(self.sampler.draw(np.stack(lights), options))
+        return small
+
+    def features(self, images: Sequence[RGB]) -> NDArray[np.float32]:
+        """Inception features, kept from one run to the next."""
+        return inception.cached_features(self.extractor, list(images), FEATURES)
+
+    def measure(self, photographs: Sequence[Photograph], seen: Sequence[Lab]) -> dict[str, Any]:
+        """All figures of the photographs, colored from what the network is shown of each."""
+        began = time.process_time()
+        small = self.draw(seen, 0)
+        seconds = (time.process_time() - began) / len(seen)
+        ab = [
+            self.sampler.enlarge(s, L) if L is p.L else self.sampler.enlarge(s, p.L)
+            for s, L, p in zip(small, seen, photographs, strict=True)
+        ]
+        again = self.draw(seen[:DIVERSITY], 10**6)
+        images = [color.recombine(p.L, c) for p, c in zip(photographs, ab, strict=True)]
+        true = [color.recombine(p.L, p.ab) for p in photographs]
+        gray = [color.recombine(p.L, np.zeros_like(p.ab)) for p in photographs]
+        shown = [color.srgb_to_lab(image / np.float32(255)) for image in images]
+        sets = {n: self.features(v) for n, v in (("ours", images), ("true", true), ("gray", gray))}
+        kinds = np.array([p.kind for p in photographs])
+        rows = {"all": np.arange(len(photographs))}
+        rows |= {k: np.flatnonzero(kinds == k) for k in np.unique(kinds)}
+        found: dict[str, Any] = {"seconds": round(seconds, 4)}
+        for kind, some in rows.items():
+            if kind != "all" and len(some) < LEAST:
+                continue
+            found[kind] = _distances({name: of[some] for name, of in sets.items()})
+            ours, real = (
+                np.mean([metrics.colorfulness(of[i]) for i in some]) for of in (images, true)
+            )
+            twice = [i for i in some if i < len(again)]
+            found[kind] |= {
+                "n": len(some),
+                "colorfulness_share": ours / real,
+                "blotches": metrics.blotches(
+                    [photographs[i].L for i in some],
+                    [shown[i][..., 1:] for i in some],
+                    [photographs[i].ab for i in some],
+                ),
+                "delta_e": np.mean([metrics.delta_e(images[i], true[i]) for i in some]),
+                "diversity": np.mean([metrics.coarse_diversity(small[i], again[i]) for i in twice]),
+            }
+        return found
+
+    def color(self, photograph: Photograph, L: Lab, seed: int = 0) -> RGB:
+        """The photograph in colors from what the network is shown of it."""
+        ab = self.sampler.enlarge(self.draw([L], seed)[0], photograph.L)
+        return color.recombine(photograph.L, ab)
+
+
+def _distances(sets: dict[str, NDArray[np.float32]]) -> dict[str, Any]:
+    """FID and KID of features of ours and of gray against the true ones, with intervals."""
+    count = len(sets["true"])
+    found: dict[str, Any] = {}
+    for name, distance in (("kid", metrics.paired_kid), ("fid", metrics.frechet_distance)):
+        ours = distance(sets["ours"], sets["true"])
+        gray = distance(sets["gray"], sets["true"])
+
+        def share(
+            weights: NDArray[np.float64], distance: Any = distance
+        ) -> float:  # of the same resample
+            of = [float(distance(sets[n], sets["true"], weights)) for n in ("ours", "gray")]
+            return of[0] / of[1]
+
+        rng = np.random.default_rng(0)
+        low, high = metrics.interval(share, range(count), RESAMPLES, rng)
+        found |= {
+            name: ours,
+            f"{name}_gray": gray,
+            f"{name}_share": ours / gray,
+            f"{name}_share_interval": [low, high],
+        }
     return found
 
 
-def curve(
-    method: str,
-    network: Any,
-    some: Pictures,
-    options: SamplingOptions,
-    clock: Callable[[], float],
-) -> list[dict[str, float]]:
-    """FID and pictures a second for each number of steps."""
-    rows = []
-    for steps in CURVE:
-        colors = peers.method(method, network, options.override(steps=steps))
-        seconds = []
-        images = []
-        for i, lab in enumerate(some.labs):
-            began = clock()
-            ab = colors.colorize(lab[..., 0], seed=i)
-            seconds.append(clock() - began)
-            images.append(color.recombine(lab[..., 0], ab))
-        asked = steps
-        if method.startswith("ours"):
-            asked = evaluations(noise_levels(options.override(steps=steps)), options.guidance)
-        rows.append(
-            {
-                "steps": steps,
-                "evaluations": asked,
-                "fid": some.fid(images),
-                "colorfulness_share": some.colorfulness(images) / some.colorfulness(some.true),
-                "pictures_per_second": 1 / float(np.median(seconds)),
-            }
-        )
-        print(method, json.dumps(rows[-1]), flush=True)
-    return rows
-
-
-def at_equal_fid(ours: list[dict[str, float]], peer: list[dict[str, float]]) -> dict[str, Any]:
-    """How fast each draws pictures as good as the peer's best, in the fewest steps it needs.
-
-    Ours must be about as colorful as true pictures, or as the peer's are: FID hardly sees gray.
-    """
-    best = min(row["fid"] for row in peer)
-    enough = [row for row in peer if row["fid"] <= EQUAL * best]
-    other = max(enough, key=lambda row: row["pictures_per_second"])
-    gap = max(GRAY, abs(other["colorfulness_share"] - 1))
-    mine = max(
-        (
-            row
-            for row in ours
-            if row["fid"] <= EQUAL * best and abs(row["colorfulness_share"] - 1) <= gap
-        ),
-        key=lambda row: row["pictures_per_second"],
-        default=None,
-    )
-    return {
-        "fid": best,
-        "equal_within": EQUAL,
-        "ours": mine,
-        "peer": other,
-        "ratio": mine and mine["pictures_per_second"] / other["pictures_per_second"],
-        "target_ratio": 5,
-    }
+def rounded(value: Any) -> Any:
+    """Five significant digits of every number."""
+    if isinstance(value, dict):
+        return {key: rounded(v) for key, v in value.items()}
+    if isinstance(value, list):
+        return [rounded(v) for v in value]
+    return float(f"{value:.5g}") if isinstance(value, float | np.floating) else value
 
 
 def main() -> None:
-    """Train, measure, print a table and write it."""
+    """Color, measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("pictures", type=Path)
+    parser.add_argument("photographs", type=Path)
+    parser.add_argument("--plates", type=Path)
+    parser.add_argument("--split", choices=("val", "test"), default="test")
+    parser.add_argument("--n", type=int, default=1000)
     parser.add_argument("--weights", type=Path, default=RELEASED)
-    parser.add_argument("--minutes", type=float, default=20.0, help="of training, for each method")
-    parser.add_argument("--methods", default=",".join(METHODS), help="names, with commas between")
-    parser.add_argument("--n", type=int, default=250, help="pictures of each folder, at most")
-    parser.add_argument(
-        "--seen", action="store_true", help="measure on pictures that were trained on"
-    )
-    parser.add_argument("--curve-n", type=int, default=250, help="objects for each number of steps")
-    parser.add_argument("--steps", type=int, help="of our sampler")
-    parser.add_argument("--guidance", type=float, help="of our sampler")
-    parser.add_argument("--temperature", type=float, help="of our sampler")
-    parser.add_argument("--lab", type=Path, help="folder of the shards to train on")
-    parser.add_argument("--work", type=Path, default=ROOT / "data" / "benchmark")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--sampler")
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--guidance", type=float)
+    parser.add_argument("--temperature", type=float)
+    parser.add_argument("--saturation", type=float)
+    parser.add_argument("--no-film", action="store_true")
+    parser.add_argument("--sheet", type=Path)
+    parser.add_argument("--sheet-pictures", type=int, default=60)
+    parser.add_argument("--strip", type=Path)
     parser.add_argument("--result", default="quality", help="name of the JSON file")
-    options = parser.parse_args()
-    methods = options.methods.split(",")
-    for name in methods:
-        if name not in METHODS:
-            raise ValueError(f"--methods: {name!r} is none of {', '.join(METHODS)}")
-    device = open_device(options.device)
-    clock = peers.clock(device)
-    options.out.mkdir(parents=True, exist_ok=True)
-
-    how = sampling_defaults(options.weights).override(
-        steps=options.steps, guidance=options.guidance, temperature=options.temperature
+    given = parser.parse_args()
+    sampler = ChromaSampler(load_weights(given.weights))
+    options = sampler.defaults.override(
+        sampler=given.sampler,
+        steps=given.steps,
+        guidance=given.guidance,
+        temperature=given.temperature,
+        saturation=given.saturation,
     )
-    ways: dict[str, peers.Method] = {}
-    networks: dict[str, Any] = {}
-    about: dict[str, Any] = {}
-    for name in methods:
-        if name == "monochrome":
-            ways[name] = peers.Monochrome()
-        elif name == "released":
-            weights = load_weights(options.weights, device)
-            ways[name] = peers.Ours(ChromaSampler(weights), how)
-            about[name] = {"parameters": peers.parameters(weights.denoiser.network)}
-        else:
-            lab = options.lab or options.work / "lab"
-            if not (lab / "train_L.npy").exists():
-                release.build_shards(options.pictures, lab)
-            shard = open_shard(lab, "train")
-            print(f"{name}: {options.minutes:g} minutes", flush=True)
-            network, steps = peers.trained(name, shard, options.minutes, device, options.work)
-            networks[name] = network
-            asked = how.steps if name.startswith("ours") else PEER_STEPS
-            ways[name] = peers.method(name, network, how.override(steps=asked))
-            about[name] = {
-                "parameters": peers.parameters(network),
-                "minutes": options.minutes,
-                "pictures_seen": steps * peers.BATCH,
-            }
+    quality = Quality(sampler, options)
+    photographs = held_back(given.photographs, given.split, given.n)
+    results: dict[str, Any] = {
+        "split": given.split,
+        "size": SIZE,
+        "options": dataclasses.asdict(options),
+    }
 
-    extractor = inception.InceptionExtractor()
-    results: dict[str, Any] = {"methods": about}
-    for name in SIZES:
-        some = Pictures.load(options.pictures, name, options.n, extractor, options.seen)
-        table: dict[str, dict[str, float]] = {}
-        for label, way in ways.items():
-            table[label] = measure(way, some, options.out, label, clock)
-            print(name, label, json.dumps({k: round(v, 4) for k, v in table[label].items()}))
-        mono = some.fid(some.mono)
-        for row in table.values():
-            row["fid_over_monochrome"] = row["fid"] / mono
-        results[name] = {"n": len(some.labs), "size": SIZES[name], **table}
-    compared = [
-        name for name in ("ours_imagenet", "diffusers", "diffusers_half") if name in networks
-    ]
-    if len(compared) > 1 and compared[0] == "ours_imagenet":
-        some = Pictures.load(options.pictures, "objects", options.curve_n, extractor, options.seen)
-        curves = {name: curve(name, networks[name], some, how, clock) for name in compared}
-        results["steps"] = {"n": len(some.labs), "size": SIZES["objects"], **curves}
-        results["speed_at_equal_fid"] = {
-            name: at_equal_fid(curves["ours_imagenet"], curves[name]) for name in compared[1:]
-        }
-        print(json.dumps(results["speed_at_equal_fid"], indent=2))
-    (options.out / f"{options.result}.json").write_text(json.dumps(results, indent=2) + "\n")
+    def add(name: str, some: Sequence[Photograph], seen: Sequence[Lab]) -> None:
+        results[name] = rounded(quality.measure(some, seen))
+        print(name, json.dumps(results[name]["all"]), flush=True)
+
+    add("clean", photographs, [p.L for p in photographs])
+    if not given.no_film:
+        seen = [
+            film.expose(color.lab_to_linear(p.lab).clip(0, 1), np.random.default_rng([0, i]))
+            for i, p in enumerate(photographs)
+        ]
+        add("film", photographs, seen)
+    if given.plates:
+        old = plates(given.plates)
+        for name, weights in EXPOSURES.items():
+            add(f"plates_{name}", old, [exposure(p.lab, weights) for p in old])
+        if given.strip:
+            rows = [
+                [color.recombine(p.L, p.ab)]
+                + [quality.color(p, exposure(p.lab, w)) for w in EXPOSURES.values()]
+                for p in old
+            ]
+            plots.save(given.strip, plots.grid(rows, ["true", *EXPOSURES]))
+    (RESULTS / f"{given.result}.json").write_text(json.dumps(results, indent=1) + "\n")
+    if given.sheet:
+        kinds = [[p for p in photographs if p.kind == kind] for kind in ON_SHEET]
+        chosen = [p for some in kinds for p in some[: given.sheet_pictures // len(kinds)]]
+        print("sheet:", " ".join(Path(p.name).stem for p in chosen))
+        cells = [np.hstack([quality.color(p, p.L), color.recombine(p.L, p.ab)]) for p in chosen]
+        wide = [cells[i : i + 5] for i in range(0, len(cells) - len(cells) % 5, 5)]
+        plots.save(given.sheet, plots.grid(wide, ["ours, true"] * 5))
 
 
 if __name__ == "__main__":

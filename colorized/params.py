@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -60,6 +61,8 @@ class Model(Section):
         list[Annotated[int, Field(gt=0, multiple_of=8)]], Field(min_length=3, max_length=3)
     ]
     time_channels: Count
+    width: Annotated[int, Field(gt=0, multiple_of=32)]
+    depth: Annotated[int, Field(ge=0)]
 
     @field_validator("channels")
     @classmethod
@@ -76,12 +79,14 @@ class Diffusion(Section):
 
 class Train(Section):
     init: Annotated[str, Field(min_length=1)]
+    objective: Literal["finish", "denoise"]
     steps: Count
     minutes: Annotated[float, Field(ge=0)]
     batch_size: Count
     accumulate: Count
     crop_size: Annotated[int, Field(ge=32, multiple_of=16)]
-    min_crop: Annotated[float, Field(gt=0, le=1)]
+    film: Annotated[float, Field(ge=0, le=1)]
+    levels: Count
     lr: Annotated[float, Field(gt=0, lt=1)]
     warmup_steps: Annotated[int, Field(ge=0)]
     cooldown_steps: Annotated[int, Field(ge=0)]
@@ -115,6 +120,23 @@ class Train(Section):
         if 0 < spike <= 1:
             raise ValueError("must be more than 1, or 0")
         return spike
+
+
+class Finish(Section):
+    sigmas: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1, max_length=4)]
+    later: Annotated[float, Field(ge=0, le=1)]
+    adversarial: Annotated[float, Field(ge=0)]
+    energy: Annotated[float, Field(ge=0)]
+    feature_energy: Annotated[float, Field(ge=0)]
+    denoising: Annotated[float, Field(ge=0)]
+    critic_lr: Annotated[float, Field(gt=0, lt=1)]
+
+    @field_validator("sigmas")
+    @classmethod
+    def _sigmas(cls, sigmas: list[float]) -> list[float]:
+        if any(a <= b for a, b in itertools.pairwise(sigmas)):
+            raise ValueError("must fall")
+        return sigmas
 
 
 class Sample(Section):
@@ -160,6 +182,7 @@ class Params(Section):
     model: Model
     diffusion: Diffusion
     train: Train
+    finish: Finish
     sample: Sample
     evaluate: Evaluate
     promote: Promote

@@ -29,7 +29,7 @@ from colorized.model.imagenet import load_imagenet_encoder
 from colorized.model.weights import ModelConfig
 from colorized.training import fit
 from colorized.training.distributed import Processes, open_processes
-from colorized.training.finish import BETAS, Finish, FinishSettings
+from colorized.training.finish import Finish, FinishSettings
 from colorized.training.loop import TrainSettings, TrainState
 
 CROPS = sources.CropSettings(
@@ -53,7 +53,7 @@ FINISH = FinishSettings(
     energy=1.0,
     feature_energy=0.5,
     denoising=0.5,
-    critic_rate=4e-4,
+    critic_lr=8e-4,
 )
 
 
@@ -150,7 +150,7 @@ def run(options: argparse.Namespace, processes: Processes) -> None:
         values = dataclasses.asdict(phase)
         if name == "finish":
             objective = Finish(config, FINISH, processes, options.seed)
-            state = TrainState(denoiser, config, phase, processes, objective, BETAS)
+            state = TrainState(denoiser, config, phase, processes, objective)
             values |= dataclasses.asdict(FINISH)
         else:
             state = TrainState(denoiser, config, phase, processes)

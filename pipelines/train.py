@@ -37,6 +37,7 @@ from colorized.tracking import (
 from colorized.training import fit, recipe
 from colorized.training.checkpoint import load_checkpoint
 from colorized.training.distributed import open_processes
+from colorized.training.finish import Finish, FinishSettings
 from colorized.training.grid import validation_grid
 from colorized.training.history import History
 from colorized.training.housekeeping import remove_finished
@@ -59,7 +60,7 @@ def main(params: Params) -> None:
     # The index holds the sha256 of every picture, and where each crop was cut from it.
     described = b"".join((stage.LAB / name).read_bytes() for name in ("stats.json", "index.csv"))
     digest = hashlib.sha256(described).hexdigest()
-    values = params.model_dump(include={"model", "diffusion", "train"}) | {
+    values = params.model_dump(include={"model", "diffusion", "train", "finish"}) | {
         "data": digest,
         "initial_weights": initial,
     }
@@ -70,6 +71,7 @@ def main(params: Params) -> None:
         "init": params.train.init,
         "initial_weights_sha256": initial,
         "train": params.train.model_dump(),
+        "finish": params.finish.model_dump(),
     }
     folder = stage.CHECKPOINTS / made.fingerprint
     if processes.main and os.environ.get(stage.AGAIN) and (folder / FINISHED).exists():
@@ -81,7 +83,12 @@ def main(params: Params) -> None:
         return
 
     settings = _settings(params, processes.device)
-    state = TrainState(denoiser.to(processes.device), config, settings, processes)
+    objective = None
+    if params.train.objective == "finish":
+        finish = FinishSettings(**params.finish.model_dump(exclude={"sigmas"}))
+        objective = Finish(config, finish, processes, params.train.seed)
+    denoiser.to(processes.device)
+    state = TrainState(denoiser, config, settings, processes, objective)
     try:
         if processes.main:
             _lead(params, state, config, stats, about, made)
@@ -212,10 +219,13 @@ def _start(params: Params, stats: Mapping[str, Any]) -> tuple[ModelConfig, Denoi
     config = ModelConfig(
         channels=(params.model.channels[0], params.model.channels[1], params.model.channels[2]),
         time_channels=params.model.time_channels,
+        width=params.model.width,
+        depth=params.model.depth,
         schedule=params.diffusion.schedule,
         T=params.diffusion.T,
         ab_std=(a, b),
         work_size=params.train.crop_size,
+        few_step_sigmas=tuple(params.finish.sigmas),
     )
     torch.manual_seed(params.train.seed)  # of fresh layers
     if params.train.init in ("scratch", "imagenet"):
@@ -228,14 +238,18 @@ def _start(params: Params, stats: Mapping[str, Any]) -> tuple[ModelConfig, Denoi
     released = params.train.init == "released"
     path = RELEASED if released else stage.ROOT / params.train.init
     weights = load_weights(path)
-    for key in ("channels", "time_channels", "schedule", "T"):
+    for key in ("channels", "time_channels", "width", "depth", "schedule", "T"):
         wanted, found = getattr(config, key), getattr(weights.config, key)
         if wanted != found:
             raise ValueError(
                 f"{path}: was trained with {key} {found}, params.yaml asks for {wanted}"
             )
     # The scale of chroma is part of what the weights know; that of pictures is what they see now.
-    config = dataclasses.replace(weights.config, work_size=params.train.crop_size)
+    config = dataclasses.replace(
+        weights.config,
+        work_size=params.train.crop_size,
+        few_step_sigmas=tuple(params.finish.sigmas),
+    )
     return config, weights.denoiser, hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -256,7 +270,8 @@ def _settings(params: Params, device: torch.device) -> TrainSettings:
         batch_size=t.batch_size,
         accumulate=t.accumulate,
         crop_size=t.crop_size,
-        min_crop=t.min_crop,
+        film=t.film,
+        levels=t.levels,
         learning_rate=t.lr,
         warmup_steps=t.warmup_steps,
         cooldown_steps=t.cooldown_steps,

@@ -15,7 +15,7 @@ import safetensors
 
 from colorized.options import UNTUNED, SamplingOptions
 
-FORMAT = 3
+FORMAT = 4
 METADATA_KEY = "colorized"
 
 

@@ -41,9 +41,6 @@ from colorized.training.critic import Critic
 from colorized.training.distributed import Processes
 from colorized.training.loop import Diverged, TrainState
 
-BETAS = (0.0, 0.99)
-"""Of Adam, for the denoiser and the critic: moments of the gradient itself only delay the game."""
-
 RECENT = 200
 """Steps whose critic losses tell whether the critic has won."""
 
@@ -60,7 +57,7 @@ class FinishSettings:
     energy: float
     feature_energy: float
     denoising: float
-    critic_rate: float
+    critic_lr: float
 
 
 class Finish:
@@ -79,6 +76,9 @@ class Finish:
         When the package with the critic's weights is not installed.
     """
 
+    # Moments of the gradient itself only delay the game of two.
+    betas = (0.0, 0.99)
+
     def __init__(
         self, config: ModelConfig, settings: FinishSettings, processes: Processes, seed: int
     ) -> None:
@@ -91,7 +91,7 @@ class Finish:
             torch.manual_seed(seed)
             self.critic = Critic().to(processes.device)
         self.optimizer = torch.optim.Adam(
-            self.critic.heads.parameters(), lr=settings.critic_rate, betas=BETAS
+            self.critic.heads.parameters(), lr=settings.critic_lr, betas=self.betas
         )
         self.std = torch.tensor(config.ab_std, device=processes.device).view(1, 2, 1, 1)
         self.losses: deque[float] = deque(maxlen=RECENT)
@@ -144,7 +144,7 @@ class Finish:
 
     def _draw(self, denoiser: Denoiser, cond: Any, noise: Tensor, target: int) -> Tensor:
         """x̂_0 (2B, 2, h, w) at the level number `target`, on from draws at all levels before."""
-        levels = self.settings.levels
+        levels = self.levels
         x = noise[0] * levels[0]
         for k in range(target):
             with torch.no_grad():
@@ -195,7 +195,7 @@ class Finish:
     def update(self, state: TrainState, rate: float) -> None:
         """The critic cools down as the denoiser does."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.critic_rate * rate
+            group["lr"] = self.settings.critic_lr * rate
 
     def state_dict(self) -> dict[str, Any]:
         """See `Objective`."""

@@ -101,7 +101,9 @@ class Step:
 
 
 class Objective(Protocol):
-    """What training minimizes."""
+    """What training minimizes; `betas` are the decay rates of Adam's moments."""
+
+    betas: tuple[float, float]
 
     def backward(self, state: TrainState, batch: Batch, place: int) -> dict[str, float]:
         """Add the gradients of this process's slice of batch `place` to the denoiser's parameters.
@@ -141,8 +143,6 @@ class TrainState:
         Those that train together; by default this one alone.
     objective
         By default the denoising loss.
-    betas
-        Decay rates of Adam's moments.
 
     Raises
     ------
@@ -157,7 +157,6 @@ class TrainState:
         settings: TrainSettings,
         processes: Processes | None = None,
         objective: Objective | None = None,
-        betas: tuple[float, float] = (0.9, 0.99),
     ) -> None:
         self.config = config
         self.settings = settings
@@ -170,13 +169,13 @@ class TrainState:
         self.denoiser = denoiser.train().requires_grad_(True)
         self.denoiser.network.to(memory_format=torch.channels_last)
         self.ema = copy.deepcopy(denoiser).eval().requires_grad_(False)
+        self.objective = objective or Denoising(self.denoiser, settings, self.processes)
         self.optimizer = torch.optim.AdamW(
             _parameter_groups(denoiser, settings.encoder_lr_scale),
             lr=settings.learning_rate,
-            betas=betas,
+            betas=self.objective.betas,
             weight_decay=settings.weight_decay,
         )
-        self.objective = objective or Denoising(self.denoiser, settings, self.processes)
         self.step = 0
         self.skipped = 0
         """Batches that were left out after a spike; step k sees batch k + skipped, from 0."""
@@ -306,6 +305,8 @@ def _told_of_memory(state: TrainState) -> Iterator[None]:
 
 class Denoising:
     """‖F(x_t, t, L) - v‖² at `levels` noise levels of each picture, which is encoded once."""
+
+    betas = (0.9, 0.99)
 
     def __init__(self, denoiser: Denoiser, settings: TrainSettings, processes: Processes) -> None:
         loss = _Loss(denoiser, settings.levels)
