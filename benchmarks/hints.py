@@ -1,6 +1,6 @@
 """Whether hints are met, whether they help, and whether they stay on their surface.
 
-    python benchmarks/hints.py [--pictures FOLDER] [--n 12] [--steps 10] [--quick]
+    python benchmarks/hints.py [--pictures FOLDER] [--n 12] [--quick]
 
 Photographs of FOLDER (data/sample, if none is named) are colored without hints, with five hints at
 random points in their true colors, and with five in random ones. CIEDE2000, by scikit-image on the
@@ -18,6 +18,7 @@ and whether colorings disagree where they are wrong. Writes benchmarks/results/h
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from itertools import combinations
@@ -75,11 +76,9 @@ def points(rgb: NDArray[np.uint8], rng: np.random.Generator) -> tuple[Hints, Hin
     return Hints(tuple(true)), Hints(tuple(odd))
 
 
-def of_hints(
-    colorizer: ChromaSampler, pictures: list[NDArray[np.uint8]], steps: int
-) -> dict[str, float]:
+def of_hints(colorizer: ChromaSampler, pictures: list[NDArray[np.uint8]]) -> dict[str, float]:
     rng = np.random.default_rng(0)
-    how = colorizer.defaults.override(steps=steps)
+    how = colorizer.defaults
     found: dict[str, list[float]] = {}
     for i, rgb in enumerate(pictures):
         lab = color.srgb_to_lab(rgb.astype(np.float32) / 255)
@@ -103,8 +102,8 @@ def of_hints(
     }
 
 
-def of_surfaces(colorizer: ChromaSampler, steps: int, count: int) -> dict[str, dict[str, float]]:
-    how = colorizer.defaults.override(steps=steps)
+def of_surfaces(colorizer: ChromaSampler, count: int) -> dict[str, dict[str, float]]:
+    how = colorizer.defaults
     results = {}
     for name, (x, y) in list(SURFACES.items())[:count]:
         L = color.lightness(photo.read_rgb(SAMPLE / f"{name}.jpg").astype(np.float32) / 255)
@@ -124,10 +123,8 @@ def of_surfaces(colorizer: ChromaSampler, steps: int, count: int) -> dict[str, d
     return results
 
 
-def of_candidates(
-    colorizer: ChromaSampler, pictures: list[NDArray[np.uint8]], steps: int
-) -> dict[str, float]:
-    how = colorizer.defaults.override(steps=steps)
+def of_candidates(colorizer: ChromaSampler, pictures: list[NDArray[np.uint8]]) -> dict[str, float]:
+    how = colorizer.defaults
     found: dict[str, list[float]] = {}
     for rgb in pictures:
         lab = color.srgb_to_lab(rgb.astype(np.float32) / 255)
@@ -164,21 +161,20 @@ def main() -> None:
     parser.add_argument("--pictures", type=Path, default=SAMPLE / "photos")
     parser.add_argument("--weights", type=Path, default=RELEASED)
     parser.add_argument("--n", type=int, default=12)
-    parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--quick", action="store_true", help="two photographs, few steps")
+    parser.add_argument("--quick", action="store_true", help="two photographs")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
     options = parser.parse_args()
 
-    n, steps = (2, 4) if options.quick else (options.n, options.steps)
+    n = 2 if options.quick else options.n
     colorizer = ChromaSampler(load_weights(options.weights))
     paths = sources.list_photographs(options.pictures)
     pictures = [photo.read_rgb(path) for path in paths[:: max(1, len(paths) // n)][:n]]
     results = {
         "photographs": len(pictures),
-        "steps": steps,
-        "hints": of_hints(colorizer, pictures, steps),
-        "surfaces": of_surfaces(colorizer, steps, 2 if options.quick else len(SURFACES)),
-        "candidates": of_candidates(colorizer, pictures, steps),
+        "options": dataclasses.asdict(colorizer.defaults),
+        "hints": of_hints(colorizer, pictures),
+        "surfaces": of_surfaces(colorizer, 2 if options.quick else len(SURFACES)),
+        "candidates": of_candidates(colorizer, pictures),
     }
     print(json.dumps(results, indent=2))
     options.out.mkdir(parents=True, exist_ok=True)

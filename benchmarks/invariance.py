@@ -2,8 +2,8 @@
 
     python benchmarks/invariance.py PICTURES [--weights FILE] [--n 50]
 
-PICTURES holds the folder `photos`; N of those that no training sees, their middle at 256 pixels,
-are colored whole, cropped to a wide and to a tall half and to the square middle of half the side,
+N of the test photographs in PICTURES, which no training sees, their middle at 256 pixels, are
+colored whole, cropped to a wide and to a tall half and to the square middle of half the side,
 and whole at half and at double size. The median difference of ab on the area that both show is
 compared to that between two seeds of the whole picture. It should be no more than 1.2 times as
 large: with the same seed, as a user sees it, and with another one, so that what a crop has in
@@ -19,13 +19,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from held_back import RESULTS, Lab, held_back, square
+from held_back import RESULTS, SIZE, Lab, held_back
 
 from colorized.color import resample
 from colorized.inference.colorizer import ChromaSampler
 from colorized.model.weights import RELEASED, load_weights
 
-SIZE, QUARTER = 256, 64
+QUARTER = SIZE // 4
 TARGET = 1.2
 ALL = slice(None)
 MIDDLE = slice(QUARTER, SIZE - QUARTER)
@@ -67,8 +67,8 @@ def main() -> None:
         return colorizer.colorize(L, colorizer.defaults.override(seed=seed))
 
     rows = [
-        compare(square(path, SIZE)[..., 0], colors, 2 * i)
-        for i, path in enumerate(held_back(options.pictures, "photos", options.n))
+        compare(p.L, colors, 2 * i)
+        for i, p in enumerate(held_back(options.pictures, "test", options.n))
     ]
     medians = {name: float(np.median([row[name] for row in rows])) for name in rows[0]}
     ratios = {name: value / medians["seeds"] for name, value in medians.items() if name != "seeds"}

@@ -18,6 +18,8 @@ LIMITS = {
     "saturation": (0, 4),
 }
 """Smallest and largest value of each number."""
+FEW = 2
+"""Evaluations of the sampler ``consistency``, at most."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,21 @@ class SamplingOptions:
 
         if self.sampler == "consistency" and self.guidance != 1:
             raise ValueError("the sampler consistency takes no guidance: it must be 1")
+        if self.sampler == "consistency" and self.steps > FEW:
+            raise ValueError(f"the sampler consistency takes at most {FEW} steps, got {self.steps}")
 
     def override(self, **given: Any) -> SamplingOptions:
-        """These options but for those given; None keeps what is here."""
-        return replace(self, **{name: value for name, value in given.items() if value is not None})
+        """These options but for those given; None keeps what is here.
+
+        Where these are of the sampler ``consistency``, and guidance or more than `FEW` steps are
+        asked for but no sampler, the sampler is that of `UNTUNED`, which takes them.
+        """
+        changed = {name: value for name, value in given.items() if value is not None}
+        if self.sampler == "consistency" and "sampler" not in changed:
+            steps, guidance = changed.get("steps", 0), changed.get("guidance", 1)
+            if guidance != 1 or (isinstance(steps, int) and steps > FEW):
+                changed = {"sampler": UNTUNED.sampler, "steps": UNTUNED.steps} | changed
+        return replace(self, **changed)
 
 
 UNTUNED = SamplingOptions(steps=10, sampler="dpm_solver_pp_2m", guidance=1.0, temperature=1.0)

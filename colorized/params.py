@@ -18,7 +18,7 @@ from pydantic import (
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from colorized.options import UNTUNED
+from colorized.options import FEW, UNTUNED
 
 
 class ParamsError(ValueError):
@@ -123,13 +123,15 @@ class Train(Section):
 
 
 class Finish(Section):
-    sigmas: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1, max_length=4)]
+    sigmas: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1, max_length=FEW)]
     later: Annotated[float, Field(ge=0, le=1)]
     adversarial: Annotated[float, Field(ge=0)]
     energy: Annotated[float, Field(ge=0)]
     feature_energy: Annotated[float, Field(ge=0)]
+    spread: Annotated[float, Field(ge=0, le=1)]
     denoising: Annotated[float, Field(ge=0)]
     critic_lr: Annotated[float, Field(gt=0, lt=1)]
+    critic_steps: Count
 
     @field_validator("sigmas")
     @classmethod

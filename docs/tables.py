@@ -29,7 +29,6 @@ MARKED = re.compile(
     r"(?P<old>.*?)(?P<end><!-- (?P=name): end -->)",
     re.S,
 )
-SIDES = {"scenes": 96, "objects": 64, "photos": 256}
 
 
 def table(head: str, rows: Iterable[str], intro: str = "") -> str:
@@ -74,18 +73,40 @@ def metrics(m: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+SETS = {
+    "clean": "as they are",
+    "film": "seen as film",
+    "plates_green": "plates of 1905 to 1915, green exposure",
+    "plates_blue": "the same, blue exposure",
+}
+
+
 def quality(found: dict[str, Any]) -> str:
     rows = []
-    for name, side in SIDES.items():
-        ours, gray = found[name]["released"], found[name]["monochrome"]
-        rows.append(
-            f"{name}, {side} px | {found[name]['n']} | {ours['fid']:.1f} | {gray['fid']:.1f} | "
-            f"{ours['fid_over_monochrome']:.2f} | {ours['kid']:.4f} | {gray['kid']:.4f} | "
-            f"{ours['delta_colorfulness_share']:.0%} | {ours['psnr']:.1f} | "
-            f"{ours['delta_e']:.1f} | {ours['diversity']:.1f}"
-        )
-    head = "pictures | N | FID | gray | ratio | KID | gray | ΔCF | PSNR | ΔE | diversity"
-    return table(head, rows)
+    for name, words in SETS.items():
+        for kind, row in found[name].items():
+            if kind == "seconds":
+                continue
+            (k_low, k_high), (f_low, f_high) = row["kid_share_interval"], row["fid_share_interval"]
+            rows.append(
+                f"{words}{'' if kind == 'all' else f': {kind}'} | {row['n']} | {row['kid']:.4f} | "
+                f"{row['kid_share']:.0%} ({k_low:.0%} … {k_high:.0%}) | {row['fid']:.1f} | "
+                f"{row['fid_share']:.2f} ({f_low:.2f} … {f_high:.2f}) | "
+                f"{row['colorfulness_share']:.0%} | {row['blotches']:.2f} | "
+                f"{row['delta_e']:.1f} | {row['diversity']:.1f}"
+            )
+    head = (
+        "photographs | N | KID | of gray's | FID | of gray's | colorfulness | blotches | ΔE | "
+        "diversity"
+    )
+    o = found["options"]
+    return table(
+        head,
+        rows,
+        f"Split {found['split']}, {found['size']} px; {o['sampler']}, {o['steps']} evaluation"
+        f"{'s' if o['steps'] > 1 else ''}, guidance {o['guidance']:g}, temperature "
+        f"{o['temperature']:g}.",
+    )
 
 
 def invariance(found: dict[str, Any]) -> str:
@@ -110,63 +131,6 @@ def train_speed(found: dict[str, Any]) -> str:
         ),
         f"Threads: {found['threads']}; crops of {found['crop']} pixels.",
     )
-
-
-def steps(found: dict[str, Any]) -> str:
-    reference = found["reference"]
-    named = [("ancestral", reference), *(("DPM-Solver++(2M)", row) for row in found["rows"])]
-    return table(
-        "sampler | steps | evaluations | FID | of ancestral | KID | colorfulness",
-        (
-            f"{name} | {row['steps']} | {row['evaluations']} | {row['fid']:.1f} | "
-            f"{row['fid'] / reference['fid']:.2f} | {row['kid']:.4f} | "
-            f"{row['colorfulness_share']:.0%}"
-            for name, row in named
-        ),
-        f"N {found['n']}; gray has FID {found['fid_monochrome']:.1f}.",
-    )
-
-
-def peers(found: dict[str, Any]) -> str:
-    rows = []
-    for name in (n for n in found["scenes"] if n not in ("n", "size")):
-        about = found["methods"].get(name)
-        cells = [found[side][name] for side in SIDES]
-        trained = " |  | "
-        if about:
-            trained = (
-                f"{about['parameters'] / 1e6:.2f} M | {about['pictures_seen']:,} | "
-                f"{cells[-1]['seconds_per_picture']:.2f}"
-            )
-        measured = (
-            f"{c['fid']:.1f}, {c['kid']:.4f}, {c['delta_colorfulness_share']:.0%}" for c in cells
-        )
-        rows.append(" | ".join([name, trained, *measured]))
-    minutes = {about["minutes"] for about in found["methods"].values()}
-    ns = ", ".join(f"{name} N {found[name]['n']}" for name in SIDES)
-    sides = " | ".join(f"{name}: FID, KID, ΔCF" for name in SIDES)
-    return table(
-        f"method | parameters | crops seen | s / picture | {sides}",
-        rows,
-        f"{minutes.pop():g} minutes of training each; {ns}.",
-    )
-
-
-def speed(found: dict[str, Any]) -> str:
-    rows = []
-    for name, row in found["speed_at_equal_fid"].items():
-        peer, ours, cells = row["peer"], row["ours"], "not reached |  |  | "
-        if ours:
-            cells = (
-                f"{ours['fid']:.1f} | {ours['steps']} | {ours['pictures_per_second']:.1f} | "
-                f"{row['ratio']:.1f}"
-            )
-        rows.append(
-            f"{name} | {peer['fid']:.1f} | {peer['steps']} | "
-            f"{peer['pictures_per_second']:.1f} | {cells}"
-        )
-    head = "peer | its FID | steps | pictures / s | our FID | steps | pictures / s | ratio"
-    return table(head, rows, f"Objects, N {found['steps']['n']}.")
 
 
 def candidates(found: dict[str, Any]) -> str:
@@ -239,9 +203,6 @@ TABLES: dict[Callable[[dict[str, Any]], str], str] = {
     quality: "quality",
     invariance: "invariance",
     train_speed: "train_speed",
-    steps: "steps",
-    peers: "peers",
-    speed: "peers",
     candidates: "hints",
     hints: "hints",
     packages: "start",

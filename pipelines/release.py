@@ -48,12 +48,14 @@ AB_STD = (12.0, 18.0)
 SIGMAS = (20291.0, 2.0)
 """Noise levels of the finish: pure noise, and one where colors are chosen but not yet placed."""
 FINISH = FinishSettings(
-    later=0.4,
+    later=0.2,
     adversarial=1.0,
-    energy=1.0,
-    feature_energy=0.5,
+    energy=8.0,
+    feature_energy=2.0,
+    spread=0.5,
     denoising=0.5,
     critic_lr=8e-4,
+    critic_steps=2,
 )
 
 

@@ -11,11 +11,12 @@ is no teacher and no squared error, which would take the noise's choice away. In
 the energy score (Gneiting, Raftery, *Strictly Proper Scoring Rules*, 2007, eq. 22) of two draws x,
 x' of one photograph against its true colors y,
 
-    ES = ½ ‖x - y‖ + ½ ‖x' - y‖ - ½ ‖x - x'‖.
+    ES = ½ ‖x - y‖ + ½ ‖x' - y‖ - ½ r ‖x - x'‖.
 
-Its mean is least when draws have the distribution of the truth: it asks two seeds to differ by as
-much as the photograph leaves open, no more and no less (De Bortoli et al., *Distributional
-Diffusion Models with Scoring Rules*, 2025). It is taken of chroma over neighborhoods of several
+With r = 1 its mean is least when draws have the distribution of the truth: it asks two seeds to
+differ by as much as the photograph leaves open, no more and no less (De Bortoli et al.,
+*Distributional Diffusion Models with Scoring Rules*, 2025). With a smaller r, `spread`, draws lie
+nearer to the middle of what is plausible. It is taken of chroma over neighborhoods of several
 sizes, and of the critic's features.
 
 Each step draws for every photograph two x from pure noise, or, in a share of the steps, goes on
@@ -56,8 +57,10 @@ class FinishSettings:
     adversarial: float
     energy: float
     feature_energy: float
+    spread: float
     denoising: float
     critic_lr: float
+    critic_steps: int
 
 
 class Finish:
@@ -124,9 +127,9 @@ class Finish:
             self.critic.heads.requires_grad_(False)
             adversarial = -_mean(self.critic(maps))
             self.critic.heads.requires_grad_(True)
-        energy = chroma_energy(*leaf.chunk(2), x_0)
+        energy = chroma_energy(*leaf.chunk(2), x_0, s.spread)
         features = torch.stack(
-            [feature_energy(m, t) for m, t in zip(mixed[1:], mixed_true[1:], strict=True)]
+            [feature_energy(m, t, s.spread) for m, t in zip(mixed[1:], mixed_true[1:], strict=True)]
         ).mean()
         total = s.adversarial * adversarial + s.energy * energy + s.feature_energy * features
         (gradient,) = torch.autograd.grad(total, leaf)
@@ -153,18 +156,22 @@ class Finish:
         return drawn
 
     def _teach(self, true: list[Tensor], drawn: list[Tensor]) -> Tensor:
-        """One step of the critic by the hinge loss, which is returned."""
-        real, fake = self.critic(true), self.critic(drawn)
-        losses = [
-            F.relu(1 - r.float()).mean() + F.relu(1 + f.float()).mean()
-            for r, f in zip(real, fake, strict=True)
-        ]
-        loss = torch.stack(losses).mean()
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.processes.mean_gradients(self.critic.heads)
-        self.optimizer.step()
-        return loss.detach()
+        """Steps of the critic by the hinge loss; returns what it is before the first."""
+        before = None
+        for _ in range(self.settings.critic_steps):
+            real, fake = self.critic(true), self.critic(drawn)
+            losses = [
+                F.relu(1 - r.float()).mean() + F.relu(1 + f.float()).mean()
+                for r, f in zip(real, fake, strict=True)
+            ]
+            loss = torch.stack(losses).mean()
+            before = loss.detach() if before is None else before
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self.processes.mean_gradients(self.critic.heads)
+            self.optimizer.step()
+        assert before is not None
+        return before
 
     def _denoising(
         self, state: TrainState, count: int, x_0: Tensor, cond: Any, generator: torch.Generator
@@ -212,17 +219,17 @@ class Finish:
         self.losses = deque(state["critic_losses"], maxlen=RECENT)
 
 
-def energy_score(x: Tensor, other: Tensor, y: Tensor) -> Tensor:
+def energy_score(x: Tensor, other: Tensor, y: Tensor, spread: float = 1.0) -> Tensor:
     """ES of two draws against the truth, each (N, C, …): vectors along C; the mean of all."""
 
     def norm(v: Tensor) -> Tensor:
         # In units in which a vector of ones has length 1; smooth at 0.
         return (v.square().mean(1) + 1e-4).sqrt()
 
-    return (0.5 * (norm(x - y) + norm(other - y)) - 0.5 * norm(x - other)).mean()
+    return (0.5 * (norm(x - y) + norm(other - y)) - 0.5 * spread * norm(x - other)).mean()
 
 
-def chroma_energy(x: Tensor, other: Tensor, y: Tensor) -> Tensor:
+def chroma_energy(x: Tensor, other: Tensor, y: Tensor, spread: float) -> Tensor:
     """The energy score of chroma (B, 2, h, w) at four scales: their mean.
 
     The scales are 2×2 pixels and 8×8 pixels, each a vector by itself; 20×20 pixels as 5×5 averages,
@@ -235,15 +242,15 @@ def chroma_energy(x: Tensor, other: Tensor, y: Tensor) -> Tensor:
     side = min(5, *(n // 4 for n in y.shape[-2:]))
     patches = [F.unfold(v, side, stride=side) for v in pooled(4)]
     whole = [v.flatten(1) for v in pooled(16)]
-    scores = [energy_score(*v) for v in (pooled(2), pooled(8), patches, whole)]
+    scores = [energy_score(*v, spread) for v in (pooled(2), pooled(8), patches, whole)]
     return torch.stack(scores).mean()
 
 
-def feature_energy(maps: Tensor, true: Tensor) -> Tensor:
+def feature_energy(maps: Tensor, true: Tensor, spread: float) -> Tensor:
     """The energy score of mixed features: (2B, C, h, w) of two draws, (B, C, h, w) of the truth."""
     true = true.float()
     rms = true.square().mean().sqrt()
-    return energy_score(*(maps.float() / rms).chunk(2), true / rms)
+    return energy_score(*(maps.float() / rms).chunk(2), true / rms, spread)
 
 
 def _mean(maps: list[Tensor]) -> Tensor:

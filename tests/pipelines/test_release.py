@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import itertools
 import os
@@ -16,7 +15,7 @@ import torch
 
 from colorized.data.dataset import open_shard
 from colorized.data.sources import CropSettings, split_of
-from colorized.model.weights import RELEASED, load_weights, save_weights
+from colorized.model.weights import RELEASED, load_weights
 from pipelines import release
 
 pytestmark = pytest.mark.slow
@@ -47,50 +46,28 @@ def in_split(content: bytes, split: str, crops: CropSettings) -> bytes:
 
 def test_from_photographs_to_weights(tmp_path: Path) -> None:
     photographs = iter(sorted((ROOT / "data" / "sample" / "photos").glob("*.jpg")))
-    for name in release.SETS:
-        (tmp_path / "pictures" / name).mkdir(parents=True)
-        for split in ("val", "test", "train", "train"):
-            path = next(photographs)
-            content = in_split(path.read_bytes(), split, release.SETS[name])
-            (tmp_path / "pictures" / name / path.name).write_bytes(content)
-    options = "--steps", 0, 1, 1, "--scenes", 3, "--init", RELEASED
+    (tmp_path / "pictures").mkdir()
+    for split in ("val", "test", "train", "train"):
+        path = next(photographs)
+        content = in_split(path.read_bytes(), split, release.CROPS)
+        (tmp_path / "pictures" / path.name).write_bytes(content)
+    options = "--minutes", 0.001, 0.001, "--init", RELEASED
     done = train(tmp_path / "pictures", tmp_path / "work", *options, processes=2)
     assert done.returncode == 0, done.stderr
-    assert [line[:8] for line in done.stdout.splitlines() if "phase" in line] == [
-        "phase 1:",
-        "phase 2:",
-    ]  # the first was left out
-    lab = tmp_path / "work" / "lab"
-    counts = {n: len(open_shard(lab / n, "train")) for n in release.SETS}
-    assert len(open_shard(lab, "train")) == sum(counts.values()) + 2 * counts["scenes"]
+    phases = [line.split(":")[0] for line in done.stdout.splitlines()]
+    assert [name for name in phases if name in ("denoise", "finish")] == ["denoise", "finish"]
+    assert len(open_shard(tmp_path / "work" / "lab", "train")) == 4  # two crops of each
     path = tmp_path / "work" / "colorized.safetensors"
     assert torch.int8 in {t.dtype for t in safetensors.torch.load_file(path).values()}  # packed
     made = load_weights(path)
     before = load_weights(RELEASED)
     assert made.config == before.config
     network = made.denoiser.network.state_dict()
-    for name, tensor in before.denoiser.network.state_dict().items():
-        assert (network[name] - tensor).norm() <= 0.05 * tensor.norm() + 0.02, name
-    assert any(
-        not torch.equal(network[n], t) for n, t in before.denoiser.network.state_dict().items()
-    )
+    known = before.denoiser.network.state_dict()
+    for name, tensor in known.items():
+        assert (network[name] - tensor).norm() <= 0.1 * tensor.norm() + 0.05, name
+    assert any(not torch.equal(network[name], tensor) for name, tensor in known.items())
     again = train(tmp_path / "pictures", tmp_path / "work", *options)
     assert again.returncode == 0, again.stderr
     assert '"step"' not in again.stdout  # nothing was left to do
     assert "error:" in train(tmp_path / "nowhere", tmp_path / "other").stderr
-    none = train(tmp_path / "pictures", tmp_path / "work", "--steps", 0, 0, 0)
-    assert none.stderr == "error: --steps: all are 0\n"
-
-    mean = tmp_path / "mean"
-    both = train(tmp_path, mean, "--steps", 0, 0, 0, "--init", path, RELEASED)
-    assert both.returncode == 0, both.stderr
-    saved = load_weights(mean / path.name).denoiser.network.state_dict()
-    halfway = (network["out.bias"] + before.denoiser.network.state_dict()["out.bias"]) / 2
-    torch.testing.assert_close(saved["out.bias"], halfway, atol=1e-4, rtol=1e-3)
-
-    config = dataclasses.replace(before.config, channels=(8, 16, 32))
-    other = tmp_path / "other.safetensors"
-    save_weights(other, config.build().network.state_dict(), config, {})
-    misfit = train(tmp_path, mean, "--steps", 0, 0, 0, "--init", path, other)
-    assert misfit.stderr.startswith(f"error: {other}: ")
-    assert misfit.stderr.count("\n") == 1

@@ -24,8 +24,10 @@ FINISH = FinishSettings(
     adversarial=1.0,
     energy=1.0,
     feature_energy=0.5,
+    spread=1.0,
     denoising=0.5,
     critic_lr=1e-3,
+    critic_steps=2,
 )
 
 
