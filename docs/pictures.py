@@ -3,21 +3,26 @@
 python docs/pictures.py [--weights FILE]
 
 Archive photographs before and after, archive-*.jpg; several colorings of one photograph beside the
-map of where they disagree, candidates.jpg; one photograph with three different hints, hints.jpg.
+map of where they disagree, candidates.jpg; one photograph with three different hints, hints.jpg;
+twelve photographs of the test split as they come, twelve.jpg.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 from pathlib import Path
 
 from PIL import Image
 
-from colorized import color, photo
+from colorized import color, photo, plots
+from colorized.color import resample
+from colorized.data import sources
 from colorized.inference import contact_sheet
 from colorized.inference.colorizer import ChromaSampler
 from colorized.inference.hints import Hints, Point
 from colorized.model.weights import RELEASED, load_weights
+from colorized.params import load_params
 
 ROOT = Path(__file__).resolve().parent.parent
 ARCHIVE = ROOT / "data" / "sample" / "archive"
@@ -67,6 +72,29 @@ def hinted(path: Path, colorizer: ChromaSampler) -> Image.Image:
     return _beside(pictures)
 
 
+def twelve(colorizer: ChromaSampler) -> Image.Image:
+    """The middle squares of twelve test photographs, the first by content hash."""
+    p = load_params(ROOT / "params.yaml").preprocess
+    held_back = {}
+    for path in sources.list_photographs(EXAMPLE.parent):
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        if sources.split_of(digest, p.val_share, p.test_share) == "test":
+            held_back[digest] = path
+    triples = []
+    for _, path in sorted(held_back.items())[:12]:
+        rgb = photo.read_rgb(path)
+        side = min(rgb.shape[:2])
+        y, x = (rgb.shape[0] - side) // 2, (rgb.shape[1] - side) // 2
+        lab = color.srgb_to_lab(
+            resample.resize_rgb(rgb[y : y + side, x : x + side], SIDE // 3, SIDE // 3)
+        )
+        L, ab = lab[..., 0].copy(), lab[..., 1:].copy()
+        drawn = (ab * 0, colorizer.colorize(L), ab)
+        triples.append([color.recombine(L, chroma) for chroma in drawn])
+    rows = [first + second for first, second in zip(triples[::2], triples[1::2], strict=True)]
+    return Image.fromarray(plots.grid(rows, ["monochrome", "by the model", "true"] * 2))
+
+
 def _beside(pictures: list[Image.Image]) -> Image.Image:
     width = sum(p.width + GAP for p in pictures) - GAP
     out = Image.new("RGB", (width, max(p.height for p in pictures)), "white")
@@ -88,6 +116,7 @@ def main() -> None:
         _save(before_and_after(path, colorizer), target)
     _save(several(EXAMPLE, colorizer), PICTURES / "candidates.jpg")
     _save(hinted(EXAMPLE, colorizer), PICTURES / "hints.jpg")
+    _save(twelve(colorizer), PICTURES / "twelve.jpg")
 
 
 def _save(picture: Image.Image, target: Path) -> None:
