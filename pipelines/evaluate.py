@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from colorized import color, devices, plots
@@ -44,10 +45,11 @@ OF_RELEASED = ("fid", "kid", "colorfulness", "delta_e")
 def main(params: Params) -> None:
     """Write and log the metrics of the crops that the sample stage colored."""
     began = time.time()
-    weights = load_weights(stage.WEIGHTS, devices.open_device(params.train.device))
+    device = devices.open_device(params.train.device)
+    weights = load_weights(stage.WEIGHTS, device)
     options = sampling(weights.config.sampling, params.sample)
     with _open_run(params, options, began) as run:
-        values = {k: round(v, 6) for k, v in _measure(params, weights, options).items()}
+        values = {k: round(v, 6) for k, v in _measure(params, weights, options, device).items()}
         plots.save(stage.GRID, _grid(params, weights, options))
         stage.METRICS.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
         timing = json.loads(stage.TIMING.read_text()) if stage.TIMING.exists() else {}
@@ -62,13 +64,15 @@ def main(params: Params) -> None:
     )
 
 
-def _measure(params: Params, weights: Weights, options: SamplingOptions) -> dict[str, Any]:
+def _measure(
+    params: Params, weights: Weights, options: SamplingOptions, device: torch.device
+) -> dict[str, Any]:
     e = params.evaluate
     sets = {name: _load(name) for name in ("model", "released", "monochrome", "true")}
     shard = open_shard(stage.LAB, "test")
     rows = index.holdout(stage.LAB, "test", params.sample.pictures)
     true = sets["true"]
-    seen = measure.features(sets, stage.FEATURES)
+    seen = measure.features(sets, stage.FEATURES, device)
 
     def table(name: str) -> dict[str, float]:
         found = measure.distances(seen[name], seen["true"], e.kid_subsets, e.kid_subset_size)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from colorized import color
@@ -37,6 +38,8 @@ class Holdout:
         `sampler`, `steps`, `guidance` and `temperature`; None is what a model's weights say.
     cache
         Folder of Inception features that were computed before.
+    device
+        Where those that are not there are computed.
     """
 
     def __init__(
@@ -47,8 +50,10 @@ class Holdout:
         seed: int,
         sampling: dict[str, Any],
         cache: Path,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.sampling, self.cache = sampling, cache
+        self._extractor = inception.InceptionExtractor(device=device)
         self.shard = open_shard(lab, SPLIT)
         self.rows = index.holdout(lab, SPLIT, pictures)
         files = {int(line["row"]): line["file"] for line in index.read_index(lab, SPLIT)}
@@ -96,7 +101,7 @@ class Holdout:
         return Measured(np.stack(features), float(np.mean(colorfulness)))
 
     def _features(self, images: Images) -> NDArray[np.float32]:
-        return inception.cached_features(inception.InceptionExtractor(), images, self.cache)
+        return inception.cached_features(self._extractor, images, self.cache)
 
 
 def _colorfulness(images: Images) -> float:
