@@ -1,0 +1,1 @@
+taskset: failed to execute -m: No such file or directory
