@@ -11,6 +11,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import torch
+
 from colorized import devices
 from colorized.evaluation import promotion
 from colorized.evaluation.holdout import Holdout
@@ -54,7 +56,7 @@ def promote(root: Path, dry_run: bool = False) -> Verdict:
             if not dry_run:
                 _note(_run(root, registry, sha256), verdict)
             return verdict
-        holdout = _holdout(root, params)
+        holdout = _holdout(root, params, device)
         protocol = holdout.protocol.hash
         measured = _known(registry, known, protocol) or holdout.measure(weights, "challenger")
         theirs = _known(registry, old, protocol)
@@ -95,7 +97,7 @@ def rollback(root: Path) -> tuple[Version, Version]:
         return champion.rollback(Registry(root))
 
 
-def _holdout(root: Path, params: Params) -> Holdout:
+def _holdout(root: Path, params: Params, device: torch.device) -> Holdout:
     p = params.sample
     return Holdout(
         _in(root, stage.LAB),
@@ -109,6 +111,7 @@ def _holdout(root: Path, params: Params) -> Holdout:
             "temperature": p.temperature,
         },
         _in(root, stage.FEATURES),
+        device,
     )
 
 
