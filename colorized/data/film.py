@@ -75,4 +75,4 @@ def _grain(shape: tuple[int, ...], rng: np.random.Generator) -> Image:
     if rng.random() < 0.4:
         return noise
     padded = F.pad(torch.from_numpy(noise)[None, None], (1, 1, 1, 1), mode="replicate")
-    return 2.4 * F.avg_pool2d(padded, 3, 1)[0, 0].numpy()
+    return np.float32(2.4) * F.avg_pool2d(padded, 3, 1)[0, 0].numpy()

@@ -127,7 +127,8 @@ class Finish:
             self.critic.heads.requires_grad_(False)
             adversarial = -_mean(self.critic(maps))
             self.critic.heads.requires_grad_(True)
-        energy = chroma_energy(*leaf.chunk(2), x_0, s.spread)
+        one, other = leaf.chunk(2)
+        energy = chroma_energy(one, other, x_0, s.spread)
         features = torch.stack(
             [feature_energy(m, t, s.spread) for m, t in zip(mixed[1:], mixed_true[1:], strict=True)]
         ).mean()
@@ -242,7 +243,7 @@ def chroma_energy(x: Tensor, other: Tensor, y: Tensor, spread: float) -> Tensor:
     side = min(5, *(n // 4 for n in y.shape[-2:]))
     patches = [F.unfold(v, side, stride=side) for v in pooled(4)]
     whole = [v.flatten(1) for v in pooled(16)]
-    scores = [energy_score(*v, spread) for v in (pooled(2), pooled(8), patches, whole)]
+    scores = [energy_score(a, b, c, spread) for a, b, c in (pooled(2), pooled(8), patches, whole)]
     return torch.stack(scores).mean()
 
 
@@ -250,7 +251,8 @@ def feature_energy(maps: Tensor, true: Tensor, spread: float) -> Tensor:
     """The energy score of mixed features: (2B, C, h, w) of two draws, (B, C, h, w) of the truth."""
     true = true.float()
     rms = true.square().mean().sqrt()
-    return energy_score(*(maps.float() / rms).chunk(2), true / rms, spread)
+    one, other = (maps.float() / rms).chunk(2)
+    return energy_score(one, other, true / rms, spread)
 
 
 def _mean(maps: list[Tensor]) -> Tensor:
