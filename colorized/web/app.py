@@ -39,7 +39,7 @@ from colorized.options import LIMITS, SamplingOptions
 from colorized.text import out_of_memory
 from colorized.web import events, guard, pages
 from colorized.web.decoder import MEDIA_TYPES, Plane, Refused, plane
-from colorized.web.service import OnEvent, Order, Room
+from colorized.web.service import Job, OnEvent, Service
 
 T = TypeVar("T")
 
@@ -119,10 +119,10 @@ def _number(
     )
 
 
-def _order(defaults: SamplingOptions) -> Callable[..., Awaitable[Order]]:
-    """What reads an order from a form; what the form does not say is as in `defaults`."""
+def _job_reader(defaults: SamplingOptions) -> Callable[..., Awaitable[Job]]:
+    """What reads a job from a form; what the form does not say is as in `defaults`."""
 
-    async def order(
+    async def job(
         steps: Annotated[
             int, _number("steps", "Sampling steps: more are slower.", high=MAX_STEPS)
         ] = defaults.steps,
@@ -153,22 +153,22 @@ def _order(defaults: SamplingOptions) -> Callable[..., Awaitable[Order]]:
             int | None,
             Form(ge=1, le=MAX_PAGES, description="Which page, of a file that has several."),
         ] = None,
-    ) -> Order:
+    ) -> Job:
         known = hints.parse_json(hint_text) if hint_text.strip() else None
         digest = hashlib.sha256(hint_text.encode()).hexdigest() if known else ""
         sampling = defaults.override(
             steps=steps, seed=seed, guidance=guidance, temperature=temperature
         )
-        return Order(sampling, known, hint_text if known else "", digest, page)
+        return Job(sampling, known, hint_text if known else "", digest, page)
 
-    return order
+    return job
 
 
 async def _read(file: UploadFile) -> bytes:
     return await file.read()
 
 
-def create(room: Room, token: str | None = None) -> ASGIApp:
+def create(service: Service, token: str | None = None) -> ASGIApp:
     """The service as an ASGI application.
 
     Parameters
@@ -177,15 +177,15 @@ def create(room: Room, token: str | None = None) -> ASGIApp:
         Asked of every client where there is one.
     """
 
-    defaults = room.model.options
+    defaults = service.model.options
     # A default, not an annotation: FastAPI looks those up among the names of the module.
-    read_order = Depends(_order(defaults))
+    read_job = Depends(_job_reader(defaults))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await asyncio.to_thread(room.open)
+        await asyncio.to_thread(service.open)
         yield
-        room.close()
+        service.close()
 
     app = FastAPI(
         title="colorized",
@@ -219,7 +219,7 @@ def create(room: Room, token: str | None = None) -> ASGIApp:
     async def colorize(
         request: Request,
         file: Annotated[UploadFile, File(description="The photograph.")],
-        order: Order = read_order,
+        job: Job = read_job,
         saturation: Annotated[
             float, _number("saturation", "Chroma is multiplied by this.")
         ] = defaults.saturation,
@@ -244,14 +244,14 @@ def create(room: Room, token: str | None = None) -> ASGIApp:
         await _check_fields(request, "file saturation format candidate candidates")
         if candidate > candidates:
             raise HTTPException(422, f"candidate: must be at most candidates, {candidates}")
-        order = dataclasses.replace(
-            order,
-            sampling=order.sampling.override(saturation=saturation),
+        job = dataclasses.replace(
+            job,
+            sampling=job.sampling.override(saturation=saturation),
             candidate=candidate,
             candidates=candidates,
         )
-        work = _counted(room, room.colorize(functools.partial(_read, file), order, format))
-        done = await _unless_left(request, work)
+        work = _counted(service, service.colorize(functools.partial(_read, file), job, format))
+        done = await _unless_disconnected(request, work)
         if done is None:
             return Response(status_code=499)  # which nobody reads
         return Response(
@@ -284,7 +284,7 @@ def create(room: Room, token: str | None = None) -> ASGIApp:
     async def preview(
         request: Request,
         file: Annotated[UploadFile, File(description="The photograph.")],
-        order: Order = read_order,
+        job: Job = read_job,
         candidates: Annotated[
             int, Form(ge=1, le=MAX_CANDIDATES, description="Colorings to draw.")
         ] = 1,
@@ -295,10 +295,10 @@ def create(room: Room, token: str | None = None) -> ASGIApp:
         """Color a photograph for a page, and tell how it goes."""
         await _check_fields(request, "file candidates tiles")
         # The page changes the saturation by itself.
-        order = dataclasses.replace(order, sampling=order.sampling.override(saturation=1.0))
+        job = dataclasses.replace(job, sampling=job.sampling.override(saturation=1.0))
         read = functools.partial(_read, file)
-        work = functools.partial(room.preview, read, order, candidates, tiles)
-        return StreamingResponse(_events(room, work), media_type="application/x-ndjson")
+        work = functools.partial(service.preview, read, job, candidates, tiles)
+        return StreamingResponse(_events(service, work), media_type="application/x-ndjson")
 
     @app.post("/api/tiles", tags=["tiles"], responses=_PROBLEMS)
     async def scan(
@@ -311,8 +311,8 @@ def create(room: Room, token: str | None = None) -> ASGIApp:
     ) -> events.Scan:
         """Hold tiles of a photograph at its own resolution, in memory, for some minutes."""
         await _check_fields(request, "file page", options=False)
-        work = _counted(room, room.scan(functools.partial(_read, file), page))
-        held = await _unless_left(request, work)
+        work = _counted(service, service.scan(functools.partial(_read, file), page))
+        held = await _unless_disconnected(request, work)
         return events.Scan(**held) if held else events.Scan(id="", size=0, levels=[])
 
     @app.get(
@@ -327,7 +327,7 @@ def create(room: Room, token: str | None = None) -> ASGIApp:
     )
     async def tile(id: str, level: int, column: int, row: int) -> Response:
         """A part of a photograph as it is; level 0 is its own resolution, 1 half of it."""
-        found = room.tiles.get(id, (level, column, row))
+        found = service.tiles.get(id, (level, column, row))
         if found is None:
             raise HTTPException(404, "no such tile")
         return Response(found, media_type="image/jpeg")
@@ -340,23 +340,23 @@ def create(room: Room, token: str | None = None) -> ASGIApp:
     )
     async def forget(id: str) -> None:
         """Forget a photograph's tiles."""
-        room.tiles.remove(id)
+        service.tiles.remove(id)
 
-    _service(app, room)
+    _about(app, service)
     pages.add(app, token)
-    return guard.Guard(app, room, token)
+    return guard.Guard(app, service, token)
 
 
-def _service(app: FastAPI, room: Room) -> None:
+def _about(app: FastAPI, service: Service) -> None:
     """What programs ask about the service itself."""
 
     @app.get("/api/about", tags=["service"])
     async def about() -> About:
         """What a page must know before it sends anything."""
-        limits = room.limits
-        defaults = room.model.options
+        limits = service.limits
+        defaults = service.model.options
         return About(
-            model=room.model.name,
+            model=service.model.name,
             max_bytes=limits.max_bytes,
             max_pixels=limits.max_pixels,
             max_candidates=MAX_CANDIDATES,
@@ -374,7 +374,10 @@ def _service(app: FastAPI, room: Room) -> None:
     async def health() -> Health:
         """Whether the service is up."""
         return Health(
-            status="ok", places=room.limits.places, taken=room.taken, uploading=room.uploading
+            status="ok",
+            places=service.limits.places,
+            taken=service.taken,
+            uploading=service.uploading,
         )
 
     @app.get(
@@ -385,7 +388,7 @@ def _service(app: FastAPI, room: Room) -> None:
     )
     async def metrics() -> Response:
         """Counters and times, for Prometheus."""
-        text = prometheus_client.generate_latest(room.metrics.registry)
+        text = prometheus_client.generate_latest(service.metrics.registry)
         return Response(text, media_type=prometheus_client.CONTENT_TYPE_LATEST)
 
 
@@ -404,6 +407,9 @@ def _openapi(app: FastAPI, token: str | None) -> dict[str, Any]:
             ref_template="#/components/schemas/{model}",
         )
         made["components"]["schemas"] |= found["$defs"]
+        for schema in made["components"]["schemas"].values():
+            if (seed := schema.get("properties", {}).get("seed", {})).get("type") == "integer":
+                seed["minimum"], seed["maximum"] = LIMITS["seed"]  # FastAPI rounds them to floats
         if token is not None:
             made["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
             made["security"] = [{"token": []}]
@@ -466,7 +472,7 @@ async def _check_fields(request: Request, own: str, options: bool = True) -> Non
             raise HTTPException(422, f"{name}: given {count} times, not once")
 
 
-async def _counted(room: Room, work: Awaitable[T]) -> T:
+async def _counted(service: Service, work: Awaitable[T]) -> T:
     """`work`, whose outcome goes to the metrics; memory that lacks is a MemoryError."""
     outcome = "failed"
     try:
@@ -484,18 +490,18 @@ async def _counted(room: Room, work: Awaitable[T]) -> T:
             raise MemoryError from error
         raise
     finally:
-        room.metrics.requests.labels(outcome).inc()
+        service.metrics.requests.labels(outcome).inc()
 
 
-async def _leave(request: Request) -> None:
+async def _disconnected(request: Request) -> None:
     """Wait until the client is gone; its request has been read."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
-async def _unless_left(request: Request, work: Coroutine[Any, Any, T]) -> T | None:
+async def _unless_disconnected(request: Request, work: Coroutine[Any, Any, T]) -> T | None:
     """The result of `work`; None, and the work ended, when the client leaves before."""
-    working, leaving = asyncio.create_task(work), asyncio.create_task(_leave(request))
+    working, leaving = asyncio.create_task(work), asyncio.create_task(_disconnected(request))
     try:
         await asyncio.wait([working, leaving], return_when=asyncio.FIRST_COMPLETED)
         if working.done():
@@ -511,13 +517,15 @@ async def _end(*tasks: asyncio.Task[Any]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _events(room: Room, preview: Callable[[OnEvent], Awaitable[None]]) -> AsyncIterator[str]:
+async def _events(
+    service: Service, preview: Callable[[OnEvent], Awaitable[None]]
+) -> AsyncIterator[str]:
     """What `preview` tells, as lines, until it is done or the client leaves: that cancels this."""
     told: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
 
     async def work() -> None:
         try:
-            await _counted(room, preview(told.put_nowait))
+            await _counted(service, preview(told.put_nowait))
         except Refused as error:
             told.put_nowait(
                 {"event": "error", "error": str(error), "code": error.code, **error.facts}

@@ -9,7 +9,7 @@ import * as visit from "./visit.js";
 import { number, percent, t, tn } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
-const SEVERAL = 4, THUMB = 240;
+const SEVERAL = 4, THUMB = 240, STRIP_PADDING = 5;
 const DOUBT_MOST = 40;  // CIELAB units at which the overlay is opaque
 const PASSING = ["busy", "failed", "memory", "time", "slow"];  // what may go better the next time
 const DOUBT_COLOR = [181, 23, 158];
@@ -25,23 +25,25 @@ const saturation = () => Number($("saturation").value) / 100;
 
 // Seeing -----------------------------------------------------------------------------------------
 
-let painting = false, stale = null;
+let painting = false, next = null;
 
 // Paint chroma over the photograph; of what comes while one is painted only the newest counts.
-async function paint(plane, unit, final) {
-  stale = [plane, unit, final];
+async function paint(ab, unit, final) {
+  next = { gray: photo.gray, ab, unit, final };
   if (painting) return;
   painting = true;
-  while (stale) {
-    const [ab, u, last] = stale, { gray } = photo;
-    stale = null;
-    const out = await colored(gray.levels, ab, u, saturation());
-    if (gray !== photo?.gray) continue;
+  let last = null;
+  while (next) {
+    [last, next] = [next, null];
+    const { gray } = last;
+    const out = await colored(gray.levels, last.ab, last.unit, saturation());
+    if (gray !== photo?.gray) continue;  // another photograph by now
     paintLayer("now", out, gray);
-    setColors(last ? { gray: gray.levels, ab, unit: u, width: gray.width, height: gray.height } : null, saturation());
+    const { width, height, levels } = gray;
+    setColors(last.final ? { gray: levels, ab: last.ab, unit: last.unit, width, height } : null, saturation());
   }
   painting = false;
-  $("stage").dataset.painted = Number($("stage").dataset.painted ?? 0) + 1;
+  if (last.final) $("stage").dataset.painted = Number($("stage").dataset.painted ?? 0) + 1;
 }
 
 // What Save gives: the chosen coloring.
@@ -199,7 +201,8 @@ function run(mine, order) {
       if (event.event === "step") {
         say(t("status.coloring"), event.step / event.steps);
         const { width, height } = mine.gray;
-        paint((await resized(await decode(event.ab.png), width, height)).data, event.ab.unit, false);
+        const plane = (await resized(await decode(event.ab.png), width, height)).data;
+        if (!signal.aborted) paint(plane, event.ab.unit, false);
       }
       if (event.event === "done") await finished(mine, order, event);
       if (event.event === "tiles") holdTiles(mine, event);
@@ -281,7 +284,8 @@ async function finished(mine, { marks, how = {} }, event) {
   await repaint();
   for (const coloring of mine.colorings.slice(first)) await addThumb(coloring, mine);
   for (const input of $("colorings").querySelectorAll("input")) input.checked = Number(input.value) === mine.chosen;
-  $("colorings").scrollLeft = $("colorings").scrollWidth;
+  const strip = $("colorings"), chosen = strip.querySelector("input:checked").parentElement;
+  strip.scrollLeft = chosen.offsetLeft - strip.offsetLeft - STRIP_PADDING;
   showDoubt();
   showNotes();
 }
