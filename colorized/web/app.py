@@ -1,9 +1,9 @@
-"""The service: its addresses, what they take, and what they answer.
+"""The HTTP interface: addresses, their fields, and their answers.
 
 `POST /api/colorize` is for programs: a photograph in, a photograph out. `POST /api/preview` is for
-the page: it tells, line by line, how a photograph takes color, and has the chroma of every pixel,
-so that the page can change the saturation by itself. Neither keeps anything: who wants another
-coloring sends the photograph again. Only tiles of what a page shows are held for some minutes.
+the page: it streams progress, line by line, and ends with the chroma of every pixel, so that the
+page can change the saturation by itself. Neither keeps anything: another coloring needs the
+photograph again. Only tiles of what a page shows are held for some minutes.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ NO_MEMORY = "the server has too little memory for this photograph now"
 
 
 class Problem(BaseModel):
-    """Why something was not done: one line, and its reason in one word."""
+    """An error: one line, and its reason in one word."""
 
     error: str
     code: str
 
 
 class Health(BaseModel):
-    """That the service is up, how many of its places are taken, and how many are sending."""
+    """That the service is up, how many places are taken, and how many uploads are coming."""
 
     status: Literal["ok"]
     places: int
@@ -74,7 +74,7 @@ class Sample(BaseModel):
 
 
 class About(BaseModel):
-    """What a page must know before it sends anything."""
+    """The model, the limits and the defaults of the service."""
 
     model: str
     max_bytes: int
@@ -90,10 +90,10 @@ class About(BaseModel):
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: {"model": Problem, "description": "Malformed form data"},
     401: {"model": Problem, "description": "The token is missing or wrong"},
-    403: {"model": Problem, "description": "Asked from another origin, or by another name"},
+    403: {"model": Problem, "description": "Another origin, or an unknown Host"},
     408: {"model": Problem, "description": "Upload timed out"},
     413: {"model": Problem, "description": "The photograph has too many bytes"},
-    422: {"model": Problem, "description": "The photograph cannot be colored, or not like this"},
+    422: {"model": Problem, "description": "The photograph or a field is refused"},
     429: {
         "model": Problem,
         "description": "Server busy",
@@ -120,7 +120,7 @@ def _number(
 
 
 def _job_reader(defaults: SamplingOptions) -> Callable[..., Awaitable[Job]]:
-    """What reads a job from a form; what the form does not say is as in `defaults`."""
+    """A dependency that reads a job from a form; missing fields are as in `defaults`."""
 
     async def job(
         steps: Annotated[
@@ -208,7 +208,7 @@ def create(service: Service, token: str | None = None) -> ASGIApp:
                 "content": dict.fromkeys(MEDIA_TYPES, _PHOTOGRAPH),
                 "headers": {
                     "Colorized-Notes": {
-                        "description": "What you should know, a JSON list of lines",
+                        "description": "Notes on the photograph, a JSON list of lines",
                         "schema": {"type": "string"},
                     }
                 },
@@ -253,7 +253,7 @@ def create(service: Service, token: str | None = None) -> ASGIApp:
         work = _counted(service, service.colorize(functools.partial(_read, file), job, format))
         done = await _unless_disconnected(request, work)
         if done is None:
-            return Response(status_code=499)  # which nobody reads
+            return Response(status_code=499)  # the client is gone
         return Response(
             done.data,
             media_type=done.media_type,
@@ -292,7 +292,7 @@ def create(service: Service, token: str | None = None) -> ASGIApp:
             bool, Form(description="Whether to hold tiles of the photograph, for a page's zoom.")
         ] = False,
     ) -> StreamingResponse:
-        """Color a photograph for a page, and tell how it goes."""
+        """Color a photograph for a page, with progress."""
         await _check_fields(request, "file candidates tiles")
         # The page changes the saturation by itself.
         job = dataclasses.replace(job, sampling=job.sampling.override(saturation=1.0))
@@ -348,11 +348,11 @@ def create(service: Service, token: str | None = None) -> ASGIApp:
 
 
 def _about(app: FastAPI, service: Service) -> None:
-    """What programs ask about the service itself."""
+    """Add the addresses that describe the service itself."""
 
     @app.get("/api/about", tags=["service"])
     async def about() -> About:
-        """What a page must know before it sends anything."""
+        """The model, the limits and the defaults of the service."""
         limits = service.limits
         defaults = service.model.options
         return About(
@@ -397,7 +397,7 @@ def _ref(model: type[BaseModel]) -> dict[str, str]:
 
 
 def _openapi(app: FastAPI, token: str | None) -> dict[str, Any]:
-    """What `/openapi.json` tells, with the events of a preview, and the token if there is one."""
+    """The OpenAPI description, with the events of a preview, and the token if there is one."""
     if app.openapi_schema is None:
         made = get_openapi(
             title=app.title, version=app.version, summary=app.summary, routes=app.routes
@@ -422,7 +422,7 @@ def _problem(error: str, status: int, code: str = "", **facts: int | str) -> JSO
 
 
 def _errors(app: FastAPI) -> None:
-    """Every error is answered in one line."""
+    """Answer every error with one line of JSON."""
 
     @app.exception_handler(StarletteHTTPException)
     async def http(_: Request, error: StarletteHTTPException) -> JSONResponse:
@@ -460,7 +460,7 @@ def _errors(app: FastAPI) -> None:
 
 
 async def _check_fields(request: Request, own: str, options: bool = True) -> None:
-    """That no option is passed over in silence: a misspelled one, or the first of two."""
+    """Refuse unknown fields, and fields that are given twice."""
     known = set(own.split())
     if options:
         known |= {"steps", "seed", "guidance", "temperature", "hints", "page"}
@@ -473,7 +473,7 @@ async def _check_fields(request: Request, own: str, options: bool = True) -> Non
 
 
 async def _counted(service: Service, work: Awaitable[T]) -> T:
-    """`work`, whose outcome goes to the metrics; memory that lacks is a MemoryError."""
+    """The result of `work`, counted in the metrics; out of memory is a MemoryError."""
     outcome = "failed"
     try:
         done = await work
@@ -494,13 +494,13 @@ async def _counted(service: Service, work: Awaitable[T]) -> T:
 
 
 async def _disconnected(request: Request) -> None:
-    """Wait until the client is gone; its request has been read."""
+    """Wait until the client disconnects; its request has been read."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
 async def _unless_disconnected(request: Request, work: Coroutine[Any, Any, T]) -> T | None:
-    """The result of `work`; None, and the work ended, when the client leaves before."""
+    """The result of `work`; None, and the work canceled, when the client disconnects before."""
     working, leaving = asyncio.create_task(work), asyncio.create_task(_disconnected(request))
     try:
         await asyncio.wait([working, leaving], return_when=asyncio.FIRST_COMPLETED)
@@ -520,7 +520,7 @@ async def _end(*tasks: asyncio.Task[Any]) -> None:
 async def _events(
     service: Service, preview: Callable[[OnEvent], Awaitable[None]]
 ) -> AsyncIterator[str]:
-    """What `preview` tells, as lines, until it is done or the client leaves: that cancels this."""
+    """The events of `preview` as lines, until it is done or canceled by a disconnect."""
     told: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
 
     async def work() -> None:
@@ -554,7 +554,7 @@ def _as_json(value: Any) -> Any:
         return {"png": value.png, "unit": value.unit}
     if isinstance(value, np.ndarray):
         return plane(value) if value.ndim == 3 else _map(value)
-    raise TypeError(f"{type(value).__name__} is not told")
+    raise TypeError(f"{type(value).__name__} cannot be sent")
 
 
 def _map(values: NDArray[np.float32]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What is looked at before a request is read: who asks, from where, and how much it brings.
+"""Checks before a request is read: token, origin, host, and size.
 
 A page of another origin can make a browser on this machine send requests to a service on it, and by
 DNS rebinding even read the answers. Against the first stands the check of `Origin` and
@@ -42,9 +42,9 @@ CODES = {
 }
 """Statuses in one word, for programs and for translations."""
 _OPEN = ("/healthz", "/signin", "/static/style.css", "/static/signin.js")
-"""What can be had without a token."""
+"""Paths that need no token."""
 _PAGES = ("/", "/docs")
-"""What a person without one is asked for it at."""
+"""Paths that lead to the sign-in where the token is missing."""
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' blob: data:; connect-src 'self'; worker-src 'self'; base-uri 'none'; "
@@ -67,12 +67,12 @@ def is_loopback(host: str) -> bool:
 
 
 def cookie_of(token: str) -> str:
-    """What a browser keeps in place of the token."""
+    """The cookie's value in place of the token."""
     return hashlib.sha256(f"colorized cookie {token}".encode()).hexdigest()
 
 
 class Guard:
-    """ASGI middleware: refuses what must not come in, and gives each request its place.
+    """ASGI middleware that refuses forbidden requests, and counts uploads and places.
 
     Parameters
     ----------
@@ -229,7 +229,7 @@ def _cookie(headers: Mapping[str, str]) -> str:
 
 
 async def _drain(receive: Receive, most: int) -> None:
-    """Read and forget what a client sends, as far as it is not too much."""
+    """Read and discard what a client sends, up to a limit."""
     got = 0
     try:
         async with asyncio.timeout(_IDLE_SECONDS):

@@ -1,4 +1,4 @@
-"""What people open in a browser: the page, its documentation, the sign-in, and examples."""
+"""The page, its documentation, the sign-in, and examples."""
 
 from __future__ import annotations
 

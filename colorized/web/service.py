@@ -158,7 +158,7 @@ class Upload:
 
 
 class Metrics:
-    """What `/metrics` tells."""
+    """Counters and times of `/metrics`."""
 
     def __init__(self, service: Service) -> None:
         prometheus_client.disable_created_metrics()  # a time beside every counter
@@ -191,18 +191,18 @@ class Metrics:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Count the time that is spent inside."""
+        """Measure the time that is spent inside."""
         with self.stages.labels(name).time():
             yield
 
 
 class Service:
-    """Colors photographs for many at once. All methods belong to one event loop.
+    """Colors photographs for many clients. All methods belong to one event loop.
 
     Parameters
     ----------
     model
-        What draws, and what is known of it.
+        Weights and their options.
     """
 
     def __init__(self, model: Colorizer, limits: Limits) -> None:
@@ -224,7 +224,7 @@ class Service:
         self._pace = 1.0  # seconds from one finished photograph to the next, when there is a queue
 
     def open(self) -> None:
-        """Load what decoders need; blocks for some seconds."""
+        """Start the server that decoders are forked from; blocks for some seconds."""
         warm_up()
 
     def close(self) -> None:
@@ -286,7 +286,7 @@ class Service:
             return dataclasses.replace(finished, notes=[*finished.notes, *beyond])
 
     async def scan(self, read: Read, page: int | None) -> dict[str, Any]:
-        """Hold the tiles of a photograph, and say where they are: see `Tiles`."""
+        """Hold the tiles of a photograph, and give their name and sizes: see `Tiles`."""
         async with self._session() as session:
             await session.open(read, page, show=True)
             return await self._tiles(session)
@@ -298,7 +298,7 @@ class Service:
         return {"id": self.tiles.add(pyramid.tiles), "size": TILE, "levels": levels}
 
     async def preview(self, read: Read, job: Job, count: int, tiles: bool, tell: OnEvent) -> None:
-        """Color a photograph for a page, and tell what there is to see.
+        """Color a photograph for a page, with progress.
 
         Parameters
         ----------
@@ -307,7 +307,7 @@ class Service:
         tiles
             Whether to hold the tiles of the photograph, too.
         tell
-            Is given the events that `docs/web.md` lists.
+            Called with each event of `docs/web.md`.
 
         Raises
         ------
