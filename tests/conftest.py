@@ -38,13 +38,6 @@ UNRELIABLE = {
     "pipelines/test_flows.py::test_nothing_new_is_said": "depends on when the clock's runs end",
     "pipelines/test_flows.py::test_canceled_run": "the stage of a canceled run is not seen to end",
     "pipelines/test_flows.py::test_worker_of_a_work_pool": "not passed since the merge",
-    "test_progress.py::test_lines_come": "depends on how fast the machine is",
-    "web/test_web_page.py::TestAccess": "forced colors, and marks under the status bar",
-    "web/test_web_page.py::TestHints": "the status bar lies over what is clicked",
-    "web/test_web_page.py::TestHistory": "not passed since the merge",
-    "web/test_web_page.py::TestState::test_stop_gives": "depends on how fast the machine is",
-    "web/test_web_page.py::TestZoom": "tiles differ a little more than allowed",
-    "web/test_web_page.py::test_docs_tell": "the page /docs shows another text",
 }
 
 

@@ -127,10 +127,7 @@ def _job_reader(defaults: SamplingOptions) -> Callable[..., Awaitable[Job]]:
             int, _number("steps", "Sampling steps: more are slower.", high=MAX_STEPS)
         ] = defaults.steps,
         seed: Annotated[
-            int,
-            _number(
-                "seed", f"Another gives other plausible colors; at most {LIMITS['seed'][1]}.", 1
-            ),
+            int, _number("seed", "Another gives other plausible colors.", 1)
         ] = defaults.seed,
         guidance: Annotated[
             float, _number("guidance", "Above 1, colors go more clearly with the picture.")
@@ -145,8 +142,8 @@ def _job_reader(defaults: SamplingOptions) -> Callable[..., Awaitable[Job]]:
                 alias="hints",
                 max_length=200_000,
                 examples=['{"points": [{"x": 0.4, "y": 0.6, "radius": 0.02, "color": "#8b1a1a"}]}'],
-                description='Colors that are known: {"points": [{"x": 0.4, "y": 0.6, "radius": '
-                '0.02, "color": "#8b1a1a"}]}, shares of width, height and shorter side.',
+                description="Colors that are known, as JSON; x and y are shares of width and "
+                "height, radius of the shorter side.",
             ),
         ] = "",
         page: Annotated[

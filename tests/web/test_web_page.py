@@ -496,7 +496,8 @@ class TestZoom:
             height, width = seen.shape[:2]
             part = expected[-y : -y + height, -x : -x + width]
             assert part.shape == seen.shape
-            assert np.abs(seen - part).mean() < 4, canvas
+            # What is left is the JPEG of the tiles, whose loss is all in the grain.
+            assert np.abs(seen - part).mean() < 2.5, canvas
         assert np.abs(seen - shown(page, "then-tiles")).mean() > 3  # in color
 
     def test_tiles_after_the_service_has_forgotten_them(
@@ -991,13 +992,17 @@ class TestAccess:
         assert not page.evaluate(STICKS_OUT)
 
 
-def test_docs_tell_the_exact_maximum_of_a_seed(open_page: Open) -> None:
+def test_docs_tell_of_events_limits_and_the_exact_maximum_of_a_seed(open_page: Open) -> None:
     page = open_page()
     page.get_by_role("link", name="API").click()
     expect(page.locator("body[data-ready]")).to_be_attached()
     expect(page.locator("#paths")).to_contain_text("integer, 0 … 9223372036854775807")
     for event in ("waiting", "opened", "done", "tiles"):
         expect(page.get_by_role("heading", name=event, exact=True)).to_be_visible()
+    for text in ("Example: 1", "Retry-After: Seconds to wait", '"color": "#8b1a1a"'):
+        expect(page.locator("#paths")).to_contain_text(text)
+    expect(page.locator("#limits")).to_contain_text("100,000,000")
+    expect(page.locator("main")).to_contain_text("Authorization: Bearer TOKEN")
 
 
 def test_sign_in_by_the_printed_address(open_page: Open, tmp_path: Path, picture: Path) -> None:
