@@ -86,7 +86,12 @@ export async function showDoubt() {
   $("legend-text").textContent = t("doubt.legend", { most: DOUBT_MOST, mean: number(Math.round(sum / values.length)) });
 }
 
+function clearStrip() {
+  $("colorings").querySelectorAll("label").forEach((label) => label.remove());
+}
+
 async function addThumb(coloring, mine) {
+  if (mine !== photo) return;
   const { gray } = mine, k = mine.colorings.indexOf(coloring);
   const label = document.createElement("label");
   const input = Object.assign(document.createElement("input"), {
@@ -184,9 +189,9 @@ export function open(file, page = 1) {
     { seed: "0", count: 1, marks: [] });
 }
 
-function run(mine, order) {
+function run(mine, job) {
   return busy(async (signal) => {
-    const { seed, count, marks, how = {} } = order;
+    const { seed, count, marks, how = {} } = job;
     if (mine !== photo) showThumb(mine.file);
     say(t("status.sending", { share: percent(0) }), 0);
     const fields = { file: mine.file, page: mine.page, ...how, seed, candidates: count, tiles: !mine.tiles };
@@ -204,11 +209,11 @@ function run(mine, order) {
         const plane = (await resized(await decode(event.ab.png), width, height)).data;
         if (!signal.aborted) paint(plane, event.ab.unit, false);
       }
-      if (event.event === "done") await finished(mine, order, event);
+      if (event.event === "done") await finished(mine, job, event);
       if (event.event === "tiles") holdTiles(mine, event);
     });
     say(t("status.done"));
-  }, () => run(mine, order));
+  }, () => run(mine, job));
 }
 
 function holdTiles(mine, { id, size, levels }) {
@@ -247,7 +252,7 @@ async function showPhoto(mine) {
   paintLayer("then", original.data, picture);
   paintLayer("now", picture.data, picture);
   $("size").textContent = `${number(mine.size[0], { useGrouping: false })} × ${number(mine.size[1], { useGrouping: false })}`;
-  $("colorings").querySelectorAll("label").forEach((label) => label.remove());
+  clearStrip();
   const pages = $("page");
   $("pages").hidden = mine.opened.pages === 1;
   pages.replaceChildren(...Array.from({ length: mine.opened.pages }, (_, k) => new Option(
@@ -283,6 +288,7 @@ async function finished(mine, { marks, how = {} }, event) {
   keep();
   await repaint();
   for (const coloring of mine.colorings.slice(first)) await addThumb(coloring, mine);
+  if (mine !== photo) return;
   for (const input of $("colorings").querySelectorAll("input")) input.checked = Number(input.value) === mine.chosen;
   const strip = $("colorings"), chosen = strip.querySelector("input:checked").parentElement;
   strip.scrollLeft = chosen.offsetLeft - strip.offsetLeft - STRIP_PADDING;
@@ -322,7 +328,7 @@ export function hintsChanged() {
   keep();
 }
 
-// The order of the chosen coloring at full size.
+// Save the chosen coloring at full size.
 export function download() {
   const { file, page } = photo, coloring = current();
   return busy(async (signal) => {
@@ -372,6 +378,8 @@ export function close() {
   photo = null;
   document.body.classList.remove("working");
   setScan(null, 1, null);
+  clearStrip();
+  refresh();
   $("work").hidden = true;
   $("welcome").hidden = false;
   showThumb(null);
