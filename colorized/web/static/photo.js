@@ -122,16 +122,12 @@ function choose(k) {
 }
 
 function showNotes() {
-  const notes = [...photo.opened.notes];
-  if (photo.opened.original) notes.unshift(t("note.color"));
-  for (const point of current()?.softened ?? []) {
-    const n = hints.markOfPoint(point) + 1;
-    const text = t("note.softened", { n });
-    if (n > 0 && !notes.includes(text)) notes.push(text);
+  const notes = photo.opened.notes.map((textContent) => ({ textContent, lang: "en" }));  // the library's
+  if (photo.opened.original) notes.unshift({ textContent: t("note.color") });
+  for (const n of new Set((current()?.softened ?? []).map((point) => hints.markOfPoint(point) + 1))) {
+    if (n > 0) notes.push({ textContent: t("note.softened", { n }) });
   }
-  $("notes").replaceChildren(...notes.map((text) => (
-    Object.assign(document.createElement("li"), { textContent: text })
-  )));
+  $("notes").replaceChildren(...notes.map((note) => Object.assign(document.createElement("li"), note)));
   $("redo-marks").hidden = !photo.opened.marks;
 }
 
