@@ -32,6 +32,7 @@ from colorized.tracking import (
     Run,
     TrackingError,
     installed,
+    lineage,
     open_run,
     versions,
 )
@@ -116,14 +117,15 @@ def _grid(params: Params, weights: Weights, options: SamplingOptions) -> plots.P
 
 
 def _open_run(params: Params, options: SamplingOptions, began: float) -> Run | FileRun:
-    """A run of its own, below the one that trained the weights, if this store has it."""
+    """A run of its own, below the one that trained the weights, if that is known."""
     sha256 = hashlib.sha256(stage.WEIGHTS.read_bytes()).hexdigest()
-    training = None
+    training = lineage.noted(stage.ROOT, sha256).get("run_id")
     if installed():
         try:
-            training = Registry(stage.ROOT, create=True).find_run(sha256)
+            found = Registry(stage.ROOT, create=True).find_run(sha256)
+            training = found[0] if found else training
         except TrackingError as error:
-            print(f"warning: the run that trained the weights is unknown: {error}", file=sys.stderr)
+            print(f"warning: the run of the weights is not looked up: {error}", file=sys.stderr)
     # What the weights say where params.yaml says nothing, too.
     made_by = params.model_dump(exclude={"promote", "keep"})
     made_by["sample"] |= {name: v for name, v in asdict(options).items() if name != "saturation"}
@@ -141,7 +143,7 @@ def _open_run(params: Params, options: SamplingOptions, began: float) -> Run | F
         f"temperature {options.temperature:g}",
         made_by,
         tags,
-        parent=training and training[0],
+        parent=training,
         started=began,
     )
     versions.log(run, stage.ROOT)

@@ -13,14 +13,14 @@ import hashlib
 import io
 import json
 import os
-import re
 import sys
 import time
 import urllib.request
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 # Prefect reads these when it is imported. The server that it starts by itself, where no other is
@@ -54,6 +54,9 @@ from colorized.tracking import versions
 from pipelines import lock, stage
 from pipelines.process import WEBHOOK, follow
 
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+
 DOWNLOAD, PREPROCESS, TRAIN = "download", "preprocess", "train"
 """The stage that meets other people's servers, the next, and the one that `force` is about."""
 PHOTOGRAPHS = ".dvc"
@@ -69,11 +72,6 @@ GRID_PIXELS = 1200
 
 Outcome = dict[str, str]
 """What DVC did with each stage: ran, restored, recorded (photographs) or unchanged."""
-
-SAYS = {
-    "ran": re.compile(r"^Running stage '"),
-    "restored": re.compile(r"^Stage '[^']*' is cached - skipping run"),
-}
 
 
 class BadSchedule(ValueError):
@@ -125,11 +123,10 @@ def retrain(
             _tidy(held.left)
             data = params.data
             always = {DOWNLOAD} if data.source == "kaggle" and data.version == "latest" else set()
-            names, changed = _ask_dvc()
             seconds = stage_hours * 3600
-            if force or always or changed or held.left:
+            if force or always or held.left or _changed():
                 forced = always | ({TRAIN} if force else set())
-                state = _pipeline(held, params, names, forced, seconds)
+                state = _pipeline(held, params, forced, seconds)
             else:
                 state = _up_to_date()
             if state.is_failed():
@@ -211,9 +208,7 @@ def schedule(cron: str, name: str, timezone: str, parameters: dict[str, bool]) -
     )
 
 
-def _pipeline(
-    held: lock.Lock, params: Params, names: list[str], forced: set[str], seconds: float
-) -> State[Any]:
+def _pipeline(held: lock.Lock, params: Params, forced: set[str], seconds: float) -> State[Any]:
     """All stages, in a parent run of MLflow that gets their status and what came of them."""
     tags = {
         "stage": "retrain",
@@ -227,7 +222,7 @@ def _pipeline(
     os.environ[tracking.PARENT] = run.run_id
     status = "KILLED"
     try:
-        state = _stages(names, forced, seconds, held)
+        state = _stages(forced, seconds, held)
         if state.is_failed():
             status = "FAILED"
         else:
@@ -243,9 +238,9 @@ def _pipeline(
     return state
 
 
-def _stages(names: list[str], forced: set[str], seconds: float, held: lock.Lock) -> State[Any]:
+def _stages(forced: set[str], seconds: float, held: lock.Lock) -> State[Any]:
     outcome: Outcome = {}
-    for name in names:
+    for name in _stage_names():
         run, started = _task(name), time.time()
         done: Any = run(name, name in forced, seconds, held.file, return_state=True)
         if name in (DOWNLOAD, PREPROCESS) and done.name != "Unchanged":
@@ -300,20 +295,21 @@ def _task(name: str) -> Task[Any, Any]:
 
 @task(cache_policy=NO_CACHE)
 def _reproduce(name: str, force: bool, seconds: float, file: int | None) -> State[Any]:
-    """One stage, by DVC, which runs it if anything it depends on changed."""
-    record = stage.ROOT / name if name.endswith(PHOTOGRAPHS) else None
-    before = record and record.read_bytes()
+    """One stage, by DVC, if anything it depends on changed."""
+    if not (force or _changed(name)):
+        return Completed(name="Unchanged", message=f"{name}: nothing it depends on changed")
     command = [sys.executable, "-m", "dvc", "repro", "--single-item", name]
-    variables = {stage.AGAIN: "1"} if force else None
-    lines, problem = _follow(command + ["--force"] * force, seconds, file, variables)
-    if problem:
-        return Failed(message=f"{name}: {problem}")
-    if record is not None and record.read_bytes() != before:
+    with TemporaryDirectory() as folder:
+        ran = Path(folder, "ran")
+        variables = {stage.RAN: str(ran)} | ({stage.AGAIN: "1"} if force else {})
+        _, problem = _follow(command + ["--force"] * force, seconds, file, variables)
+        if problem:
+            return Failed(message=f"{name}: {problem}")
+        # What did not run was brought back from DVC's cache of runs.
+        what = "ran" if ran.exists() else "restored"
+    if name.endswith(PHOTOGRAPHS):
         return Completed(name="Recorded", message=f"{name} names the photographs as they are now")
-    for what, pattern in SAYS.items():
-        if any(pattern.match(line) for line in lines):
-            return Completed(name=what.capitalize(), message=f"{name} {what}")
-    return Completed(name="Unchanged", message=f"{name}: nothing it depends on changed")
+    return Completed(name=what.capitalize(), message=f"{name} {what}")
 
 
 @task(name="promote", task_run_name="promote", cache_policy=NO_CACHE)
@@ -352,7 +348,7 @@ def _colorize(inputs: list[Path], out: Path, options: list[str], seconds: float)
     command = [sys.executable, "-m", "colorized", "colorize", *map(str, inputs), "-o", str(out)]
     lines, problem = _follow([*command, *options], seconds)
     notes = [line for line in lines if line.startswith(("error: ", "warning: ", "note: "))]
-    colored = len(lines) - len(notes)
+    colored = sum(line.startswith(f"{out}/") for line in lines)
     summary = [f"{colored} photographs colored, in `{out}`", *(f"- {note}" for note in notes)]
     create_markdown_artifact("\n\n".join(summary), key="colorized")
     return Failed(message=problem) if problem else Completed(message=summary[0])
@@ -380,17 +376,31 @@ def _follow(
     return lines, errors[0].partition(": ")[2] or errors[0] if code else ""
 
 
-def _ask_dvc() -> tuple[list[str], bool]:
-    """The stages in the order DVC runs them, and whether any would be run."""
+@contextmanager
+def _dvc() -> Iterator[Repo]:
+    """The project as DVC sees it now."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
-    from dvc.repo.reproduce import plan_repro
 
     try:
         with Repo(str(stage.ROOT)) as repo:
-            return [s.addressing for s in plan_repro(repo.index.graph)], bool(repo.status())
+            yield repo
     except DvcException as error:
         raise ValueError(f"DVC: {error}") from error
+
+
+def _stage_names() -> list[str]:
+    """The stages in the order DVC runs them, and the folders of photographs it has in versions."""
+    from dvc.repo.reproduce import plan_repro
+
+    with _dvc() as repo:
+        return [each.addressing for each in plan_repro(repo.index.graph)]
+
+
+def _changed(*names: str) -> bool:
+    """Whether DVC would run any of these stages, or of all."""
+    with _dvc() as repo:
+        return bool(repo.status(list(names)))
 
 
 def _md5s(*names: str) -> dict[str, str]:

@@ -34,11 +34,6 @@ def shard() -> Shard:
 # Tests that do not pass since the packages and the page were put together, or that depend on how
 # fast the machine is. Each is to be mended and taken out of here; none is expected to stay.
 UNRELIABLE = {
-    "pipelines/test_retraining.py": "the rebuild of a committed retraining is not finished",
-    "pipelines/test_flows.py::test_nothing_new_is_said": "depends on when the clock's runs end",
-    "pipelines/test_flows.py::test_canceled_run": "the stage of a canceled run is not seen to end",
-    "pipelines/test_flows.py::test_worker_of_a_work_pool": "not passed since the merge",
-    "test_progress.py::test_lines_come": "depends on how fast the machine is",
     "web/test_web_page.py::TestAccess": "forced colors, and marks under the status bar",
     "web/test_web_page.py::TestHints": "the status bar lies over what is clicked",
     "web/test_web_page.py::TestHistory": "not passed since the merge",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import shutil
+import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +17,10 @@ import torch
 import yaml
 from mlflow_server import save_params, small_project
 
+from colorized import progress
 from colorized.evaluation.promotion import Measured
 from colorized.model.weights import RELEASED, ModelConfig, load_weights, save_weights
-from colorized.tracking import Registry, Run, TrackingError, champion
+from colorized.tracking import Registry, Run, TrackingError, champion, store
 from pipelines import promote as stage
 
 pytestmark = pytest.mark.slow
@@ -132,6 +136,28 @@ def test_same_weights_again(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        ("BEGIN EXCLUSIVE", "database is locked"),
+        ("UPDATE alembic_version SET version_num = 'ffffffffffff'", "made by a newer MLflow than"),
+    ],
+)
+def test_store_that_cannot_be_used_is_one_line(
+    root: Path, monkeypatch: pytest.MonkeyPatch, damage: str, reason: str
+) -> None:
+    """And the next promotion is as if it had been there."""
+    monkeypatch.setattr(store, "_LOCKED_SECONDS", 0.1)
+    whole, weights = (root / "mlflow.db").read_bytes(), weights_file(root).read_bytes()
+    with contextlib.closing(sqlite3.connect(root / "mlflow.db", isolation_level=None)) as database:
+        database.execute(damage)
+        with pytest.raises(TrackingError, match=f"^MLflow: .*{reason}[^\n]*$"):
+            stage.promote(root)
+    (root / "mlflow.db").write_bytes(whole)
+    assert weights_file(root).read_bytes() == weights
+    assert stage.promote(root).reasons == ["version 1, the champion, has these weights"]
+
+
+@pytest.mark.parametrize(
     ("config", "noise", "reason"),
     [(WEIGHTS.config, 0.5, "no better than no colors"), (chroma(0.02), 0.0, "grayed out")],
     ids=["worse", "gray"],
@@ -205,10 +231,25 @@ def test_model_that_cannot_be_used_is_reverted(root: Path, registry: Registry) -
     kept.write_bytes(whole)
 
 
-def test_better_is_promoted_and_rolled_back(root: Path, registry: Registry) -> None:
+def test_better_is_promoted_and_rolled_back(
+    root: Path,
+    registry: Registry,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     trained(root, noise=BETTER)
+    monkeypatch.setattr(progress, "SECONDS", 0.001)
+    shutil.rmtree(root / "data" / "features")
     found = stage.promote(root)
     assert found.promoted, found
+    # Whoever waits sees what takes long, in the log of a flow, too.
+    said = {line.rpartition(": ")[0] for line in capsys.readouterr().err.splitlines()}
+    assert said == {
+        *(f"challenger, draw {k} of 2" for k in (1, 2)),
+        *(f"challenger, draw {k} of 2: Inception features" for k in (1, 2)),
+        *(f"{which} colors: Inception features" for which in ("true", "no")),
+        "bootstrap over photographs",
+    }
     assert found.reasons[0].startswith("better: FID")
     new = aliases(registry)["champion"]
     assert aliases(registry) == {"champion": new, "previous": "1"}
