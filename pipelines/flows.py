@@ -8,9 +8,7 @@ the stages.
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import io
 import json
 import os
 import sys
@@ -29,7 +27,6 @@ os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
 
-from PIL import Image
 from prefect import Flow, State, Task, flow, get_client, get_run_logger, runtime, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
@@ -48,17 +45,18 @@ from prefect.types.entrypoint import EntrypointType
 from pydantic import ValidationError
 
 from colorized import tracking
-from colorized.data import index
 from colorized.params import Params, load_params
 from colorized.tracking import versions
-from pipelines import lock, stage
+from pipelines import lock, results, stage
 from pipelines.process import WEBHOOK, follow
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
 
-DOWNLOAD, PREPROCESS, TRAIN = "download", "preprocess", "train"
-"""The stage that meets other people's servers, the next, and the one that `force` is about."""
+DOWNLOAD, TRAIN = "download", "train"
+"""The stage that meets other people's servers, and the one that `force` is about."""
+SECTIONS = {DOWNLOAD: "data", "preprocess": "preprocess"}
+"""Stages that log no run of their own, and the section of parameters of each."""
 PHOTOGRAPHS = ".dvc"
 """How the name of a stage ends that is a folder of photographs which DVC has in versions."""
 
@@ -67,8 +65,6 @@ BACKOFF_SECONDS = 20.0
 """Before the first retry of a download, twice that before the second, and so on."""
 STAGE_HOURS = 48.0
 """A stage that hangs must have ended long before next week's run."""
-GRID_PIXELS = 1200
-"""Long side of the picture grid as Prefect keeps it, in its database."""
 
 Outcome = dict[str, str]
 """What DVC did with each stage: ran, restored, recorded (photographs) or unchanged."""
@@ -96,7 +92,7 @@ def notify(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
         print(f"warning: the webhook was not reached: {type(error).__name__}", file=sys.stderr)
 
 
-@flow(name="retrain", on_failure=[notify], on_crashed=[notify])
+@flow(name="retrain", log_prints=True, on_failure=[notify], on_crashed=[notify])
 def retrain(
     force: bool = False,
     stage_hours: float = STAGE_HOURS,
@@ -128,7 +124,7 @@ def retrain(
                 forced = always | ({TRAIN} if force else set())
                 state = _pipeline(held, params, forced, seconds)
             else:
-                state = _up_to_date()
+                state = results.up_to_date()
             if state.is_failed():
                 return state
             # What an earlier run could not commit, or not push, is made up for.
@@ -222,11 +218,11 @@ def _pipeline(held: lock.Lock, params: Params, forced: set[str], seconds: float)
     os.environ[tracking.PARENT] = run.run_id
     status = "KILLED"
     try:
-        state = _stages(forced, seconds, held)
+        state = _stages(held, params, forced, seconds)
         if state.is_failed():
             status = "FAILED"
         else:
-            _log_results(run, params)
+            results.log(run, params)
             status = "FINISHED"
     except (OSError, ValueError):
         status = "FAILED"
@@ -238,52 +234,24 @@ def _pipeline(held: lock.Lock, params: Params, forced: set[str], seconds: float)
     return state
 
 
-def _stages(forced: set[str], seconds: float, held: lock.Lock) -> State[Any]:
+def _stages(held: lock.Lock, params: Params, forced: set[str], seconds: float) -> State[Any]:
     outcome: Outcome = {}
     for name in _stage_names():
         run, started = _task(name), time.time()
         done: Any = run(name, name in forced, seconds, held.file, return_state=True)
-        if name in (DOWNLOAD, PREPROCESS) and done.name != "Unchanged":
-            _note(name, started, "FINISHED" if done.is_completed() else "FAILED")
+        if name in SECTIONS and done.name != "Unchanged":
+            section = {SECTIONS[name]: params.model_dump()[SECTIONS[name]]}
+            status = "FINISHED" if done.is_completed() else "FAILED"
+            results.log_stage(name, section, started, status)
         if not done.is_completed():
             return Failed(message=done.message)
         outcome[name] = done.name.lower()
     changed = [name for name, what in outcome.items() if what != "unchanged"]
     if set(changed) <= {DOWNLOAD}:
-        return _up_to_date()
-    _show_results()
+        return results.up_to_date()
+    results.show()
     what = ", ".join(f"{name.removesuffix(PHOTOGRAPHS)} {outcome[name]}" for name in changed)
     return Completed(message=what if TRAIN in changed else f"nothing retrained: {what}")
-
-
-def _note(name: str, started: float, status: str) -> None:
-    """A child run for a stage of the data: its parameters, the md5 of its results."""
-    params = load_params(stage.ROOT / "params.yaml").model_dump()
-    section = {"data": params["data"]} if name == DOWNLOAD else {name: params[name]}
-    parent = os.environ[tracking.PARENT]
-    tags = {"stage": name, **_md5s(name)}
-    tracking.open_run(stage.ROOT, name, section, tags, parent, started).finish(status)
-
-
-def _log_results(run: tracking.Run | tracking.FileRun, params: Params) -> None:
-    """What a row of the retraining shows: metrics, data, hashes; and what it is a version of."""
-    run.tags(_md5s())
-    versions.log(run, stage.ROOT)
-    found = json.loads(stage.METRICS.read_text(encoding="utf-8"))
-    run.metrics(0, {name: found[name] for name in tracking.HEADLINES})
-    stats = index.read_stats(stage.LAB)
-    profile = {key: stats[key] for key in ("photographs", "crops", "left_out", "image_size")}
-    run.dataset(params.data.source, versions.data_md5(stage.ROOT), "data/lab", profile)
-    run.file(stage.GRID)
-    run.describe("Test pictures", {n: found[n] for n in tracking.HEADLINES}, stage.GRID.name)
-
-
-def _up_to_date() -> State[Any]:
-    message = "up to date, nothing retrained"
-    create_markdown_artifact(
-        f"Data, parameters and code are those of the last run: {message}.", key="result"
-    )
-    return Completed(name="Up to date", message=message)
 
 
 def _task(name: str) -> Task[Any, Any]:
@@ -401,32 +369,6 @@ def _changed(*names: str) -> bool:
     """Whether DVC would run any of these stages, or of all."""
     with _dvc() as repo:
         return bool(repo.status(list(names)))
-
-
-def _md5s(*names: str) -> dict[str, str]:
-    """DVC's md5 of every result of these stages, or of all, as dvc.lock has them."""
-    found = versions.read_lock(stage.ROOT)
-    chosen = (outs for name, outs in found.items() if name in (names or found))
-    return {f"dvc.{path}": md5 for outs in chosen for path, md5 in outs.items()}
-
-
-def _show_results() -> None:
-    """The table of metrics and the picture grid, for the page of the run."""
-    values = json.loads(stage.METRICS.read_text(encoding="utf-8"))
-    rows = (f"| {k} | {f'{v:.4g}' if isinstance(v, float) else v} |" for k, v in values.items())
-    table = "\n".join(["| metric | value |", "|---|---:|", *rows])
-    create_markdown_artifact(table, key="metrics", description="of the test split")
-    with Image.open(stage.GRID) as grid:
-        grid.thumbnail((GRID_PIXELS, GRID_PIXELS))
-        jpeg = io.BytesIO()
-        grid.convert("RGB").save(jpeg, "JPEG", quality=85)
-    data = base64.b64encode(jpeg.getvalue()).decode()
-    # An artifact of type image would show the address of the picture as well: all these letters.
-    create_markdown_artifact(
-        f"![picture grid](data:image/jpeg;base64,{data})",
-        key="grid",
-        description="test photographs",
-    )
 
 
 def _tidy(left: dict[str, str]) -> None:

@@ -475,27 +475,23 @@ def test_checkpoints_of_the_last_trainings_are_kept(tmp_path: Path) -> None:
     (folder / "finished.json").write_text("{}")
     (folder / "last.pt").write_bytes(bytes(1_000_000))
 
-    def clean(*options: str) -> list[str]:
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-m", "colorized", "clean", *options],
-            cwd=project, capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        return done.stdout.splitlines()
-
     def kept(folder: str) -> list[bool]:
         found = (run.client.list_artifacts(run.run_id, folder) for run in runs)
         return [bool(files) for files in found]
 
-    said = [f"checkpoints of run {runs[1].run_id}: 2 MB"]
-    assert clean("--keep", "1", "--dry-run") == said
+    said = [f"checkpoints of run {run.run_id}: 2 MB" for run in runs]
+    registry = Registry(project)
+    assert registry.remove_checkpoints(1, dry_run=True) == [said[1]]
     assert kept("checkpoints") == [True] * 4
-    assert clean("--keep", "1") == said
+    assert registry.remove_checkpoints(1) == [said[1]]
+    assert registry.remove_checkpoints(1) == []
     assert kept("checkpoints") == [True, False, True, True]
+    command = [sys.executable, "-W", "ignore", "-m", "colorized", "clean", "--keep", "0"]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [f"{folder}: 1 MB", said[2]]
+    assert not folder.exists()
+    assert kept("checkpoints") == [True, False, False, True]
     assert kept("weights") == [True] * 4
-    assert clean() == ["nothing to remove"]  # params.yaml keeps three
-    assert clean("--keep", "0") == [
-        f"{folder}: 1 MB", f"checkpoints of run {runs[2].run_id}: 2 MB"
-    ]  # fmt: skip
 
 
 SECRET = "hunter2-of-the-test"
