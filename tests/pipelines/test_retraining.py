@@ -74,6 +74,8 @@ def test_somebody_else_makes_it_again(server: Server, tmp_path: Path) -> None:
     assert names == {
         "scans", "download", "preprocess", "train", "sample", "evaluate", "commit", "promote"
     }  # fmt: skip
+    # The flow's own log says what became of its run.
+    assert any("warning: the run is kept in " in line for line in server.log(first))
     assert made_up["name"] == "Up to date"
     assert made_up["message"].startswith("up to date, nothing retrained; committed as ")
     assert " and pushed; " in made_up["message"] and "promoted: " in made_up["message"]
