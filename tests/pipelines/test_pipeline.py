@@ -179,26 +179,6 @@ def test_training_and_evaluation_are_runs(project: Path) -> None:
     assert files == {"grid.jpg", "metrics.json", "version"}
 
 
-def test_released_weights_color_the_same_crops_once(project: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "sampled"
-    shutil.copytree(project, folder)
-    (kept,) = (folder / "data" / "before").iterdir()
-    released = folder / "data" / "samples" / "released.npy"
-    colored = released.read_bytes()
-    assert colored == kept.read_bytes() != released.with_stem("model").read_bytes()
-    marked = colored[:-1] + bytes([colored[-1] ^ 1])
-    kept.write_bytes(marked)
-    sample = (sys.executable, "-W", "ignore", "-m", "pipelines.sample")
-    run(folder, *sample)
-    assert released.read_bytes() == marked
-    values = yaml.safe_load((folder / "params.yaml").read_text())
-    values["sample"]["seed"] = 100
-    save_params(folder, values)
-    run(folder, *sample)
-    assert released.read_bytes() not in (marked, colored)
-    assert [path.name for path in kept.parent.iterdir()] != [kept.name]
-
-
 def test_a_comment_restarts_no_training(project: Path, tmp_path: Path) -> None:
     folder = tmp_path / "commented"
     shutil.copytree(project, folder)
