@@ -20,7 +20,7 @@ from mlflow_server import save_params, small_project
 from colorized import progress
 from colorized.evaluation.promotion import Measured
 from colorized.model.weights import RELEASED, ModelConfig, load_weights, save_weights
-from colorized.tracking import Registry, Run, TrackingError, champion, store
+from colorized.tracking import FileRun, Registry, Run, TrackingError, champion, store
 from pipelines import promote as stage
 
 pytestmark = pytest.mark.slow
@@ -91,6 +91,9 @@ def test_without_weights(root: Path) -> None:
 
 def test_first_champion(root: Path, registry: Registry) -> None:
     trained(root, noise=FIRST)
+    # Its run could not be sent to the store yet.
+    sha256 = hashlib.sha256(weights_file(root).read_bytes()).hexdigest()
+    FileRun.start(root, "train", {}, {"weights_sha256": sha256}).finish()
     # A dry run judges the same and leaves nothing.
     dry = stage.promote(root, dry_run=True)
     assert registry.client.search_model_versions() == []
@@ -103,6 +106,7 @@ def test_first_champion(root: Path, registry: Registry) -> None:
     version = registry.alias("champion")
     assert version is not None
     assert version.tags["promotion"] == "promoted"
+    assert registry.client.get_run(version.run_id).info.run_name == "train"
     assert version.tags["promotion_reasons"] == found.reasons[0]
     (protocol,) = protocols(registry, version.run_id)
     kept = measured(registry, protocol)
