@@ -125,13 +125,11 @@ class Pictures:
     def measure(self, images: list[RGB]) -> dict[str, float]:
         """All that is measured of the pictures in other colors, against their true ones."""
         features = self.features(images)
-        size = max(2, len(images) // 2)
-        kid = metrics.kid(features, self.of_true, 50, size, np.random.default_rng(0))[0]
         colorful, real = self.colorfulness(images), self.colorfulness(self.true)
         pairs = list(zip(images, self.true, strict=True))
         return {
             "fid": metrics.frechet_distance(features, self.of_true),
-            "kid": kid,
+            "kid": metrics.paired_kid(features, self.of_true),
             "colorfulness": colorful,
             "colorfulness_real": real,
             "delta_colorfulness_share": abs(colorful - real) / real,

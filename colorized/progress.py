@@ -38,12 +38,12 @@ class Progress:
         what: str,
         unit: str,
         total: float | None,
-        seconds: float = SECONDS,
+        seconds: float | None = None,
         stream: TextIO | None = None,
     ) -> None:
         self.what, self.unit, self.total = what, unit, total
         self.stream = stream or sys.stderr
-        self._seconds = seconds
+        self._seconds = SECONDS if seconds is None else seconds
         self._done = self._first = 0.0
         self._note = ""
         self._began = time.monotonic()

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from colorized import color, devices, plots
@@ -31,6 +32,7 @@ from colorized.tracking import (
     Run,
     TrackingError,
     installed,
+    lineage,
     open_run,
     versions,
 )
@@ -44,10 +46,11 @@ OF_RELEASED = ("fid", "kid", "colorfulness", "delta_e")
 def main(params: Params) -> None:
     """Write and log the metrics of the crops that the sample stage colored."""
     began = time.time()
-    weights = load_weights(stage.WEIGHTS, devices.open_device(params.train.device))
+    device = devices.open_device(params.train.device)
+    weights = load_weights(stage.WEIGHTS, device)
     options = sampling(weights.config.sampling, params.sample)
     with _open_run(params, options, began) as run:
-        values = {k: round(v, 6) for k, v in _measure(params, weights, options).items()}
+        values = {k: round(v, 6) for k, v in _measure(params, weights, options, device).items()}
         plots.save(stage.GRID, _grid(params, weights, options))
         stage.METRICS.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
         timing = json.loads(stage.TIMING.read_text()) if stage.TIMING.exists() else {}
@@ -62,13 +65,15 @@ def main(params: Params) -> None:
     )
 
 
-def _measure(params: Params, weights: Weights, options: SamplingOptions) -> dict[str, Any]:
+def _measure(
+    params: Params, weights: Weights, options: SamplingOptions, device: torch.device
+) -> dict[str, Any]:
     e = params.evaluate
     sets = {name: _load(name) for name in ("model", "released", "monochrome", "true")}
     shard = open_shard(stage.LAB, "test")
     rows = index.holdout(stage.LAB, "test", params.sample.pictures)
     true = sets["true"]
-    seen = measure.features(sets, stage.FEATURES)
+    seen = measure.features(sets, stage.FEATURES, device)
 
     def table(name: str) -> dict[str, float]:
         found = measure.distances(seen[name], seen["true"], e.kid_subsets, e.kid_subset_size)
@@ -112,14 +117,15 @@ def _grid(params: Params, weights: Weights, options: SamplingOptions) -> plots.P
 
 
 def _open_run(params: Params, options: SamplingOptions, began: float) -> Run | FileRun:
-    """A run of its own, below the one that trained the weights, if this store has it."""
+    """A run of its own, below the one that trained the weights, if that is known."""
     sha256 = hashlib.sha256(stage.WEIGHTS.read_bytes()).hexdigest()
-    training = None
+    training = lineage.noted(stage.ROOT, sha256).get("run_id")
     if installed():
         try:
-            training = Registry(stage.ROOT, create=True).find_run(sha256)
+            found = Registry(stage.ROOT, create=True).find_run(sha256)
+            training = found[0] if found else training
         except TrackingError as error:
-            print(f"warning: the run that trained the weights is unknown: {error}", file=sys.stderr)
+            print(f"warning: the run of the weights is not looked up: {error}", file=sys.stderr)
     # What the weights say where params.yaml says nothing, too.
     made_by = params.model_dump(exclude={"promote", "keep"})
     made_by["sample"] |= {name: v for name, v in asdict(options).items() if name != "saturation"}
@@ -137,7 +143,7 @@ def _open_run(params: Params, options: SamplingOptions, began: float) -> Run | F
         f"temperature {options.temperature:g}",
         made_by,
         tags,
-        parent=training and training[0],
+        parent=training,
         started=began,
     )
     versions.log(run, stage.ROOT)

@@ -8,19 +8,17 @@ the stages.
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import io
 import json
 import os
-import re
 import sys
 import time
 import urllib.request
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 # Prefect reads these when it is imported. The server that it starts by itself, where no other is
@@ -29,7 +27,6 @@ os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
 
-from PIL import Image
 from prefect import Flow, State, Task, flow, get_client, get_run_logger, runtime, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
@@ -48,14 +45,18 @@ from prefect.types.entrypoint import EntrypointType
 from pydantic import ValidationError
 
 from colorized import tracking
-from colorized.data import index
 from colorized.params import Params, load_params
 from colorized.tracking import versions
-from pipelines import lock, stage
+from pipelines import lock, results, stage
 from pipelines.process import WEBHOOK, follow
 
-DOWNLOAD, PREPROCESS, TRAIN = "download", "preprocess", "train"
-"""The stage that meets other people's servers, the next, and the one that `force` is about."""
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+
+DOWNLOAD, TRAIN = "download", "train"
+"""The stage that meets other people's servers, and the one that `force` is about."""
+SECTIONS = {DOWNLOAD: "data", "preprocess": "preprocess"}
+"""Stages that log no run of their own, and the section of parameters of each."""
 PHOTOGRAPHS = ".dvc"
 """How the name of a stage ends that is a folder of photographs which DVC has in versions."""
 
@@ -64,16 +65,9 @@ BACKOFF_SECONDS = 20.0
 """Before the first retry of a download, twice that before the second, and so on."""
 STAGE_HOURS = 48.0
 """A stage that hangs must have ended long before next week's run."""
-GRID_PIXELS = 1200
-"""Long side of the picture grid as Prefect keeps it, in its database."""
 
 Outcome = dict[str, str]
 """What DVC did with each stage: ran, restored, recorded (photographs) or unchanged."""
-
-SAYS = {
-    "ran": re.compile(r"^Running stage '"),
-    "restored": re.compile(r"^Stage '[^']*' is cached - skipping run"),
-}
 
 
 class BadSchedule(ValueError):
@@ -98,7 +92,7 @@ def notify(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
         print(f"warning: the webhook was not reached: {type(error).__name__}", file=sys.stderr)
 
 
-@flow(name="retrain", on_failure=[notify], on_crashed=[notify])
+@flow(name="retrain", log_prints=True, on_failure=[notify], on_crashed=[notify])
 def retrain(
     force: bool = False,
     stage_hours: float = STAGE_HOURS,
@@ -125,13 +119,12 @@ def retrain(
             _tidy(held.left)
             data = params.data
             always = {DOWNLOAD} if data.source == "kaggle" and data.version == "latest" else set()
-            names, changed = _ask_dvc()
             seconds = stage_hours * 3600
-            if force or always or changed or held.left:
+            if force or always or held.left or _changed():
                 forced = always | ({TRAIN} if force else set())
-                state = _pipeline(held, params, names, forced, seconds)
+                state = _pipeline(held, params, forced, seconds)
             else:
-                state = _up_to_date()
+                state = results.up_to_date()
             if state.is_failed():
                 return state
             # What an earlier run could not commit, or not push, is made up for.
@@ -211,9 +204,7 @@ def schedule(cron: str, name: str, timezone: str, parameters: dict[str, bool]) -
     )
 
 
-def _pipeline(
-    held: lock.Lock, params: Params, names: list[str], forced: set[str], seconds: float
-) -> State[Any]:
+def _pipeline(held: lock.Lock, params: Params, forced: set[str], seconds: float) -> State[Any]:
     """All stages, in a parent run of MLflow that gets their status and what came of them."""
     tags = {
         "stage": "retrain",
@@ -227,11 +218,11 @@ def _pipeline(
     os.environ[tracking.PARENT] = run.run_id
     status = "KILLED"
     try:
-        state = _stages(names, forced, seconds, held)
+        state = _stages(held, params, forced, seconds)
         if state.is_failed():
             status = "FAILED"
         else:
-            _log_results(run, params)
+            results.log(run, params)
             status = "FINISHED"
     except (OSError, ValueError):
         status = "FAILED"
@@ -243,52 +234,24 @@ def _pipeline(
     return state
 
 
-def _stages(names: list[str], forced: set[str], seconds: float, held: lock.Lock) -> State[Any]:
+def _stages(held: lock.Lock, params: Params, forced: set[str], seconds: float) -> State[Any]:
     outcome: Outcome = {}
-    for name in names:
+    for name in _stage_names():
         run, started = _task(name), time.time()
         done: Any = run(name, name in forced, seconds, held.file, return_state=True)
-        if name in (DOWNLOAD, PREPROCESS) and done.name != "Unchanged":
-            _note(name, started, "FINISHED" if done.is_completed() else "FAILED")
+        if name in SECTIONS and done.name != "Unchanged":
+            section = {SECTIONS[name]: params.model_dump()[SECTIONS[name]]}
+            status = "FINISHED" if done.is_completed() else "FAILED"
+            results.log_stage(name, section, started, status)
         if not done.is_completed():
             return Failed(message=done.message)
         outcome[name] = done.name.lower()
     changed = [name for name, what in outcome.items() if what != "unchanged"]
     if set(changed) <= {DOWNLOAD}:
-        return _up_to_date()
-    _show_results()
+        return results.up_to_date()
+    results.show()
     what = ", ".join(f"{name.removesuffix(PHOTOGRAPHS)} {outcome[name]}" for name in changed)
     return Completed(message=what if TRAIN in changed else f"nothing retrained: {what}")
-
-
-def _note(name: str, started: float, status: str) -> None:
-    """A child run for a stage of the data: its parameters, the md5 of its results."""
-    params = load_params(stage.ROOT / "params.yaml").model_dump()
-    section = {"data": params["data"]} if name == DOWNLOAD else {name: params[name]}
-    parent = os.environ[tracking.PARENT]
-    tags = {"stage": name, **_md5s(name)}
-    tracking.open_run(stage.ROOT, name, section, tags, parent, started).finish(status)
-
-
-def _log_results(run: tracking.Run | tracking.FileRun, params: Params) -> None:
-    """What a row of the retraining shows: metrics, data, hashes; and what it is a version of."""
-    run.tags(_md5s())
-    versions.log(run, stage.ROOT)
-    found = json.loads(stage.METRICS.read_text(encoding="utf-8"))
-    run.metrics(0, {name: found[name] for name in tracking.HEADLINES})
-    stats = index.read_stats(stage.LAB)
-    profile = {key: stats[key] for key in ("photographs", "crops", "left_out", "image_size")}
-    run.dataset(params.data.source, versions.data_md5(stage.ROOT), "data/lab", profile)
-    run.file(stage.GRID)
-    run.describe("Test pictures", {n: found[n] for n in tracking.HEADLINES}, stage.GRID.name)
-
-
-def _up_to_date() -> State[Any]:
-    message = "up to date, nothing retrained"
-    create_markdown_artifact(
-        f"Data, parameters and code are those of the last run: {message}.", key="result"
-    )
-    return Completed(name="Up to date", message=message)
 
 
 def _task(name: str) -> Task[Any, Any]:
@@ -300,20 +263,21 @@ def _task(name: str) -> Task[Any, Any]:
 
 @task(cache_policy=NO_CACHE)
 def _reproduce(name: str, force: bool, seconds: float, file: int | None) -> State[Any]:
-    """One stage, by DVC, which runs it if anything it depends on changed."""
-    record = stage.ROOT / name if name.endswith(PHOTOGRAPHS) else None
-    before = record and record.read_bytes()
+    """One stage, by DVC, if anything it depends on changed."""
+    if not (force or _changed(name)):
+        return Completed(name="Unchanged", message=f"{name}: nothing it depends on changed")
     command = [sys.executable, "-m", "dvc", "repro", "--single-item", name]
-    variables = {stage.AGAIN: "1"} if force else None
-    lines, problem = _follow(command + ["--force"] * force, seconds, file, variables)
-    if problem:
-        return Failed(message=f"{name}: {problem}")
-    if record is not None and record.read_bytes() != before:
+    with TemporaryDirectory() as folder:
+        ran = Path(folder, "ran")
+        variables = {stage.RAN: str(ran)} | ({stage.AGAIN: "1"} if force else {})
+        _, problem = _follow(command + ["--force"] * force, seconds, file, variables)
+        if problem:
+            return Failed(message=f"{name}: {problem}")
+        # What did not run was brought back from DVC's cache of runs.
+        what = "ran" if ran.exists() else "restored"
+    if name.endswith(PHOTOGRAPHS):
         return Completed(name="Recorded", message=f"{name} names the photographs as they are now")
-    for what, pattern in SAYS.items():
-        if any(pattern.match(line) for line in lines):
-            return Completed(name=what.capitalize(), message=f"{name} {what}")
-    return Completed(name="Unchanged", message=f"{name}: nothing it depends on changed")
+    return Completed(name=what.capitalize(), message=f"{name} {what}")
 
 
 @task(name="promote", task_run_name="promote", cache_policy=NO_CACHE)
@@ -352,7 +316,7 @@ def _colorize(inputs: list[Path], out: Path, options: list[str], seconds: float)
     command = [sys.executable, "-m", "colorized", "colorize", *map(str, inputs), "-o", str(out)]
     lines, problem = _follow([*command, *options], seconds)
     notes = [line for line in lines if line.startswith(("error: ", "warning: ", "note: "))]
-    colored = len(lines) - len(notes)
+    colored = sum(line.startswith(f"{out}/") for line in lines)
     summary = [f"{colored} photographs colored, in `{out}`", *(f"- {note}" for note in notes)]
     create_markdown_artifact("\n\n".join(summary), key="colorized")
     return Failed(message=problem) if problem else Completed(message=summary[0])
@@ -380,48 +344,37 @@ def _follow(
     return lines, errors[0].partition(": ")[2] or errors[0] if code else ""
 
 
-def _ask_dvc() -> tuple[list[str], bool]:
-    """The stages in the order DVC runs them, and whether any would be run."""
+@contextmanager
+def _dvc() -> Iterator[Repo]:
+    """The project as DVC sees it now."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
-    from dvc.repo.reproduce import plan_repro
 
     try:
         with Repo(str(stage.ROOT)) as repo:
-            return [s.addressing for s in plan_repro(repo.index.graph)], bool(repo.status())
+            yield repo
     except DvcException as error:
         raise ValueError(f"DVC: {error}") from error
 
 
-def _md5s(*names: str) -> dict[str, str]:
-    """DVC's md5 of every result of these stages, or of all, as dvc.lock has them."""
-    found = versions.read_lock(stage.ROOT)
-    chosen = (outs for name, outs in found.items() if name in (names or found))
-    return {f"dvc.{path}": md5 for outs in chosen for path, md5 in outs.items()}
+def _stage_names() -> list[str]:
+    """The stages in the order DVC runs them, and the folders of photographs it has in versions."""
+    from dvc.repo.reproduce import plan_repro
+
+    with _dvc() as repo:
+        return [each.addressing for each in plan_repro(repo.index.graph)]
 
 
-def _show_results() -> None:
-    """The table of metrics and the picture grid, for the page of the run."""
-    values = json.loads(stage.METRICS.read_text(encoding="utf-8"))
-    rows = (f"| {k} | {f'{v:.4g}' if isinstance(v, float) else v} |" for k, v in values.items())
-    table = "\n".join(["| metric | value |", "|---|---:|", *rows])
-    create_markdown_artifact(table, key="metrics", description="of the test split")
-    with Image.open(stage.GRID) as grid:
-        grid.thumbnail((GRID_PIXELS, GRID_PIXELS))
-        jpeg = io.BytesIO()
-        grid.convert("RGB").save(jpeg, "JPEG", quality=85)
-    data = base64.b64encode(jpeg.getvalue()).decode()
-    # An artifact of type image would show the address of the picture as well: all these letters.
-    create_markdown_artifact(
-        f"![picture grid](data:image/jpeg;base64,{data})",
-        key="grid",
-        description="test photographs",
-    )
+def _changed(*names: str) -> bool:
+    """Whether DVC would run any of these stages, or of all."""
+    with _dvc() as repo:
+        return bool(repo.status(list(names)))
 
 
 def _tidy(left: dict[str, str]) -> None:
-    """Close what a killed run left open in MLflow and in Prefect."""
+    """Send the store what waits for it; close what a killed run left open there and in Prefect."""
     with suppress(tracking.StoreAway):
+        tracking.deliver(stage.ROOT)
         run = left.get("mlflow_run") and tracking.Run.reopen(stage.ROOT, left["mlflow_run"])
         if run:
             run.finish("KILLED")

@@ -11,6 +11,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import torch
+
 from colorized import devices
 from colorized.evaluation import promotion
 from colorized.evaluation.holdout import Holdout
@@ -18,7 +20,7 @@ from colorized.evaluation.promotion import Measured, Verdict
 from colorized.model.weights import CheckpointError, load_weights
 from colorized.params import Params, load_params
 from colorized.progress import Progress
-from colorized.tracking import Registry, Run, Version, champion, versions
+from colorized.tracking import Registry, Run, Version, champion, deliver, versions
 from pipelines import lock, stage
 
 
@@ -38,6 +40,8 @@ def promote(root: Path, dry_run: bool = False) -> Verdict:
         if not path.is_file():
             raise CheckpointError(f"{path}: no such weights file; run `dvc repro` first")
         registry = Registry(root, create=True)
+        if not dry_run:  # the run that trained the weights may wait for the store
+            deliver(root)
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         known, old = registry.find(sha256), registry.alias(champion.CHAMPION)
         if old is not None and old.tags.get("weights_sha256") == sha256:
@@ -54,7 +58,7 @@ def promote(root: Path, dry_run: bool = False) -> Verdict:
             if not dry_run:
                 _note(_run(root, registry, sha256), verdict)
             return verdict
-        holdout = _holdout(root, params)
+        holdout = _holdout(root, params, device)
         protocol = holdout.protocol.hash
         measured = _known(registry, known, protocol) or holdout.measure(weights, "challenger")
         theirs = _known(registry, old, protocol)
@@ -95,7 +99,7 @@ def rollback(root: Path) -> tuple[Version, Version]:
         return champion.rollback(Registry(root))
 
 
-def _holdout(root: Path, params: Params) -> Holdout:
+def _holdout(root: Path, params: Params, device: torch.device) -> Holdout:
     p = params.sample
     return Holdout(
         _in(root, stage.LAB),
@@ -109,6 +113,7 @@ def _holdout(root: Path, params: Params) -> Holdout:
             "temperature": p.temperature,
         },
         _in(root, stage.FEATURES),
+        device,
     )
 
 

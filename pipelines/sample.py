@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import statistics
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from colorized import color, devices
+import colorized
+from colorized import atomic, color, devices
 from colorized.data import index
 from colorized.data.dataset import Shard, open_shard
 from colorized.inference.colorizer import ChromaSampler
@@ -30,28 +34,18 @@ def main(params: Params) -> None:
     p = params.sample
     device = devices.open_device(params.train.device)
     colorizer = ChromaSampler(load_weights(stage.WEIGHTS, device))
-    released = ChromaSampler(load_weights(RELEASED, device))
-    options, theirs = sampling(colorizer.defaults, p), sampling(released.defaults, p)
+    options = sampling(colorizer.defaults, p)
     shard = open_shard(stage.LAB, "test")
     rows = index.holdout(stage.LAB, "test", p.pictures)
     shutil.rmtree(stage.SAMPLES, ignore_errors=True)
     stage.SAMPLES.mkdir(parents=True)
-    shape = (len(rows), *shard.L.shape[1:], 3)
-    colored, before, gray, true = (
-        np.lib.format.open_memmap(stage.SAMPLES / f"{name}.npy", "w+", np.uint8, shape)
-        for name in ("model", "released", "monochrome", "true")
-    )
-    seconds = []
-    for i in track(range(len(rows)), "coloring", "crops"):
-        L, true_ab = picture(shard, rows[i])
-        started = time.perf_counter()
-        colored[i] = color.recombine(L, colorizer.colorize(L, options.override(seed=p.seed + i)))
-        seconds.append(time.perf_counter() - started)
+    seconds = _color(colorizer, shard, rows, options, stage.SAMPLES / "model.npy", "coloring")
+    shutil.copy(_before(shard, rows, p, device), stage.SAMPLES / "released.npy")
+    gray, true = (_array(stage.SAMPLES / f"{n}.npy", shard, rows) for n in ("monochrome", "true"))
+    for i, row in enumerate(rows):
+        L, true_ab = picture(shard, row)
         gray[i] = color.recombine(L, np.zeros_like(true_ab))
         true[i] = color.recombine(L, true_ab)
-    for i in track(range(len(rows)), "coloring with the released weights", "crops"):
-        L, _ = picture(shard, rows[i])
-        before[i] = color.recombine(L, released.colorize(L, theirs.override(seed=p.seed + i)))
 
     count = min(p.diversity_pictures, len(rows))
     chosen = rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)]
@@ -60,6 +54,50 @@ def main(params: Params) -> None:
     timing = {"seconds_per_image": round(statistics.median(seconds), 4)}
     stage.TIMING.write_text(json.dumps(timing) + "\n", encoding="utf-8")
     print(f"{len(rows)} crops colored, {timing['seconds_per_image']} s each")
+
+
+def _array(path: Path, shard: Shard, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """A new file of RGB (N, S, S, 3), of as many pictures of the shard's size as rows."""
+    shape = (len(rows), *shard.L.shape[1:], 3)
+    return np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+
+
+def _color(
+    colorizer: ChromaSampler,
+    shard: Shard,
+    rows: NDArray[np.int64],
+    options: SamplingOptions,
+    path: Path,
+    what: str,
+) -> list[float]:
+    """Color each row with a seed of its own; how many seconds it took."""
+    images, seconds = _array(path, shard, rows), []
+    for i in track(range(len(rows)), what, "crops"):
+        L, _ = picture(shard, rows[i])
+        started = time.perf_counter()
+        images[i] = color.recombine(
+            L, colorizer.colorize(L, options.override(seed=options.seed + i))
+        )
+        seconds.append(time.perf_counter() - started)
+    return seconds
+
+
+def _before(shard: Shard, rows: NDArray[np.int64], p: Sample, device: torch.device) -> Path:
+    """The crops as the released weights color them, kept from one training to the next."""
+    # All that they depend on, the code too.
+    key = hashlib.sha256(RELEASED.read_bytes())
+    key.update(f"{p} {device}".encode())
+    key.update(np.ascontiguousarray(shard.L[rows]).tobytes())
+    for code in sorted(Path(colorized.__file__).parent.rglob("*.py")):
+        key.update(code.read_bytes())
+    path = stage.BEFORE / f"{key.hexdigest()[:16]}.npy"
+    if not path.exists():
+        colorizer = ChromaSampler(load_weights(RELEASED, device))
+        options = sampling(colorizer.defaults, p)
+        with atomic.replacing_folder(stage.BEFORE) as folder:
+            what = "coloring with the released weights"
+            _color(colorizer, shard, rows, options, folder / path.name, what)
+    return path
 
 
 def _draws(

@@ -27,6 +27,8 @@ WEIGHTS = ROOT / "models" / "colorized.safetensors"
 SAMPLES = ROOT / "data" / "samples"
 TIMING = ROOT / "data" / "timing.json"
 FEATURES = ROOT / "data" / "features"
+BEFORE = ROOT / "data" / "before"
+"""Test crops as the released weights color them."""
 REPORTS = ROOT / "reports"
 METRICS = REPORTS / "metrics.json"
 GRID = REPORTS / "grid.jpg"
@@ -34,6 +36,8 @@ DATASET = REPORTS / "dataset"
 
 AGAIN = "COLORIZED_TRAIN_AGAIN"
 """Environment variable: train, even if this training came to its end before."""
+RAN = "COLORIZED_STAGE_RAN"
+"""Environment variable: a file to make when a stage is run, which DVC need not do."""
 
 OUT_OF_MEMORY = (
     "out of memory: raise train.accumulate, or lower train.batch_size or train.crop_size"
@@ -44,6 +48,8 @@ def run(main: Callable[[Params], None]) -> None:
     """Run a stage with params.yaml, alone; a foreseen failure is one line on stderr and exit 1."""
     # DVC and terminals end a stage with either signal; both mean: stop cleanly.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if ran := os.environ.get(RAN):
+        Path(ran).touch()
     # Of several processes that train together the first holds the lock for all.
     alone = os.environ.get("RANK", "0") == "0"
     try:

@@ -71,6 +71,11 @@ class Process:
         if number == signal.SIGKILL:
             self.process.wait()
 
+    def end(self) -> None:
+        """Ask the server to stop, and wait for it."""
+        self.signal(signal.SIGTERM)
+        self.process.wait()
+
 
 def mlflow_server(folder: Path) -> tuple[Process, str]:
     """An MLflow server that keeps everything in `folder`, and its address."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from colorized import color
@@ -16,7 +17,7 @@ from colorized.evaluation import inception, metrics
 from colorized.evaluation.promotion import Measured, Protocol, Reference
 from colorized.inference.colorizer import ChromaSampler
 from colorized.model.weights import Weights
-from colorized.progress import track
+from colorized.progress import Progress, track
 
 SPLIT = "val"
 """Models are chosen on validation photographs and reported on those of the test split."""
@@ -37,6 +38,8 @@ class Holdout:
         `sampler`, `steps`, `guidance` and `temperature`; None is what a model's weights say.
     cache
         Folder of Inception features that were computed before.
+    device
+        Where those that are not there are computed.
     """
 
     def __init__(
@@ -47,8 +50,10 @@ class Holdout:
         seed: int,
         sampling: dict[str, Any],
         cache: Path,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.sampling, self.cache = sampling, cache
+        self._extractor = inception.InceptionExtractor(device=device)
         self.shard = open_shard(lab, SPLIT)
         self.rows = index.holdout(lab, SPLIT, pictures)
         files = {int(line["row"]): line["file"] for line in index.read_index(lab, SPLIT)}
@@ -75,7 +80,10 @@ class Holdout:
         true = [color.recombine(L, ab) for L, ab in zip(self.lightness, self.ab, strict=True)]
         gray = [color.recombine(L, np.zeros((*L.shape, 2), np.float32)) for L in self.lightness]
         return Reference(
-            self._features(true), self._features(gray), self.photographs, _colorfulness(true)
+            self._features(true, "true colors"),
+            self._features(gray, "no colors"),
+            self.photographs,
+            _colorfulness(true),
         )
 
     def measure(self, weights: Weights, name: str) -> Measured:
@@ -91,12 +99,15 @@ class Holdout:
                 if not np.isfinite(ab).all():
                     return Measured(np.zeros((0, 0, 0), np.float16), 0.0)
                 images.append(color.recombine(L, ab))
-            features.append(self._features(images).astype(np.float16))
+            features.append(self._features(images, what).astype(np.float16))
             colorfulness.append(_colorfulness(images))
         return Measured(np.stack(features), float(np.mean(colorfulness)))
 
-    def _features(self, images: Images) -> NDArray[np.float32]:
-        return inception.cached_features(inception.InceptionExtractor(), images, self.cache)
+    def _features(self, images: Images, what: str) -> NDArray[np.float32]:
+        with Progress(f"{what}: Inception features", "pictures", len(images)) as shown:
+            return inception.cached_features(
+                self._extractor, images, self.cache, progress=shown.advance
+            )
 
 
 def _colorfulness(images: Images) -> float:

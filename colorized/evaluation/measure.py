@@ -19,9 +19,11 @@ Images = NDArray[np.uint8]
 """RGB (N, S, S, 3)."""
 
 
-def features(sets: Mapping[str, Images], cache: Path) -> dict[str, NDArray[np.float32]]:
+def features(
+    sets: Mapping[str, Images], cache: Path, device: torch.device
+) -> dict[str, NDArray[np.float32]]:
     """Inception features (N, 2048) of sets of pictures; those kept in the folder are not redone."""
-    extractor = inception.InceptionExtractor()
+    extractor = inception.InceptionExtractor(device=device)
     with Progress("Inception features", "pictures", sum(map(len, sets.values()))) as shown:
         found = {}
         for name, images in sets.items():
@@ -39,10 +41,16 @@ def distances(
     subsets: int,
     subset_size: int,
 ) -> dict[str, float]:
-    """FID and KID of the features of colored crops from those of the same crops' true colors."""
+    """FID and KID of the features of colored crops from those of the same crops' true colors.
+
+    KID, the paired one, is the mean over random subsets of crops, and `kid_std` its deviation.
+    """
     rng = np.random.default_rng(0)
-    kid, kid_std = metrics.kid(model, true, subsets, min(subset_size, len(true)), rng)
-    return {"fid": metrics.frechet_distance(model, true), "kid": kid, "kid_std": kid_std}
+    size = min(subset_size, len(true))
+    drawn = (rng.choice(len(true), size, replace=False) for _ in range(subsets))
+    kids = [metrics.paired_kid(model[rows], true[rows]) for rows in drawn]
+    fid = metrics.frechet_distance(model, true)
+    return {"fid": fid, "kid": float(np.mean(kids)), "kid_std": float(np.std(kids))}
 
 
 def per_picture(colored: Images, true: Images) -> dict[str, float]:

@@ -6,12 +6,13 @@ With m and C the mean and covariance of Inception features of two sets (see `inc
     FID = |m_a - m_b|² + Tr(C_a + C_b) - 2 Σ √λ,  λ the eigenvalues of C_a C_b.
 
 Kernel inception distance (Bińkowski et al., *Demystifying MMD GANs*, 2018, section 4): the squared
-maximum mean discrepancy with k(x, y) = (xᵀy / d + 1)³, by its unbiased estimator (Gretton et al.,
-*A kernel two-sample test*, 2012, eq. 3),
+maximum mean discrepancy with k(x, y) = (xᵀy / d + 1)³, here of two colorings x_i, y_i of the same n
+photographs, by the unbiased estimator for pairs (Gretton et al., *A kernel two-sample test*, 2012,
+eq. 4),
 
-    KID = Σ_{i≠j} (k(x_i, x_j) + k(y_i, y_j)) / (n (n-1)) - 2 Σ_{ij} k(x_i, y_j) / n²,
+    KID = Σ_{i≠j} (k(x_i, x_j) + k(y_i, y_j) - k(x_i, y_j) - k(x_j, y_i)) / (n (n-1)).
 
-averaged over random subsets of n pictures. FID is biased when pictures are few, KID is not.
+FID is biased when pictures are few, KID is not.
 """
 
 from __future__ import annotations
@@ -65,39 +66,6 @@ def _gaussian(
     return mean, np.asarray(np.linalg.qr(root, mode="r") if len(root) > len(mean) else root)
 
 
-def kid(
-    features_a: NDArray[np.floating],
-    features_b: NDArray[np.floating],
-    subsets: int,
-    subset_size: int,
-    rng: np.random.Generator,
-) -> tuple[float, float]:
-    """Kernel inception distance of features (N, D) and (M, D): mean and deviation over subsets.
-
-    Each of `subsets` times, `subset_size` rows of either set are drawn without replacement. The
-    deviation is the root of the mean squared difference from the mean.
-
-    Raises
-    ------
-    ValueError
-        For subset_size below 2 or above N or M, subsets below 1, different D, or values that are
-        not finite.
-    """
-    if subsets < 1:
-        raise ValueError(f"subsets must be at least 1, got {subsets}")
-    if subset_size < 2:
-        raise ValueError(f"subset_size must be at least 2, got {subset_size}")
-    a, b = _feature_pair(features_a, features_b, least=subset_size)
-    values = [
-        _mmd2(
-            a[rng.choice(len(a), subset_size, replace=False)],
-            b[rng.choice(len(b), subset_size, replace=False)],
-        )
-        for _ in range(subsets)
-    ]
-    return float(np.mean(values)), float(np.std(values))
-
-
 def paired_kid(
     features_a: NDArray[np.floating],
     features_b: NDArray[np.floating],
@@ -105,12 +73,8 @@ def paired_kid(
 ) -> float:
     """Kernel inception distance of two colorings of the same photographs, both (N, D).
 
-    `kid` takes the sets for independent. Where row i of both is one photograph, k(x_i, y_i) is
-    large and `kid` is below 0 even for a perfect model; here these pairs are left out,
-
-        KID = Σ_{i≠j} (k(x_i, x_j) + k(y_i, y_j) - k(x_i, y_j) - k(x_j, y_i)) / (n (n-1)),
-
-    a U-statistic of the same expectation (Gretton et al., 2012, eq. 4).
+    The estimator for independent sets (eq. 3 there) has k(x_i, y_i), too, which is large where both
+    are one photograph, and is below 0 even for a perfect model.
 
     Parameters
     ----------
@@ -176,14 +140,6 @@ def interval(
 def _kernel(u: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.float64]:
     """(uᵀv / D + 1)³ of all pairs of rows."""
     return np.asarray((u @ v.T / u.shape[1] + 1) ** 3)
-
-
-def _mmd2(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    """The unbiased squared MMD of two samples (n, D), with the cubic kernel."""
-    n = len(x)
-    k_xx, k_yy, k_xy = (_kernel(u, v) for u, v in ((x, x), (y, y), (x, y)))
-    within = (k_xx.sum() - k_xx.trace() + k_yy.sum() - k_yy.trace()) / (n * (n - 1))
-    return float(within - 2 * k_xy.mean())
 
 
 def colorfulness(rgb: RGB) -> float:

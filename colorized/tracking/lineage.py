@@ -71,8 +71,8 @@ def trace(path: Path, root: Path) -> list[Fact]:
         run = registry.find_run(made.weights_sha256)
     except TrackingError as error:
         missing.append(Fact("MLflow store", str(error), None))
-    noted = _noted(root, made.weights_sha256)
-    run_id, tags = run or (noted.get("run_id", ""), noted)
+    here = noted(root, made.weights_sha256)
+    run_id, tags = run or (here.get("run_id", ""), here)
     facts = [
         Fact(
             "weights",
@@ -98,15 +98,15 @@ def trace(path: Path, root: Path) -> list[Fact]:
     return facts + missing
 
 
-def _noted(root: Path, sha256: str) -> dict[str, str]:
-    """What a training here that ended with these weights says of itself."""
+def noted(root: Path, sha256: str) -> dict[str, str]:
+    """What a training here that ended with these weights says of itself, such as its run_id."""
     for path in (root / TRAININGS).glob("*/finished.json"):
         try:
-            noted: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            said: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
-        if noted.get("weights_sha256") == sha256:
-            return {key: str(value) for key, value in noted.items()}
+        if said.get("weights_sha256") == sha256:
+            return {key: str(value) for key, value in said.items()}
     return {}
 
 

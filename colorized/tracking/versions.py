@@ -129,7 +129,7 @@ def commit(root: Path, message: str, paths: list[str], push: bool) -> str:
         _run(root, "not committed", "git", "commit", "--quiet", "-m", message, "--", *there)
     sha = output(root, "git", "rev-parse", "HEAD")
     if push:
-        _run(root, "committed, not pushed", sys.executable, "-m", "dvc", "push", "--quiet")
+        _run(root, "committed, not pushed", sys.executable, "-m", "dvc", "push")
         _run(root, "committed, not pushed", "git", "push", "--quiet")
     return sha
 

@@ -11,11 +11,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
+from mounts import mounted
 from PIL import Image
 
 from colorized.batch.job import Job, Settings, Stamp
@@ -67,21 +67,6 @@ def results(out: Path) -> dict[str, bytes]:
 def journal(out: Path) -> list[dict[str, object]]:
     lines = (out / ".colorized" / "journal.jsonl").read_text(encoding="ascii").splitlines()
     return [json.loads(line) for line in lines]
-
-
-@contextmanager
-def mounted(folder: Path, *arguments: str) -> Iterator[None]:
-    """A file system of its own at `folder`, for which one must be root."""
-    folder.mkdir(exist_ok=True)
-    done = subprocess.run(
-        ["mount", *arguments, str(folder)], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        pytest.skip(f"mount: {done.stderr.strip()}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 class TestKilled:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,67 +21,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import httpx
 import psutil
 import pytest
 import yaml
-from test_pipeline import save_params, small_project
+from prefect_server import RUN_SECONDS, Server, colorized, prefect_server, retrain, until
+from test_pipeline import ROOT, save_params, small_project
 
 from colorized.tracking import Run
 
-pytestmark = pytest.mark.slow
-
 SECRET = "3f1c-webhook-secret"
-STARTUP_SECONDS = 120
-RUN_SECONDS = 900  # on a busy machine
 
-pytestmark = pytest.mark.timeout(1800)
-
-
-def until(found: Callable[[], Any], seconds: float, what: str) -> Any:
-    """What `found` gives, as soon as it gives something."""
-    deadline = time.monotonic() + seconds
-    while not (value := found()):
-        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
-        time.sleep(0.05)
-    return value
-
-
-@dataclass
-class Server:
-    """A Prefect server, and the environment of those who use it."""
-
-    api: httpx.Client
-    home: Path
-    environment: dict[str, str]
-
-    def ask(self, method: str, path: str, **body: Any) -> Any:
-        def answer() -> httpx.Response | None:
-            found = self.api.request(method, path, json=body or None)
-            return None if found.status_code == 503 else found  # its database is busy
-
-        done = until(answer, 60, path)
-        done.raise_for_status()
-        return done.json() if done.content else None
-
-    def post(self, path: str, **body: Any) -> Any:
-        return self.ask("POST", path, **body)
-
-    def runs(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.post("/flow_runs/filter", sort="START_TIME_ASC")
-        return found
-
-    def run(self, run_id: str) -> dict[str, Any]:
-        found: dict[str, Any] = self.ask("GET", f"/flow_runs/{run_id}")
-        return found
-
-    def log(self, run_id: str) -> list[str]:
-        found = self.post("/logs/filter", logs={"flow_run_id": {"any_": [run_id]}})
-        return [line["message"] for line in found]
-
-    def artifacts(self, run_id: str) -> dict[str, str]:
-        found = self.post("/artifacts/filter", artifacts={"flow_run_id": {"any_": [run_id]}})
-        return {artifact["key"]: str(artifact["data"]) for artifact in found}
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 class Listener(BaseHTTPRequestHandler):
@@ -113,43 +62,13 @@ def webhook() -> Iterator[ThreadingHTTPServer]:
 def server(
     tmp_path_factory: pytest.TempPathFactory, webhook: ThreadingHTTPServer
 ) -> Iterator[Server]:
-    home = tmp_path_factory.mktemp("prefect")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {
-        **os.environ,
-        "COLORIZED_WEBHOOK_URL": f"http://127.0.0.1:{webhook.server_port}/{SECRET}",
-        "OMP_NUM_THREADS": "1",
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
-        "PREFECT_HOME": str(home),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PYTHONPATH": "",
-    }
-    command = ["server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    with (home / "output.txt").open("w") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "prefect", *command],
-            env=environment, stdout=output, stderr=output, start_new_session=True,
-        )  # fmt: skip
-    try:
-        with httpx.Client(base_url=environment["PREFECT_API_URL"], timeout=60) as api:
-            yield Server(api, home, environment)
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait()
-
-
-def ready(server: Server) -> bool:
-    try:
-        return server.api.get("/health").status_code == 200
-    except httpx.TransportError:
-        return False
+    address = f"http://127.0.0.1:{webhook.server_port}/{SECRET}"
+    with prefect_server(tmp_path_factory.mktemp("prefect"), COLORIZED_WEBHOOK_URL=address) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
-def project(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = small_project(tmp_path_factory.mktemp("weekly") / "project")
     values = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
     values["preprocess"]["test_crops"] = 1
@@ -162,37 +81,7 @@ def project(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
     text = flows.read_text(encoding="utf-8")
     assert "BACKOFF_SECONDS = 20.0" in text
     flows.write_text(text.replace("BACKOFF_SECONDS = 20.0", "BACKOFF_SECONDS = 0.1"))
-    until(lambda: ready(server), STARTUP_SECONDS, "the Prefect server")
     return folder
-
-
-@contextmanager
-def colorized(server: Server, folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    output = folder.parent / f"{arguments[0]}-output.txt"
-    with output.open("a", encoding="utf-8") as errors:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "colorized", *arguments], cwd=folder,
-            env=server.environment, stdout=subprocess.PIPE, stderr=errors, text=True,
-        )  # fmt: skip
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def retrain(server: Server, folder: Path, *options: str, code: int = 0) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "colorized", "retrain", *options], cwd=folder,
-        env=server.environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == code, done.stderr
-    assert SECRET not in done.stdout + done.stderr
-    if not code:
-        return done.stdout
-    # Prefect may say something, too, on either stream.
-    (error,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
-    return error
 
 
 @pytest.fixture(scope="module")
@@ -204,22 +93,21 @@ def served(server: Server, project: Path) -> Iterator[subprocess.Popen[str]]:
 
 @pytest.fixture(scope="module")
 def cycle(server: Server, served: subprocess.Popen[str]) -> list[dict[str, Any]]:
-    """The first two runs that the clock started, ended; then the schedule is paused."""
+    """A run that the clock started, and one of the same deployment after it, both ended."""
 
-    def ended() -> list[dict[str, Any]]:
+    def started() -> dict[str, Any] | None:
         assert served.poll() is None
-        # One that comes due while another is at work is canceled, and is no part of the cycle.
-        passed = (*WAITING, "CANCELLED", "CANCELLING")
-        runs = [run for run in server.runs() if run["state"]["type"] not in passed]
-        return runs if len(runs) >= 2 else []
+        going = (run for run in server.runs() if run["state"]["type"] == "RUNNING")
+        return next(going, None)
 
-    runs = until(ended, RUN_SECONDS, "two scheduled runs")
-    deployment = server.ask("GET", "/deployments/name/retrain/weekly")
-    server.ask("PATCH", f"/deployments/{deployment['id']}", paused=True)
-    return list(runs)
-
-
-WAITING = ("SCHEDULED", "PENDING", "RUNNING")
+    first = until(started, RUN_SECONDS, "a scheduled run")
+    deployment = server.deployment()
+    # The clock has shown that it starts runs: no more of them, which would meet those of the tests.
+    server.ask("PATCH", f"/deployments/{deployment}", paused=True)
+    server.ended(first["id"])
+    second = server.begin(deployment)
+    server.ended(second)
+    return [server.run(first["id"]), server.run(second)]
 
 
 def last_training(folder: Path) -> dict[str, str]:
@@ -330,26 +218,24 @@ def held_in_training(root: psutil.Process, folder: Path, story: Story) -> Iterat
 def test_canceled_run_ends_its_stage_which_writes_a_checkpoint(
     server: Server, project: Path, served: subprocess.Popen[str], story: Story
 ) -> None:
-    deployment = server.ask("GET", "/deployments/name/retrain/weekly")
-    run = server.post(
-        f"/deployments/{deployment['id']}/create_flow_run", parameters={"force": True}
-    )
+    deployment = server.deployment()
+    run = server.begin(deployment, force=True)
     with held_in_training(psutil.Process(served.pid), project, story) as training:
         dvc = training.parent()
         assert dvc is not None
         # What comes due meanwhile is canceled, at once and for good.
-        late = [
-            server.post(f"/deployments/{deployment['id']}/create_flow_run")["id"] for _ in range(3)
-        ]
-        for other in late:
-            until(lambda: server.run(other)["state"]["type"] == "CANCELLED", 120, "a late run")  # noqa: B023
+        late = [server.begin(deployment) for _ in range(3)]
+        assert {server.ended(other)["type"] for other in late} == {"CANCELLED"}
         assert {server.run(other)["run_count"] for other in late} == {0}
-        server.post(f"/flow_runs/{run['id']}/set_state", state={"type": "CANCELLING"}, force=False)
+        # Once, by whoever serves the schedule.
+        said = (project.parent / "schedule-output.txt").read_text().splitlines()
+        assert [sum(other in line for line in said) for other in late] == [1, 1, 1]
+        server.post(f"/flow_runs/{run}/set_state", state={"type": "CANCELLING"}, force=False)
         until(lambda: not alive(dvc.pid), 60, "the end of DVC")
-    until(lambda: server.run(run["id"])["state"]["type"] == "CANCELLED", 60, "the cancellation")
+    assert server.ended(run)["type"] == "CANCELLED"
     # Its parent died first: whoever inherits it may be slow to take its exit status.
     until(lambda: not alive(training.pid), 60, "the end of training")
-    assert any("stopped after step" in line for line in server.log(run["id"]))
+    assert any("stopped after step" in line for line in server.log(run))
 
 
 def test_served_schedule_ends_with_ctrl_c(served: subprocess.Popen[str]) -> None:
@@ -400,12 +286,18 @@ def test_failure_is_told_to_the_webhook_and_the_secret_to_nobody(
 
 def test_time_limit(server: Server, project: Path, cycle: list[dict[str, Any]]) -> None:
     error = retrain(server, project, "--force", "--stage-hours", "0.00001", code=1)
-    assert error == "error: download: ended after 1e-05 hours, its time limit"
+    # Download, where a run before failed in it.
+    stages = ("train", "download")
+    assert error in {f"error: {each}: ended after 1e-05 hours, its time limit" for each in stages}
 
 
 def test_worker_of_a_work_pool_colors_a_batch(server: Server, project: Path) -> None:
-    root = Path(__file__).resolve().parents[2]
-    (project / "prefect.yaml").write_bytes((root / "prefect.yaml").read_bytes())
+    (project / "prefect.yaml").write_bytes((ROOT / "prefect.yaml").read_bytes())
+    scan = Path("prints", "acanthus-mollis.jpg")
+    (project / "prints").mkdir()
+    shutil.copy(ROOT / "data" / "sample" / "archive" / scan.name, project / scan)
+    # In color, which is passed over.
+    shutil.copy(project / "scans" / "cat.jpg", project / "prints")
 
     def prefect(*command: str) -> None:
         done = subprocess.run(
@@ -422,23 +314,14 @@ def test_worker_of_a_work_pool_colors_a_batch(server: Server, project: Path) -> 
     }  # fmt: skip
 
     (batch,) = (d["id"] for d in deployed if d["name"] == "colorize-archive")
-    run = server.post(
-        f"/deployments/{batch}/create_flow_run",
-        parameters={"inputs": ["scans/cat.jpg"], "out": "colored", "options": ["--steps", "2"]},
-    )
-    prefect("worker", "start", "--pool", "colorized", "--run-once")
-    until(lambda: server.run(run["id"])["state"]["type"] not in WAITING, 60, "the batch")
-    state = server.run(run["id"])["state"]
-    assert (state["type"], state["message"]) == ("COMPLETED", "1 photographs colored, in `colored`")
-    assert (project / "colored" / "cat.jpg").stat().st_size > 0
     # What is done already is not counted as colored.
-    run = server.post(
-        f"/deployments/{batch}/create_flow_run",
-        parameters={"inputs": ["scans/cat.jpg"], "out": "colored", "options": ["--steps", "2"]},
-    )
-    prefect("worker", "start", "--pool", "colorized", "--run-once")
-    until(lambda: server.run(run["id"])["state"]["type"] not in WAITING, 60, "the batch")
-    assert server.run(run["id"])["state"]["message"] == "0 photographs colored, in `colored`"
+    for colored in (1, 0):
+        run = server.begin(batch, inputs=["prints"], out="colored", options=["--steps", "2"])
+        prefect("worker", "start", "--pool", "colorized", "--run-once")
+        state = server.ended(run)
+        message = f"{colored} photographs colored, in `colored`"
+        assert (state["type"], state["message"]) == ("COMPLETED", message)
+        assert (project / "colored" / scan.name).stat().st_size > 0
 
 
 @pytest.mark.parametrize(
@@ -452,11 +335,10 @@ def test_worker_of_a_work_pool_colors_a_batch(server: Server, project: Path) -> 
 def test_schedule_that_cannot_be_is_one_line(
     tmp_path: Path, options: list[str], code: int, expected: str
 ) -> None:
-    root = Path(__file__).resolve().parents[2]
     environment = {**os.environ, "PREFECT_HOME": str(tmp_path)}
     environment.pop("PREFECT_API_URL", None)
     done = subprocess.run(
-        [sys.executable, "-m", "colorized", "schedule", *options], cwd=root, env=environment,
+        [sys.executable, "-m", "colorized", "schedule", *options], cwd=ROOT, env=environment,
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == code

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +16,10 @@ import torch
 import yaml
 from mlflow_server import save_params, small_project
 
+from colorized import progress
 from colorized.evaluation.promotion import Measured
 from colorized.model.weights import RELEASED, ModelConfig, load_weights, save_weights
-from colorized.tracking import Registry, Run, TrackingError, champion
+from colorized.tracking import FileRun, Registry, Run, TrackingError, champion, store
 from pipelines import promote as stage
 
 pytestmark = pytest.mark.slow
@@ -85,10 +88,25 @@ def test_without_weights(root: Path) -> None:
         stage.promote(root)
 
 
-def test_first_champion(root: Path, registry: Registry) -> None:
+def test_first_champion(
+    root: Path,
+    registry: Registry,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     trained(root, noise=FIRST)
-    # A dry run judges the same and leaves nothing.
+    # Its run could not be sent to the store yet.
+    sha256 = hashlib.sha256(weights_file(root).read_bytes()).hexdigest()
+    FileRun.start(root, "train", {}, {"weights_sha256": sha256}).finish()
+    # A dry run judges the same and leaves nothing. Whoever waits sees what takes long.
+    monkeypatch.setattr(progress, "SECONDS", 0.001)
     dry = stage.promote(root, dry_run=True)
+    said = {line.rpartition(": ")[0] for line in capsys.readouterr().err.splitlines()}
+    assert said >= {
+        *(f"challenger, draw {k} of 2" for k in (1, 2)),
+        *(f"challenger, draw {k} of 2: Inception features" for k in (1, 2)),
+        *(f"{which} colors: Inception features" for which in ("true", "no")),
+    }
     assert registry.client.search_model_versions() == []
     found = stage.promote(root)
     assert found == dry
@@ -99,6 +117,7 @@ def test_first_champion(root: Path, registry: Registry) -> None:
     version = registry.alias("champion")
     assert version is not None
     assert version.tags["promotion"] == "promoted"
+    assert registry.client.get_run(version.run_id).info.run_name == "train"
     assert version.tags["promotion_reasons"] == found.reasons[0]
     (protocol,) = protocols(registry, version.run_id)
     kept = measured(registry, protocol)
@@ -129,6 +148,28 @@ def test_same_weights_again(root: Path) -> None:
     found = stage.promote(root)
     assert not found.promoted
     assert found.reasons == ["version 1, the champion, has these weights"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        ("BEGIN EXCLUSIVE", "database is locked"),
+        ("UPDATE alembic_version SET version_num = 'ffffffffffff'", "made by a newer MLflow than"),
+    ],
+)
+def test_store_that_cannot_be_used_is_one_line(
+    root: Path, monkeypatch: pytest.MonkeyPatch, damage: str, reason: str
+) -> None:
+    """And the next promotion is as if it had been there."""
+    monkeypatch.setattr(store, "_LOCKED_SECONDS", 0.1)
+    whole, weights = (root / "mlflow.db").read_bytes(), weights_file(root).read_bytes()
+    with contextlib.closing(sqlite3.connect(root / "mlflow.db", isolation_level=None)) as database:
+        database.execute(damage)
+        with pytest.raises(TrackingError, match=f"^MLflow: .*{reason}[^\n]*$"):
+            stage.promote(root)
+    (root / "mlflow.db").write_bytes(whole)
+    assert weights_file(root).read_bytes() == weights
+    assert stage.promote(root).reasons == ["version 1, the champion, has these weights"]
 
 
 @pytest.mark.parametrize(

@@ -458,6 +458,42 @@ def test_finished_run_is_not_gone_on_with(tmp_path: Path) -> None:
     )
 
 
+def test_checkpoints_of_the_last_trainings_are_kept(tmp_path: Path) -> None:
+    """In the store and beside it, by the command that says what goes."""
+    project = small_project(tmp_path / "project")
+    (tmp_path / "last.pt").write_bytes(bytes(2_000_000))
+    runs = []
+    for number, what in enumerate(("train", "train", "train", "evaluate")):
+        run = Run.start(project, str(number), {}, {"stage": what}, started=1e9 + number)
+        run.file(tmp_path / "last.pt", "checkpoints")
+        run.file(tmp_path / "last.pt", "weights")
+        # The first came to no end: it can be gone on with.
+        run.finish("KILLED" if number == 0 else "FINISHED")
+        runs.append(run)
+    folder = project / "models" / "checkpoints" / "abc"
+    folder.mkdir(parents=True)
+    (folder / "finished.json").write_text("{}")
+    (folder / "last.pt").write_bytes(bytes(1_000_000))
+
+    def kept(folder: str) -> list[bool]:
+        found = (run.client.list_artifacts(run.run_id, folder) for run in runs)
+        return [bool(files) for files in found]
+
+    said = [f"checkpoints of run {run.run_id}: 2 MB" for run in runs]
+    registry = Registry(project)
+    assert registry.remove_checkpoints(1, dry_run=True) == [said[1]]
+    assert kept("checkpoints") == [True] * 4
+    assert registry.remove_checkpoints(1) == [said[1]]
+    assert registry.remove_checkpoints(1) == []
+    assert kept("checkpoints") == [True, False, True, True]
+    command = [sys.executable, "-W", "ignore", "-m", "colorized", "clean", "--keep", "0"]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [f"{folder}: 1 MB", said[2]]
+    assert not folder.exists()
+    assert kept("checkpoints") == [True, False, False, True]
+    assert kept("weights") == [True] * 4
+
+
 SECRET = "hunter2-of-the-test"
 
 
