@@ -5,7 +5,7 @@ python docs/screenshot.py [mlflow] [--store sqlite:///…/mlflow.db] [--out FILE
 python docs/screenshot.py prefect [--out FILE]
     the newest retraining with its artifacts in Prefect, from the database in PREFECT_HOME
 python docs/screenshot.py web [--out FILE]
-    the page with a photograph of the archive, at a desk by day and on a telephone by night
+    the page with a photograph of the archive, on a desktop in light colors, on a phone in dark ones
 
 Needs Chromium on the PATH (Debian: `apt-get install chromium`); uses no network.
 """
@@ -49,7 +49,7 @@ SIZE = ViewportSize(width=1400, height=1060)
 RUN_HEIGHT, GRID_HEIGHT = 840, 700
 METRICS = ("loss", "val_loss", "fid", "colorfulness", "delta_e", "diversity")
 CHARTS = f"^({'|'.join(METRICS)})$"
-DESK_SIZE, PHONE_SIZE = ViewportSize(width=1280, height=844), ViewportSize(width=390, height=844)
+DESKTOP_SIZE, PHONE_SIZE = ViewportSize(width=1280, height=844), ViewportSize(width=390, height=844)
 WEB_GAP = 24
 STARTUP_SECONDS = 120
 TIMEOUT_MS = 60_000
@@ -217,10 +217,10 @@ def web_page() -> AbstractContextManager[str]:
 
 
 def photograph_web(address: str) -> bytes:
-    """PNG of the page on a desk, by day, and on a telephone, by night, side by side."""
+    """PNG of the page on a desktop in light colors and on a phone in dark ones, side by side."""
     shots = []
-    with browse() as page:
-        for size, scheme in ((DESK_SIZE, "light"), (PHONE_SIZE, "dark")):
+    for size, scheme in ((DESKTOP_SIZE, "light"), (PHONE_SIZE, "dark")):
+        with browse() as page:
             page.set_viewport_size(size)
             page.emulate_media(color_scheme="light" if scheme == "light" else "dark")
             page.goto(address)
@@ -231,16 +231,26 @@ def photograph_web(address: str) -> bytes:
             expect(page.locator("#save")).to_be_enabled()
             if size is PHONE_SIZE:
                 page.get_by_role("radio", name="oxblood").check()
-                page.mouse.wheel(0, -2000)
+                page.locator("#stage").scroll_into_view_if_needed()
                 box = page.locator("#now").bounding_box()
                 assert box is not None
-                page.mouse.click(box["x"] + 0.62 * box["width"], box["y"] + 0.5 * box["height"])
+                x, y, width, height = (box[key] for key in ("x", "y", "width", "height"))
+                page.mouse.click(x + 0.62 * width, y + 0.5 * height)
+                page.get_by_role("radio", name="dry grass").check()
+                page.mouse.move(x + 0.1 * width, y + 0.78 * height)
+                page.mouse.down()
+                page.mouse.move(x + 0.4 * width, y + 0.72 * height)
+                page.mouse.up()
+                page.locator("#rerun").click()
+                expect(page.locator("#colorings label")).to_have_count(6)
+                expect(page.locator("#save")).to_be_enabled()
+            page.evaluate("scrollTo(0, 0)")
             page.wait_for_timeout(SETTLE_MS)
             shots.append(Image.open(io.BytesIO(page.screenshot(animations="disabled"))))
-    desk, phone = shots
-    both = Image.new("RGB", (desk.width + WEB_GAP + phone.width, desk.height), "white")
-    both.paste(desk, (0, 0))
-    both.paste(phone, (desk.width + WEB_GAP, 0))
+    desktop, phone = shots
+    both = Image.new("RGB", (desktop.width + WEB_GAP + phone.width, desktop.height), "white")
+    both.paste(desktop, (0, 0))
+    both.paste(phone, (desktop.width + WEB_GAP, 0))
     file = io.BytesIO()
     both.save(file, "PNG")
     return file.getvalue()

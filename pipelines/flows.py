@@ -372,8 +372,9 @@ def _changed(*names: str) -> bool:
 
 
 def _tidy(left: dict[str, str]) -> None:
-    """Close what a killed run left open in MLflow and in Prefect."""
+    """Send the store what waits for it; close what a killed run left open there and in Prefect."""
     with suppress(tracking.StoreAway):
+        tracking.deliver(stage.ROOT)
         run = left.get("mlflow_run") and tracking.Run.reopen(stage.ROOT, left["mlflow_run"])
         if run:
             run.finish("KILLED")

@@ -20,7 +20,7 @@ from colorized.evaluation.promotion import Measured, Verdict
 from colorized.model.weights import CheckpointError, load_weights
 from colorized.params import Params, load_params
 from colorized.progress import Progress
-from colorized.tracking import Registry, Run, Version, champion, versions
+from colorized.tracking import Registry, Run, Version, champion, deliver, versions
 from pipelines import lock, stage
 
 
@@ -40,6 +40,8 @@ def promote(root: Path, dry_run: bool = False) -> Verdict:
         if not path.is_file():
             raise CheckpointError(f"{path}: no such weights file; run `dvc repro` first")
         registry = Registry(root, create=True)
+        if not dry_run:  # the run that trained the weights may wait for the store
+            deliver(root)
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         known, old = registry.find(sha256), registry.alias(champion.CHAMPION)
         if old is not None and old.tags.get("weights_sha256") == sha256:

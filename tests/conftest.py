@@ -29,22 +29,3 @@ def shard() -> Shard:
     source = sources.photographs(paths, PHOTOS)
     crops = [source.cut(number, 2, settings) for number in range(len(paths))]
     return Shard(np.concatenate([c.L for c in crops]), np.concatenate([c.ab for c in crops]))
-
-
-# Tests that do not pass since the packages and the page were put together, or that depend on how
-# fast the machine is. Each is to be mended and taken out of here; none is expected to stay.
-UNRELIABLE = {
-    "web/test_web_page.py::TestAccess": "forced colors, and marks under the status bar",
-    "web/test_web_page.py::TestHints": "the status bar lies over what is clicked",
-    "web/test_web_page.py::TestHistory": "not passed since the merge",
-    "web/test_web_page.py::TestState::test_stop_gives": "depends on how fast the machine is",
-    "web/test_web_page.py::TestZoom": "tiles differ a little more than allowed",
-    "web/test_web_page.py::test_docs_tell": "the page /docs shows another text",
-}
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        for start, reason in UNRELIABLE.items():
-            if item.nodeid.removeprefix("tests/").startswith(start):
-                item.add_marker(pytest.mark.xfail(reason=reason, strict=False))

@@ -40,6 +40,7 @@ NOT_FOR_COLORING = (
 ONE_OF_EACH = (
     "colorized/sample/archive/black-canyon.jpg",
     "colorized/sample/ATTRIBUTION.md",
+    "colorized/sample/photos.csv",
     "colorized/released/colorized.safetensors",
     "colorized/batch/templates/report.html",
     "colorized/web/static/index.html",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
+import queue
 import re
-import threading
 
 import pytest
 
@@ -12,39 +12,36 @@ from colorized import progress
 from colorized.progress import Progress, track
 
 
-class Heard(io.StringIO):
-    """A log file that says when a line has come."""
+class Log(io.TextIOBase):
+    """A log file whose lines can be waited for."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.came = threading.Event()
+        self.lines: queue.Queue[str] = queue.Queue()
+        self._text = ""
 
     def write(self, text: str) -> int:
-        count = super().write(text)
-        if "\n" in text:
-            self.came.set()
-        return count
+        *lines, self._text = (self._text + text).split("\n")
+        for line in lines:
+            self.lines.put(line)
+        return len(text)
 
-    def wait_for(self, pattern: str) -> None:
-        """Wait for such a line; those that were begun before may come first."""
-        for _ in range(1000):
-            self.came.clear()
-            if any(re.fullmatch(pattern, line) for line in self.getvalue().splitlines()):
-                return
-            assert self.came.wait(60)
-        raise AssertionError(self.getvalue()[-1000:])
+    def next_line(self) -> str:
+        return self.lines.get(timeout=60)
 
 
 def test_lines_come_while_a_unit_of_work_lasts() -> None:
-    log, others = Heard(), threading.active_count()
+    log = Log()
     with Progress("training", "steps", 400, seconds=0.01, stream=log) as shown:
-        log.wait_for(r"training: 0 of 400 steps")
+        assert log.next_line() == "training: 0 of 400 steps"
         shown.begin(100)
         shown.update(110, ", loss 0.2")
-        log.wait_for(
-            r"training: 110 of 400 steps, [\d.e+]+ (a second|s each), loss 0\.2, [\d:]+ left"
-        )
-    assert threading.active_count() == others
+        line = ""
+        while "110" not in line or "loss" not in line:  # others were begun before
+            line = log.next_line()
+    assert re.fullmatch(
+        r"training: 110 of 400 steps, [\d.e+]+ (a second|s each), loss 0\.2, [\d:]+ left", line
+    )
+    assert not shown._thread.is_alive()
 
 
 def test_time_left_is_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,11 +47,11 @@ def web(
     serve.check(host, token)
     with serve.bind(host, port) as listening:
         from colorized.api import Colorizer
-        from colorized.web.service import Limits, Room
+        from colorized.web.service import Limits, Service
 
         with weights_file(weights) as (path, name):
             colorizer = Colorizer(path, device=device, name=name)
         limits = Limits(
             places=queue, max_bytes=max_megabytes << 20, max_pixels=max_pixels, seconds=timeout
         )
-        serve.run(Room(colorizer, limits), listening, token)
+        serve.run(Service(colorizer, limits), listening, token)

@@ -1,9 +1,9 @@
-"""The service: its addresses, what they take, and what they answer.
+"""The HTTP interface: addresses, their fields, and their answers.
 
 `POST /api/colorize` is for programs: a photograph in, a photograph out. `POST /api/preview` is for
-the page: it tells, line by line, how a photograph takes color, and has the chroma of every pixel,
-so that the page can change the saturation by itself. Neither keeps anything: who wants another
-coloring sends the photograph again. Only tiles of what a page shows are held for some minutes.
+the page: it streams progress, line by line, and ends with the chroma of every pixel, so that the
+page can change the saturation by itself. Neither keeps anything: another coloring needs the
+photograph again. Only tiles of what a page shows are held for some minutes.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from colorized.options import LIMITS, SamplingOptions
 from colorized.text import out_of_memory
 from colorized.web import events, guard, pages
 from colorized.web.decoder import MEDIA_TYPES, Plane, Refused, plane
-from colorized.web.service import OnEvent, Order, Room
+from colorized.web.service import Job, OnEvent, Service
 
 T = TypeVar("T")
 
@@ -51,14 +51,14 @@ NO_MEMORY = "the server has too little memory for this photograph now"
 
 
 class Problem(BaseModel):
-    """Why something was not done: one line, and its reason in one word."""
+    """An error: one line, and its reason in one word."""
 
     error: str
     code: str
 
 
 class Health(BaseModel):
-    """That the service is up, how many of its places are taken, and how many are sending."""
+    """That the service is up, how many places are taken, and how many uploads are coming."""
 
     status: Literal["ok"]
     places: int
@@ -74,7 +74,7 @@ class Sample(BaseModel):
 
 
 class About(BaseModel):
-    """What a page must know before it sends anything."""
+    """The model, the limits and the defaults of the service."""
 
     model: str
     max_bytes: int
@@ -90,10 +90,10 @@ class About(BaseModel):
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: {"model": Problem, "description": "Malformed form data"},
     401: {"model": Problem, "description": "The token is missing or wrong"},
-    403: {"model": Problem, "description": "Asked from another origin, or by another name"},
+    403: {"model": Problem, "description": "Another origin, or an unknown Host"},
     408: {"model": Problem, "description": "Upload timed out"},
     413: {"model": Problem, "description": "The photograph has too many bytes"},
-    422: {"model": Problem, "description": "The photograph cannot be colored, or not like this"},
+    422: {"model": Problem, "description": "The photograph or a field is refused"},
     429: {
         "model": Problem,
         "description": "Server busy",
@@ -119,18 +119,15 @@ def _number(
     )
 
 
-def _order(defaults: SamplingOptions) -> Callable[..., Awaitable[Order]]:
-    """What reads an order from a form; what the form does not say is as in `defaults`."""
+def _job_reader(defaults: SamplingOptions) -> Callable[..., Awaitable[Job]]:
+    """A dependency that reads a job from a form; missing fields are as in `defaults`."""
 
-    async def order(
+    async def job(
         steps: Annotated[
             int, _number("steps", "Sampling steps: more are slower.", high=MAX_STEPS)
         ] = defaults.steps,
         seed: Annotated[
-            int,
-            _number(
-                "seed", f"Another gives other plausible colors; at most {LIMITS['seed'][1]}.", 1
-            ),
+            int, _number("seed", "Another gives other plausible colors.", 1)
         ] = defaults.seed,
         guidance: Annotated[
             float, _number("guidance", "Above 1, colors go more clearly with the picture.")
@@ -145,30 +142,30 @@ def _order(defaults: SamplingOptions) -> Callable[..., Awaitable[Order]]:
                 alias="hints",
                 max_length=200_000,
                 examples=['{"points": [{"x": 0.4, "y": 0.6, "radius": 0.02, "color": "#8b1a1a"}]}'],
-                description='Colors that are known: {"points": [{"x": 0.4, "y": 0.6, "radius": '
-                '0.02, "color": "#8b1a1a"}]}, shares of width, height and shorter side.',
+                description="Colors that are known, as JSON; x and y are shares of width and "
+                "height, radius of the shorter side.",
             ),
         ] = "",
         page: Annotated[
             int | None,
             Form(ge=1, le=MAX_PAGES, description="Which page, of a file that has several."),
         ] = None,
-    ) -> Order:
+    ) -> Job:
         known = hints.parse_json(hint_text) if hint_text.strip() else None
         digest = hashlib.sha256(hint_text.encode()).hexdigest() if known else ""
         sampling = defaults.override(
             steps=steps, seed=seed, guidance=guidance, temperature=temperature
         )
-        return Order(sampling, known, hint_text if known else "", digest, page)
+        return Job(sampling, known, hint_text if known else "", digest, page)
 
-    return order
+    return job
 
 
 async def _read(file: UploadFile) -> bytes:
     return await file.read()
 
 
-def create(room: Room, token: str | None = None) -> ASGIApp:
+def create(service: Service, token: str | None = None) -> ASGIApp:
     """The service as an ASGI application.
 
     Parameters
@@ -177,15 +174,15 @@ def create(room: Room, token: str | None = None) -> ASGIApp:
         Asked of every client where there is one.
     """
 
-    defaults = room.model.options
+    defaults = service.model.options
     # A default, not an annotation: FastAPI looks those up among the names of the module.
-    read_order = Depends(_order(defaults))
+    read_job = Depends(_job_reader(defaults))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await asyncio.to_thread(room.open)
+        await asyncio.to_thread(service.open)
         yield
-        room.close()
+        service.close()
 
     app = FastAPI(
         title="colorized",
@@ -208,7 +205,7 @@ def create(room: Room, token: str | None = None) -> ASGIApp:
                 "content": dict.fromkeys(MEDIA_TYPES, _PHOTOGRAPH),
                 "headers": {
                     "Colorized-Notes": {
-                        "description": "What you should know, a JSON list of lines",
+                        "description": "Notes on the photograph, a JSON list of lines",
                         "schema": {"type": "string"},
                     }
                 },
@@ -219,7 +216,7 @@ def create(room: Room, token: str | None = None) -> ASGIApp:
     async def colorize(
         request: Request,
         file: Annotated[UploadFile, File(description="The photograph.")],
-        order: Order = read_order,
+        job: Job = read_job,
         saturation: Annotated[
             float, _number("saturation", "Chroma is multiplied by this.")
         ] = defaults.saturation,
@@ -244,16 +241,16 @@ def create(room: Room, token: str | None = None) -> ASGIApp:
         await _check_fields(request, "file saturation format candidate candidates")
         if candidate > candidates:
             raise HTTPException(422, f"candidate: must be at most candidates, {candidates}")
-        order = dataclasses.replace(
-            order,
-            sampling=order.sampling.override(saturation=saturation),
+        job = dataclasses.replace(
+            job,
+            sampling=job.sampling.override(saturation=saturation),
             candidate=candidate,
             candidates=candidates,
         )
-        work = _counted(room, room.colorize(functools.partial(_read, file), order, format))
-        done = await _unless_left(request, work)
+        work = _counted(service, service.colorize(functools.partial(_read, file), job, format))
+        done = await _unless_disconnected(request, work)
         if done is None:
-            return Response(status_code=499)  # which nobody reads
+            return Response(status_code=499)  # the client is gone
         return Response(
             done.data,
             media_type=done.media_type,
@@ -284,7 +281,7 @@ def create(room: Room, token: str | None = None) -> ASGIApp:
     async def preview(
         request: Request,
         file: Annotated[UploadFile, File(description="The photograph.")],
-        order: Order = read_order,
+        job: Job = read_job,
         candidates: Annotated[
             int, Form(ge=1, le=MAX_CANDIDATES, description="Colorings to draw.")
         ] = 1,
@@ -292,13 +289,13 @@ def create(room: Room, token: str | None = None) -> ASGIApp:
             bool, Form(description="Whether to hold tiles of the photograph, for a page's zoom.")
         ] = False,
     ) -> StreamingResponse:
-        """Color a photograph for a page, and tell how it goes."""
+        """Color a photograph for a page, with progress."""
         await _check_fields(request, "file candidates tiles")
         # The page changes the saturation by itself.
-        order = dataclasses.replace(order, sampling=order.sampling.override(saturation=1.0))
+        job = dataclasses.replace(job, sampling=job.sampling.override(saturation=1.0))
         read = functools.partial(_read, file)
-        work = functools.partial(room.preview, read, order, candidates, tiles)
-        return StreamingResponse(_events(room, work), media_type="application/x-ndjson")
+        work = functools.partial(service.preview, read, job, candidates, tiles)
+        return StreamingResponse(_events(service, work), media_type="application/x-ndjson")
 
     @app.post("/api/tiles", tags=["tiles"], responses=_PROBLEMS)
     async def scan(
@@ -311,8 +308,8 @@ def create(room: Room, token: str | None = None) -> ASGIApp:
     ) -> events.Scan:
         """Hold tiles of a photograph at its own resolution, in memory, for some minutes."""
         await _check_fields(request, "file page", options=False)
-        work = _counted(room, room.scan(functools.partial(_read, file), page))
-        held = await _unless_left(request, work)
+        work = _counted(service, service.scan(functools.partial(_read, file), page))
+        held = await _unless_disconnected(request, work)
         return events.Scan(**held) if held else events.Scan(id="", size=0, levels=[])
 
     @app.get(
@@ -327,7 +324,7 @@ def create(room: Room, token: str | None = None) -> ASGIApp:
     )
     async def tile(id: str, level: int, column: int, row: int) -> Response:
         """A part of a photograph as it is; level 0 is its own resolution, 1 half of it."""
-        found = room.tiles.get(id, (level, column, row))
+        found = service.tiles.get(id, (level, column, row))
         if found is None:
             raise HTTPException(404, "no such tile")
         return Response(found, media_type="image/jpeg")
@@ -340,23 +337,23 @@ def create(room: Room, token: str | None = None) -> ASGIApp:
     )
     async def forget(id: str) -> None:
         """Forget a photograph's tiles."""
-        room.tiles.remove(id)
+        service.tiles.remove(id)
 
-    _service(app, room)
+    _about(app, service)
     pages.add(app, token)
-    return guard.Guard(app, room, token)
+    return guard.Guard(app, service, token)
 
 
-def _service(app: FastAPI, room: Room) -> None:
-    """What programs ask about the service itself."""
+def _about(app: FastAPI, service: Service) -> None:
+    """Add the addresses that describe the service itself."""
 
     @app.get("/api/about", tags=["service"])
     async def about() -> About:
-        """What a page must know before it sends anything."""
-        limits = room.limits
-        defaults = room.model.options
+        """The model, the limits and the defaults of the service."""
+        limits = service.limits
+        defaults = service.model.options
         return About(
-            model=room.model.name,
+            model=service.model.name,
             max_bytes=limits.max_bytes,
             max_pixels=limits.max_pixels,
             max_candidates=MAX_CANDIDATES,
@@ -374,7 +371,10 @@ def _service(app: FastAPI, room: Room) -> None:
     async def health() -> Health:
         """Whether the service is up."""
         return Health(
-            status="ok", places=room.limits.places, taken=room.taken, uploading=room.uploading
+            status="ok",
+            places=service.limits.places,
+            taken=service.taken,
+            uploading=service.uploading,
         )
 
     @app.get(
@@ -385,7 +385,7 @@ def _service(app: FastAPI, room: Room) -> None:
     )
     async def metrics() -> Response:
         """Counters and times, for Prometheus."""
-        text = prometheus_client.generate_latest(room.metrics.registry)
+        text = prometheus_client.generate_latest(service.metrics.registry)
         return Response(text, media_type=prometheus_client.CONTENT_TYPE_LATEST)
 
 
@@ -394,7 +394,7 @@ def _ref(model: type[BaseModel]) -> dict[str, str]:
 
 
 def _openapi(app: FastAPI, token: str | None) -> dict[str, Any]:
-    """What `/openapi.json` tells, with the events of a preview, and the token if there is one."""
+    """The OpenAPI description, with the events of a preview, and the token if there is one."""
     if app.openapi_schema is None:
         made = get_openapi(
             title=app.title, version=app.version, summary=app.summary, routes=app.routes
@@ -404,6 +404,9 @@ def _openapi(app: FastAPI, token: str | None) -> dict[str, Any]:
             ref_template="#/components/schemas/{model}",
         )
         made["components"]["schemas"] |= found["$defs"]
+        for schema in made["components"]["schemas"].values():
+            if (seed := schema.get("properties", {}).get("seed", {})).get("type") == "integer":
+                seed["minimum"], seed["maximum"] = LIMITS["seed"]  # FastAPI rounds them to floats
         if token is not None:
             made["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
             made["security"] = [{"token": []}]
@@ -416,7 +419,7 @@ def _problem(error: str, status: int, code: str = "", **facts: int | str) -> JSO
 
 
 def _errors(app: FastAPI) -> None:
-    """Every error is answered in one line."""
+    """Answer every error with one line of JSON."""
 
     @app.exception_handler(StarletteHTTPException)
     async def http(_: Request, error: StarletteHTTPException) -> JSONResponse:
@@ -454,7 +457,7 @@ def _errors(app: FastAPI) -> None:
 
 
 async def _check_fields(request: Request, own: str, options: bool = True) -> None:
-    """That no option is passed over in silence: a misspelled one, or the first of two."""
+    """Refuse unknown fields, and fields that are given twice."""
     known = set(own.split())
     if options:
         known |= {"steps", "seed", "guidance", "temperature", "hints", "page"}
@@ -466,8 +469,8 @@ async def _check_fields(request: Request, own: str, options: bool = True) -> Non
             raise HTTPException(422, f"{name}: given {count} times, not once")
 
 
-async def _counted(room: Room, work: Awaitable[T]) -> T:
-    """`work`, whose outcome goes to the metrics; memory that lacks is a MemoryError."""
+async def _counted(service: Service, work: Awaitable[T]) -> T:
+    """The result of `work`, counted in the metrics; out of memory is a MemoryError."""
     outcome = "failed"
     try:
         done = await work
@@ -484,18 +487,18 @@ async def _counted(room: Room, work: Awaitable[T]) -> T:
             raise MemoryError from error
         raise
     finally:
-        room.metrics.requests.labels(outcome).inc()
+        service.metrics.requests.labels(outcome).inc()
 
 
-async def _leave(request: Request) -> None:
-    """Wait until the client is gone; its request has been read."""
+async def _disconnected(request: Request) -> None:
+    """Wait until the client disconnects; its request has been read."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
-async def _unless_left(request: Request, work: Coroutine[Any, Any, T]) -> T | None:
-    """The result of `work`; None, and the work ended, when the client leaves before."""
-    working, leaving = asyncio.create_task(work), asyncio.create_task(_leave(request))
+async def _unless_disconnected(request: Request, work: Coroutine[Any, Any, T]) -> T | None:
+    """The result of `work`; None, and the work canceled, when the client disconnects before."""
+    working, leaving = asyncio.create_task(work), asyncio.create_task(_disconnected(request))
     try:
         await asyncio.wait([working, leaving], return_when=asyncio.FIRST_COMPLETED)
         if working.done():
@@ -511,13 +514,15 @@ async def _end(*tasks: asyncio.Task[Any]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _events(room: Room, preview: Callable[[OnEvent], Awaitable[None]]) -> AsyncIterator[str]:
-    """What `preview` tells, as lines, until it is done or the client leaves: that cancels this."""
+async def _events(
+    service: Service, preview: Callable[[OnEvent], Awaitable[None]]
+) -> AsyncIterator[str]:
+    """The events of `preview` as lines, until it is done or canceled by a disconnect."""
     told: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
 
     async def work() -> None:
         try:
-            await _counted(room, preview(told.put_nowait))
+            await _counted(service, preview(told.put_nowait))
         except Refused as error:
             told.put_nowait(
                 {"event": "error", "error": str(error), "code": error.code, **error.facts}
@@ -546,7 +551,7 @@ def _as_json(value: Any) -> Any:
         return {"png": value.png, "unit": value.unit}
     if isinstance(value, np.ndarray):
         return plane(value) if value.ndim == 3 else _map(value)
-    raise TypeError(f"{type(value).__name__} is not told")
+    raise TypeError(f"{type(value).__name__} cannot be sent")
 
 
 def _map(values: NDArray[np.float32]) -> dict[str, Any]:

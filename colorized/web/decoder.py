@@ -1,12 +1,12 @@
-"""A desk: a process of its own in which one photograph is opened, and from which it goes again.
+"""A process for each photograph, in which it is decoded, enlarged and encoded.
 
-Decoders are C code that reads bytes from strangers. At a desk the worst of them costs one
-photograph: a crash ends the desk and not the service, a hang ends with its time, and what the
-photograph needed of memory goes back to the system. A desk is forked from a server that has loaded
-the libraries and nothing else (multiprocessing's *forkserver*), which takes 10 ms.
+Decoders are C code that reads bytes from strangers. In a process of its own the worst of them costs
+one photograph: a crash ends the process and not the service, a hang ends with its time, and the
+memory goes back to the system. It is forked from a server that has loaded the libraries and nothing
+else (multiprocessing's *forkserver*), which takes 10 ms.
 
 The network is not here: to it goes the lightness of a few hundred pixels, and chroma at its scale
-comes back. A scan's full size never leaves the desk but as the finished file.
+comes back. A scan's full size never leaves the process but as the finished file.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SHOWN_SIDE = 1280
 TILE = 512
 """Side of a tile, pixels."""
 
-_TILE_QUALITY = 88
+_QUALITY = 92  # of JPEG: of a scan's grain, tiles are off by 2.1 levels of 255; at 88 by 3.5
 # Of 255: the least difference of two channels that is color, and not JPEG noise or a rounding.
 _COLOR_LEVELS = 12
 _NAME = "the photograph"
@@ -149,8 +149,8 @@ class Finished:
     notes: list[str]
 
 
-class Sheet:
-    """The photograph on a desk. Its methods are what a desk can be asked for, in this order."""
+class DecodedPhoto:
+    """A photograph in a decoder process, whose methods can be called from outside in this order."""
 
     _data: bytes
     _page: photo.Page
@@ -181,7 +181,7 @@ class Sheet:
         if page is not None and page > count:
             raise Refused(f"{_NAME}: has no page {page} of {count}", "pages", n=count)
         self._page = scan.pages[(page or 1) - 1]
-        with _told():
+        with _refusals():
             self._photo = self._page.read()
         lightness = self._photo.lightness
         height, width = lightness.shape
@@ -205,7 +205,7 @@ class Sheet:
     def _scan(self, max_pixels: int) -> photo.Scan:
         if not self._data:
             raise Refused(f"{_NAME}: the file is empty", "unreadable")
-        with _told():
+        with _refusals():
             return self._files.enter_context(photo.open_scan(self._data, max_pixels, _NAME))
 
     def _original(self, size: tuple[int, int]) -> bytes:
@@ -234,7 +234,7 @@ class Sheet:
             for column, row in _grid(image.size):
                 x, y = column * TILE, row * TILE
                 box = (x, y, min(x + TILE, image.width), min(y + TILE, image.height))
-                pyramid.tiles[level, column, row] = _jpeg(image.crop(box), _TILE_QUALITY)
+                pyramid.tiles[level, column, row] = _jpeg(image.crop(box))
             image = image.reduce(2)
         return pyramid
 
@@ -249,7 +249,7 @@ class Sheet:
         full = self._enlarge(ab, self._photo.lightness)
         made = provenance.Marks(original_sha256=hashlib.sha256(self._data).hexdigest(), **facts)
         name = f"{_NAME}{suffix}"
-        with _told():
+        with _refusals():
             xmp = provenance.for_copy(made, self._photo, name)
             data = photo.encode_photo(self._photo, full, name, xmp)
         return Finished(data, _TYPES[suffix], suffix, self._photo.notes)
@@ -291,8 +291,8 @@ def _grid(size: tuple[int, int]) -> Iterator[tuple[int, int]]:
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """What the photograph is refused for, said to a client of the service."""
+def _refusals() -> Iterator[None]:
+    """Turn errors of the photograph into `Refused`."""
     try:
         yield
     except photo.TooManyPixels as error:
@@ -306,9 +306,9 @@ def _told() -> Iterator[None]:
         raise Refused(line(error), "unreadable" if unknown else "damaged") from error
 
 
-def _jpeg(image: Image.Image, quality: int = 92) -> bytes:
+def _jpeg(image: Image.Image) -> bytes:
     file = io.BytesIO()
-    image.save(file, "JPEG", quality=quality, subsampling=0)
+    image.save(file, "JPEG", quality=_QUALITY, subsampling=0)
     return file.getvalue()
 
 
@@ -318,17 +318,17 @@ def _png(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def _sit(connection: Connection, threads: int) -> None:
-    # Ctrl-C goes to all processes of a terminal; the service, not its desks, says what it means.
+def _serve_requests(connection: Connection, threads: int) -> None:
+    # Ctrl-C goes to all processes of a terminal; the service, not its decoders, says what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
-    sheet = Sheet()
+    photograph = DecodedPhoto()
     answer: object
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
             method, arguments = connection.recv()
             try:
-                answer = getattr(sheet, method)(*arguments)
+                answer = getattr(photograph, method)(*arguments)
             except Refused as error:
                 answer = error
             except MemoryError:
@@ -338,17 +338,19 @@ def _sit(connection: Connection, threads: int) -> None:
             connection.send(answer)
 
 
-class Desk:
-    """The service's side of a desk. `ask` blocks; `leave` may be called from another thread."""
+class DecoderProcess:
+    """A decoder process. `ask` blocks; `kill` may be called from another thread."""
 
     def __init__(self, threads: int = 1) -> None:
         self._connection, theirs = _context.Pipe()
-        self._process = _context.Process(target=_sit, args=(theirs, threads), daemon=True)
+        self._process = _context.Process(
+            target=_serve_requests, args=(theirs, threads), daemon=True
+        )
         self._process.start()
         theirs.close()
 
     def ask(self, method: str, *arguments: Any, seconds: float) -> Any:
-        """Call a method of the `Sheet`.
+        """Call a method of the `DecodedPhoto`.
 
         Raises
         ------
@@ -371,22 +373,22 @@ class Desk:
             raise answer
         return answer
 
-    def leave(self) -> None:
-        """End the process, whatever it does; a call of `ask` then ends with `Refused`."""
+    def kill(self) -> None:
+        """End the process; a call of `ask` that is running then raises `Refused`."""
         self._process.kill()
         self._process.join()
 
     def close(self) -> None:
-        """Leave, and give back what is left; nobody is asking any more."""
-        self.leave()
+        """End the process, and release its resources; no call may be running."""
+        self.kill()
         self._connection.close()
         self._process.close()
 
 
 def warm_up() -> None:
-    """Start the server that desks are forked from, and wait until it has loaded its libraries."""
-    desk = Desk()
+    """Start the server that decoders are forked from, and wait until it has loaded libraries."""
+    decoder = DecoderProcess()
     try:
-        desk.ask("look", b"", seconds=120)
+        decoder.ask("look", b"", seconds=120)
     finally:
-        desk.close()
+        decoder.close()

@@ -1,4 +1,4 @@
-"""What `POST /api/preview` tells, line by line, as `/openapi.json` describes it."""
+"""The events of `POST /api/preview`, as `/openapi.json` describes them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class OpenedEvent(BaseModel):
     marks: dict[str, Any] | None = Field(
         description="How it was made, where it is a colored photograph of ours."
     )
-    notes: list[str] = Field(description="What you should know, one line each.")
+    notes: list[str] = Field(description="Notes on the photograph, one line each.")
 
 
 class Step(BaseModel):

@@ -1,4 +1,4 @@
-"""What is looked at before a request is read: who asks, from where, and how much it brings.
+"""Checks before a request is read: token, origin, host, and size.
 
 A page of another origin can make a browser on this machine send requests to a service on it, and by
 DNS rebinding even read the answers. Against the first stands the check of `Origin` and
@@ -21,11 +21,11 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from colorized.web.service import FORM_BYTES, Full, Limits, Room, Upload
+from colorized.web.service import FORM_BYTES, Full, Limits, Service, Upload
 
 COOKIE = "colorized"
 COLORING = ("/api/colorize", "/api/preview", "/api/tiles")
-"""Paths that need a place in the room."""
+"""Paths that need a place in the queue."""
 
 _IDLE_SECONDS = 30
 _SAFE = ("GET", "HEAD")
@@ -42,9 +42,9 @@ CODES = {
 }
 """Statuses in one word, for programs and for translations."""
 _OPEN = ("/healthz", "/signin", "/static/style.css", "/static/signin.js")
-"""What can be had without a token."""
+"""Paths that need no token."""
 _PAGES = ("/", "/docs")
-"""What a person without one is asked for it at."""
+"""Paths that lead to the sign-in where the token is missing."""
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' blob: data:; connect-src 'self'; worker-src 'self'; base-uri 'none'; "
@@ -67,12 +67,12 @@ def is_loopback(host: str) -> bool:
 
 
 def cookie_of(token: str) -> str:
-    """What a browser keeps in place of the token."""
+    """The cookie's value in place of the token."""
     return hashlib.sha256(f"colorized cookie {token}".encode()).hexdigest()
 
 
 class Guard:
-    """ASGI middleware: refuses what must not come in, and gives each request its place.
+    """ASGI middleware that refuses forbidden requests, and counts uploads and places.
 
     Parameters
     ----------
@@ -80,9 +80,9 @@ class Guard:
         Asked for where there is one. Without one only names of this machine are taken as `Host`.
     """
 
-    def __init__(self, app: ASGIApp, room: Room, token: str | None) -> None:
+    def __init__(self, app: ASGIApp, service: Service, token: str | None) -> None:
         self._app = app
-        self._room = room
+        self._service = service
         self._token = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -103,8 +103,8 @@ class Guard:
         try:
             self._check(scope, headers)
             if scope["method"] == "POST" and scope["path"] in COLORING:
-                with self._room.upload() as upload:
-                    body = _Body(receive, self._room.limits, upload)
+                with self._service.upload() as upload:
+                    body = _Body(receive, self._service.limits, upload)
                     await self._app(scope, body.receive, send_guarded)
                 return
         except HTTPException as error:
@@ -114,7 +114,7 @@ class Guard:
         except Full as full:
             refusal = _refusal(busy(full))
         else:
-            small = Limits(max_bytes=0, seconds=self._room.limits.seconds)
+            small = Limits(max_bytes=0, seconds=self._service.limits.seconds)
             if scope["method"] == "HEAD":  # the server leaves out the body
                 scope = {**scope, "method": "GET"}
             await self._app(scope, _Body(receive, small).receive, send_guarded)
@@ -125,7 +125,7 @@ class Guard:
             # that is closed for a failure, so its end waits for what comes.
             if message["type"] == "http.response.body":
                 await send_guarded({**message, "more_body": True})
-                await _drain(receive, self._room.limits.max_bytes + FORM_BYTES)
+                await _drain(receive, self._service.limits.max_bytes + FORM_BYTES)
                 message = {"type": "http.response.body"}
             await send_guarded(message)
 
@@ -151,7 +151,7 @@ class Guard:
             )
         length = headers.get("content-length", "0")
         if scope["path"] in COLORING:
-            _check_length(length, self._room.limits.max_bytes)
+            _check_length(length, self._service.limits.max_bytes)
 
     def _knows(self, headers: Headers) -> bool:
         assert self._token is not None
@@ -229,7 +229,7 @@ def _cookie(headers: Mapping[str, str]) -> str:
 
 
 async def _drain(receive: Receive, most: int) -> None:
-    """Read and forget what a client sends, as far as it is not too much."""
+    """Read and discard what a client sends, up to a limit."""
     got = 0
     try:
         async with asyncio.timeout(_IDLE_SECONDS):

@@ -1,12 +1,12 @@
-"""What people open in a browser: the page, its documentation, the sign-in, and examples."""
+"""The page, its documentation, the sign-in, and examples."""
 
 from __future__ import annotations
 
+import csv
 import functools
 import hmac
 import io
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -38,15 +38,11 @@ class Sample:
 @functools.cache
 def samples(folder: Path = SAMPLE) -> dict[str, Sample]:
     """Embedded photographs by name, those of people first; empty without them."""
-    listed = folder / "ATTRIBUTION.md"
+    listed = folder / "photos.csv"
     if not listed.is_file():
         return {}
-    rows = re.findall(
-        r"^\| \[[\w-]+\.jpg\]\(([^)]+)\) \| \[([^\]]+)\][^|]*\| ([^|]+) \|",
-        listed.read_text(encoding="utf-8"),
-        re.M,
-    )
-    titles = {path: f"{title}. {author}" for path, title, author in rows}
+    with listed.open(encoding="utf-8", newline="") as file:
+        titles = {row["file"]: f"{row['title']}. {row['author']}" for row in csv.DictReader(file)}
     wanted = [*PORTRAITS, *(path for path in titles if path.startswith("archive/"))]
     found = {Path(path).name: Sample(folder / path, titles[path]) for path in wanted}
     return {name: sample for name, sample in found.items() if sample.path.is_file()}

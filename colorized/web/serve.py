@@ -12,7 +12,7 @@ import uvicorn
 
 from colorized.web import app
 from colorized.web.guard import is_loopback
-from colorized.web.service import Room
+from colorized.web.service import Service
 
 MIN_TOKEN = 8
 """Characters of a token."""
@@ -23,7 +23,7 @@ class ServeError(ValueError):
 
 
 def check(host: str, token: str | None) -> None:
-    """That nobody else is let in by accident.
+    """Validate host and token.
 
     Raises
     ------
@@ -61,8 +61,8 @@ def bind(host: str, port: int) -> socket.socket:
     return listening
 
 
-def run(room: Room, listening: socket.socket, token: str | None) -> None:
-    """Serve until SIGTERM or Ctrl-C; then finish what is in the room, and nothing new.
+def run(service: Service, listening: socket.socket, token: str | None) -> None:
+    """Serve until SIGTERM or Ctrl-C; then finish active requests, and take no new ones.
 
     Prints the address on one line when the service answers on it.
     """
@@ -81,7 +81,7 @@ def run(room: Room, listening: socket.socket, token: str | None) -> None:
                 print(address, flush=True)
 
     config = uvicorn.Config(
-        app.create(room, token),
+        app.create(service, token),
         log_level="warning",
         lifespan="on",
         access_log=False,

@@ -1,10 +1,10 @@
-"""The room: one queue before one network, with a few desks at which photographs are opened.
+"""The service: one queue before one network, with a few decoder processes.
 
-An upload is sent away where no *place* is free, and takes one when its body is there: who is slow
-in sending keeps nobody waiting. Uploads, places and the bytes of both are bounded, and so is the
-memory they take. Then a request waits for a *desk*, in the order of coming, has its photograph read
-there, waits for the *network*, which draws one request at a time, and has the result written at its
-desk, while the network is with the next one.
+An upload is refused where no *place* in the queue is free, and takes one when its body is complete:
+slow uploads keep nobody waiting. The number and the bytes of uploads and places are bounded, and so
+is the memory they take. Then a request waits for a *decoder*, first come, first served, has its
+photograph decoded there, waits for the *network*, which draws one request at a time, and has the
+result encoded by its decoder, while the network is with the next one.
 
 Requests are not drawn together: a batch of four saves a third of the network's time on a CPU, but
 sums come out differently in it, so a seed would not always give the same bytes. `benchmarks/web.py`
@@ -37,14 +37,14 @@ from colorized.inference.candidates import Candidates
 from colorized.inference.hints import Hints
 from colorized.options import SamplingOptions
 from colorized.photo import provenance
-from colorized.web.decoder import TILE, Desk, Finished, Opened, Plane, Refused, warm_up
+from colorized.web.decoder import TILE, DecoderProcess, Finished, Opened, Plane, Refused, warm_up
 from colorized.web.tiles import Tiles
 
 FORM_BYTES = 1 << 20
 """Of a request, besides the photograph."""
 
 LARGE = 24_000_000
-"""Photographs of more pixels are opened one at a time, whatever the number of desks."""
+"""Photographs of more pixels are opened one at a time, whatever the number of decoders."""
 
 Read = Callable[[], Awaitable[bytes]]
 OnEvent = Callable[[dict[str, Any]], None]
@@ -53,7 +53,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Limits:
-    """What the room takes.
+    """Limits of the service.
 
     Attributes
     ----------
@@ -65,28 +65,28 @@ class Limits:
         Tiles held for pages that are open, all together.
     tile_seconds
         Tiles are forgotten when nobody has asked for one that long.
-    desks
+    decoders
         Photographs open at once.
     max_bytes
         Of an upload.
     max_pixels
         Of a photograph; known before it is decoded.
     seconds
-        For a photograph, from the moment it has a desk, and for its upload.
+        For a photograph, from the moment it has a decoder, and for its upload.
     """
 
     places: int = 16
     uploads: int = 64
     tile_bytes: int = 256 << 20
     tile_seconds: float = 600.0
-    desks: int = 2
+    decoders: int = 2
     max_bytes: int = 256 << 20
     max_pixels: int = 100_000_000
     seconds: float = 180.0
 
 
 @dataclass(frozen=True)
-class Order:
+class Job:
     """How a photograph is to be colored; as `Colorizer.colorize`."""
 
     sampling: SamplingOptions
@@ -115,8 +115,8 @@ class Full(Exception):
 class Upload:
     """A request, from the first byte of its body to the end of its answer."""
 
-    def __init__(self, room: Room) -> None:
-        self._room = room
+    def __init__(self, service: Service) -> None:
+        self._service = service
         self._bytes = 0
         self._there = False
 
@@ -128,11 +128,11 @@ class Upload:
         Full
             All that is coming or here is too much.
         """
-        limits = self._room.limits
+        limits = self._service.limits
         self._bytes += count
-        self._room.bytes += count
-        if self._room.bytes > limits.places * (limits.max_bytes + FORM_BYTES):
-            raise self._room._full()
+        self._service.bytes += count
+        if self._service.bytes > limits.places * (limits.max_bytes + FORM_BYTES):
+            raise self._service._full()
 
     def arrive(self) -> None:
         """Take a place: all of the body is there.
@@ -142,25 +142,25 @@ class Upload:
         Full
             None is free any more.
         """
-        if self._room.taken >= self._room.limits.places:
-            raise self._room._full()
+        if self._service.taken >= self._service.limits.places:
+            raise self._service._full()
         self._there = True
-        self._room.uploading -= 1
-        self._room.taken += 1
+        self._service.uploading -= 1
+        self._service.taken += 1
 
     def end(self) -> None:
         """Give back what it took."""
-        self._room.bytes -= self._bytes
+        self._service.bytes -= self._bytes
         if self._there:
-            self._room.taken -= 1
+            self._service.taken -= 1
         else:
-            self._room.uploading -= 1
+            self._service.uploading -= 1
 
 
 class Metrics:
-    """What `/metrics` tells."""
+    """Counters and times of `/metrics`."""
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, service: Service) -> None:
         prometheus_client.disable_created_metrics()  # a time beside every counter
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
@@ -180,29 +180,29 @@ class Metrics:
             registry=self.registry,
         )
         self.pixels = Counter("colorized_pixels", "Pixels of photographs.", registry=self.registry)
-        places = Gauge("colorized_places", "Places in the room.", registry=self.registry)
-        places.set(room.limits.places)
+        places = Gauge("colorized_places", "Places in the queue.", registry=self.registry)
+        places.set(service.limits.places)
         uploads = Gauge("colorized_uploads", "Photographs on their way.", registry=self.registry)
-        uploads.set_function(lambda: room.uploading)
+        uploads.set_function(lambda: service.uploading)
         tiles = Gauge("colorized_tile_bytes", "Tiles held for pages.", registry=self.registry)
-        tiles.set_function(lambda: room.tiles.bytes)
+        tiles.set_function(lambda: service.tiles.bytes)
         taken = Gauge("colorized_places_taken", "Those taken.", registry=self.registry)
-        taken.set_function(lambda: room.taken)
+        taken.set_function(lambda: service.taken)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Count the time that is spent inside."""
+        """Measure the time that is spent inside."""
         with self.stages.labels(name).time():
             yield
 
 
-class Room:
-    """Colors photographs for many at once. All methods belong to one event loop.
+class Service:
+    """Colors photographs for many clients. All methods belong to one event loop.
 
     Parameters
     ----------
     model
-        What draws, and what is known of it.
+        Weights and their options.
     """
 
     def __init__(self, model: Colorizer, limits: Limits) -> None:
@@ -212,25 +212,25 @@ class Room:
         self.uploading = 0
         self.bytes = 0
         self.tiles = Tiles(limits.tile_bytes, limits.tile_seconds)
-        self._at_work = 0
-        self._line: list[Callable[[int], None]] = []
+        self._active = 0
+        self._queue: list[Callable[[int], None]] = []
         self.metrics = Metrics(self)
-        self._desks = asyncio.Semaphore(limits.desks)
+        self._decoders = asyncio.Semaphore(limits.decoders)
         self._large = asyncio.Semaphore(1)
         # One thread of computation, for the same bytes as on the command line; and threads that
-        # spin while they wait for each other would take the processor from the desks.
+        # spin while they wait for each other would take the processor from the decoders.
         self._network = ThreadPoolExecutor(1, "network", torch.set_num_threads, (1,))
-        self._askers = ThreadPoolExecutor(limits.desks, "desk")
+        self._decoder_threads = ThreadPoolExecutor(limits.decoders, "decoder")
         self._pace = 1.0  # seconds from one finished photograph to the next, when there is a queue
 
     def open(self) -> None:
-        """Load what desks need; blocks for some seconds."""
+        """Start the server that decoders are forked from; blocks for some seconds."""
         warm_up()
 
     def close(self) -> None:
-        """End the threads; nobody is in the room."""
+        """End the threads; no request is active."""
         self._network.shutdown()
-        self._askers.shutdown()
+        self._decoder_threads.shutdown()
 
     @contextmanager
     def upload(self) -> Iterator[Upload]:
@@ -254,7 +254,7 @@ class Room:
         self.metrics.requests.labels("full").inc()
         return Full(max(1, math.ceil(self._pace * self.taken / 2)))
 
-    async def colorize(self, read: Read, order: Order, format: str) -> Finished:
+    async def colorize(self, read: Read, job: Job, format: str) -> Finished:
         """Color a photograph, and write it as "png", "jpeg" or in its "original" format.
 
         Parameters
@@ -267,40 +267,38 @@ class Room:
         Refused
             The photograph cannot be colored.
         """
-        async with self._at_desk() as seat:
-            opened = await seat.open(read, order.page, show=False)
-            drawn = await self._draw(opened.guide, order, 1, seat.deadline)
+        async with self._session() as session:
+            opened = await session.open(read, job.page, show=False)
+            drawn = await self._draw(opened.guide, job, 1, session.deadline)
             facts = {
                 "model": self.model.name,
                 "weights_sha256": self.model.weights_sha256,
                 "data_sha256": self.model.data_sha256,
-                **dataclasses.asdict(order.sampling),
-                "hints_sha256": order.hints_sha256,
-                "hints": order.hints_text if len(order.hints_text) <= provenance.MAX_HINTS else "",
-                "candidate": order.candidate,
-                "candidates": order.candidates,
+                **dataclasses.asdict(job.sampling),
+                "hints_sha256": job.hints_sha256,
+                "hints": job.hints_text if len(job.hints_text) <= provenance.MAX_HINTS else "",
+                "candidate": job.candidate,
+                "candidates": job.candidates,
             }
             with self.metrics.stage("write"):
-                finished: Finished = await seat.ask("finish", drawn.ab[0], format, facts)
-            beyond = await asyncio.to_thread(_beyond, order, opened)
+                finished: Finished = await session.ask("finish", drawn.ab[0], format, facts)
+            beyond = await asyncio.to_thread(_out_of_gamut, job, opened)
             return dataclasses.replace(finished, notes=[*finished.notes, *beyond])
 
     async def scan(self, read: Read, page: int | None) -> dict[str, Any]:
-        """Hold the tiles of a photograph, and say where they are: see `Tiles`."""
-        async with self._at_desk() as seat:
-            await seat.open(read, page, show=True)
-            return await self._tiles(seat)
+        """Hold the tiles of a photograph, and give their name and sizes: see `Tiles`."""
+        async with self._session() as session:
+            await session.open(read, page, show=True)
+            return await self._tiles(session)
 
-    async def _tiles(self, seat: _Seat) -> dict[str, Any]:
+    async def _tiles(self, session: _Session) -> dict[str, Any]:
         with self.metrics.stage("tiles"):
-            pyramid = await seat.ask("tiles")
+            pyramid = await session.ask("tiles")
         levels = [{"width": width, "height": height} for width, height in pyramid.levels]
         return {"id": self.tiles.add(pyramid.tiles), "size": TILE, "levels": levels}
 
-    async def preview(
-        self, read: Read, order: Order, count: int, tiles: bool, tell: OnEvent
-    ) -> None:
-        """Color a photograph for a page, and tell what there is to see.
+    async def preview(self, read: Read, job: Job, count: int, tiles: bool, tell: OnEvent) -> None:
+        """Color a photograph for a page, with progress.
 
         Parameters
         ----------
@@ -309,22 +307,24 @@ class Room:
         tiles
             Whether to hold the tiles of the photograph, too.
         tell
-            Is given the events that `docs/web.md` lists.
+            Called with each event of `docs/web.md`.
 
         Raises
         ------
         Refused
             The photograph cannot be colored.
         """
-        async with self._at_desk(lambda ahead: tell({"event": "waiting", "ahead": ahead})) as seat:
+        async with self._session(
+            lambda ahead: tell({"event": "waiting", "ahead": ahead})
+        ) as session:
             tell({"event": "reading"})
-            opened = await seat.open(read, order.page, show=True)
+            opened = await session.open(read, job.page, show=True)
             tell(
                 {
                     "event": "opened",
                     "width": opened.width,
                     "height": opened.height,
-                    "page": order.page or 1,
+                    "page": job.page or 1,
                     "pages": opened.pages,
                     "gray": opened.gray,
                     "original": opened.original or None,
@@ -336,13 +336,13 @@ class Room:
             def step(i: int, n: int, ab: NDArray[np.float32]) -> None:
                 tell({"event": "step", "step": i, "steps": n, "ab": ab[0]})
 
-            drawn = await self._draw(opened.guide, order, count, seat.deadline, step)
+            drawn = await self._draw(opened.guide, job, count, session.deadline, step)
             with self.metrics.stage("write"):
-                planes: list[Plane] = [await seat.ask("plane", ab) for ab in drawn.ab]
+                planes: list[Plane] = [await session.ask("plane", ab) for ab in drawn.ab]
             tell(
                 {
                     "event": "done",
-                    "softened": await asyncio.to_thread(_softened, order, opened),
+                    "softened": await asyncio.to_thread(_softened, job, opened),
                     "candidates": [
                         {"seed": str(seed), "ab": plane}
                         for seed, plane in zip(drawn.seeds, planes, strict=True)
@@ -351,44 +351,46 @@ class Room:
                 }
             )
             if tiles:
-                tell({"event": "tiles", **await self._tiles(seat)})
+                tell({"event": "tiles", **await self._tiles(session)})
 
     @asynccontextmanager
-    async def _at_desk(self, on_wait: Callable[[int], None] | None = None) -> AsyncIterator[_Seat]:
-        """A desk, when it is our turn; until then `on_wait` is told how many are ahead of us."""
+    async def _session(
+        self, on_wait: Callable[[int], None] | None = None
+    ) -> AsyncIterator[_Session]:
+        """A decoder, when it is our turn; until then `on_wait` gets how many are ahead of us."""
         begin = time.monotonic()
         wait = on_wait or (lambda _: None)
-        self._line.append(wait)
-        wait(self._at_work + len(self._line) - 1)
+        self._queue.append(wait)
+        wait(self._active + len(self._queue) - 1)
         try:
-            await self._desks.acquire()
+            await self._decoders.acquire()
         finally:
-            self._line.remove(wait)
-            self._tell_line()
-        self._at_work += 1
+            self._queue.remove(wait)
+            self._tell_queue()
+        self._active += 1
         try:
             start = time.monotonic()
             self.metrics.stages.labels("wait").observe(start - begin)
-            seat = _Seat(self, start + self.limits.seconds)
+            session = _Session(self, start + self.limits.seconds)
             try:
-                yield seat
+                yield session
             finally:
-                seat.close()
-            took = (time.monotonic() - start) / self.limits.desks
+                session.close()
+            took = (time.monotonic() - start) / self.limits.decoders
             self._pace += 0.2 * (took - self._pace)
         finally:
-            self._at_work -= 1
-            self._desks.release()
-            self._tell_line()
+            self._active -= 1
+            self._decoders.release()
+            self._tell_queue()
 
-    def _tell_line(self) -> None:
-        for number, wait in enumerate(self._line):
-            wait(self._at_work + number)
+    def _tell_queue(self) -> None:
+        for number, wait in enumerate(self._queue):
+            wait(self._active + number)
 
     async def _draw(
         self,
         guide: NDArray[np.float32],
-        order: Order,
+        job: Job,
         count: int,
         deadline: float,
         on_step: Callable[[int, int, NDArray[np.float32]], None] | None = None,
@@ -398,7 +400,7 @@ class Room:
 
         def step(i: int, n: int, ab: NDArray[np.float32]) -> None:
             if left.is_set():
-                raise _Left
+                raise _Abandoned
             if time.monotonic() > deadline:
                 why = f"the photograph: given up after {self.limits.seconds:.0f} s"
                 raise Refused(why, "time")
@@ -409,67 +411,70 @@ class Room:
             self.model.sampler.candidates,
             guide,
             count,
-            order.sampling,
-            hints=order.hints,
+            job.sampling,
+            hints=job.hints,
             on_step=step,
         )
         with self.metrics.stage("draw"):
             try:
                 return await _finish(self._network, draw, left.set)
-            except ValueError as error:  # an order that the network cannot carry out
+            except ValueError as error:  # a job that the network cannot carry out
                 raise Refused(str(error)) from error
 
 
-def _beyond(order: Order, opened: Opened) -> list[str]:
+def _out_of_gamut(job: Job, opened: Opened) -> list[str]:
     """Hints whose colors do not exist at the photograph's lightness, one line each."""
-    return list(order.hints.beyond(opened.guide)) if order.hints else []
+    return list(job.hints.beyond(opened.guide)) if job.hints else []
 
 
-def _softened(order: Order, opened: Opened) -> list[int]:
+def _softened(job: Job, opened: Opened) -> list[int]:
     """Numbers of those hints."""
-    return order.hints.softened(opened.guide) if order.hints else []
+    return job.hints.softened(opened.guide) if job.hints else []
 
 
-class _Left(Exception):
-    """Raised into the sampling, which nobody waits for any more."""
+class _Abandoned(Exception):
+    """Raised into a sampling whose client has left."""
 
 
-class _Seat:
-    """A desk, asked from the event loop."""
+class _Session:
+    """A request's decoder process, called from the event loop."""
 
-    def __init__(self, room: Room, deadline: float) -> None:
+    def __init__(self, service: Service, deadline: float) -> None:
         self.deadline = deadline
-        self._room = room
-        self._desk = Desk()
+        self._service = service
+        self._decoder = DecoderProcess()
         self._large = False
 
     async def open(self, read: Read, page: int | None, show: bool) -> Opened:
-        room = self._room
-        with room.metrics.stage("read"):
+        service = self._service
+        with service.metrics.stage("read"):
             pixels = await self.ask("look", await read())
-            if LARGE < pixels <= room.limits.max_pixels:
-                await room._large.acquire()
+            if LARGE < pixels <= service.limits.max_pixels:
+                await service._large.acquire()
                 self._large = True
             opened: Opened = await self.ask(
-                "open", room.limits.max_pixels, room.model.sampler.work_size, show, page
+                "open", service.limits.max_pixels, service.model.sampler.work_size, show, page
             )
-        room.metrics.pixels.inc(opened.width * opened.height)
+        service.metrics.pixels.inc(opened.width * opened.height)
         return opened
 
     async def ask(self, method: str, *arguments: Any) -> Any:
         ask = functools.partial(
-            self._desk.ask, method, *arguments, seconds=max(0.0, self.deadline - time.monotonic())
+            self._decoder.ask,
+            method,
+            *arguments,
+            seconds=max(0.0, self.deadline - time.monotonic()),
         )
-        return await _finish(self._room._askers, ask, self._desk.leave)
+        return await _finish(self._service._decoder_threads, ask, self._decoder.kill)
 
     def close(self) -> None:
-        self._desk.close()
+        self._decoder.close()
         if self._large:
-            self._room._large.release()
+            self._service._large.release()
 
 
 async def _finish(pool: ThreadPoolExecutor, work: Callable[[], T], stop: Callable[[], object]) -> T:
-    """The result of work in a thread of `pool`; when cancelled, stop it and see it end."""
+    """The result of work in a thread of `pool`; when canceled, stop it and wait for its end."""
     future = pool.submit(work)
     ended = asyncio.wrap_future(future)
     # Seen in any case: nobody may be waiting for it any more.

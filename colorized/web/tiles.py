@@ -1,8 +1,8 @@
-"""Tiles of photographs that people look at just now, in memory and nowhere else.
+"""Tiles of photographs that are open in a page, held in memory only.
 
-A page asks for those in its view. What it has opened is held until it says that it needs them no
-longer, or until nobody has asked for some minutes; the least recently used go first when all of
-them together are too much.
+A page asks for those in its view. They are held until the page deletes them, or until none was
+asked for during some minutes; the least recently used go first when all of them together are too
+much.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Tiles:
     most
         Bytes of all of them; more than this is not held.
     seconds
-        After which a photograph is forgotten whose tiles nobody asks for.
+        After which a photograph is forgotten whose tiles were not asked for.
     """
 
     def __init__(self, most: int, seconds: float) -> None:
@@ -70,7 +70,7 @@ class Tiles:
             self.bytes -= held.bytes
 
     def expire(self) -> None:
-        """Forget what nobody has asked for."""
+        """Forget photographs that were not used for too long."""
         oldest = time.monotonic() - self._seconds
         for name in [name for name, held in self._held.items() if held.used < oldest]:
             self.remove(name)

@@ -1,4 +1,4 @@
-"""The page's words, in the language of its visitor.
+"""The page's strings, in the visitor's language.
 
 `static/words.en.json` holds all of them; a translation is one more file beside it, with the same
 keys. In HTML files, {{key}} stands for a string.

@@ -104,6 +104,12 @@ def test_somebody_else_makes_it_again(server: Server, tmp_path: Path) -> None:
     assert lock(elsewhere) == lock(folder)
     assert run(elsewhere, "git", "status", "--porcelain", "dvc.lock", "reports/metrics.json") == ""
 
+    # Who does not want to wait gets the results themselves.
+    pulled = tmp_path / "pulled"
+    run(tmp_path, "git", "clone", "-q", str(tmp_path / "git"), str(pulled))
+    dvc(pulled, "pull", "-q")
+    assert (pulled / "models" / "colorized.safetensors").read_bytes() == weights
+
     # And a photograph colored by it leads to the commit.
     python = (sys.executable, "-W", "ignore", "-m", "colorized")
     given = ("--weights", "models/colorized.safetensors", "--steps", "1", "-o", "out")

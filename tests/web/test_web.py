@@ -44,7 +44,7 @@ from colorized.options import UNTUNED
 from colorized.photo import provenance
 from colorized.web import decoder, guard, service, words
 from colorized.web import serve as serving
-from colorized.web.decoder import Desk, Refused
+from colorized.web.decoder import DecoderProcess, Refused
 from colorized.web.service import Limits
 from colorized.web.tiles import Tiles
 
@@ -621,9 +621,9 @@ class TestQueue:
         assert after["colorized_places"] == 16
 
 
-class TestDesk:
+class TestDecoder:
     def test_a_decoder_that_crashes_costs_one_photograph(self, picture: bytes) -> None:
-        at = Desk()
+        at = DecoderProcess()
         try:
             assert at.ask("look", picture, seconds=DEADLINE) == 120 * 90
             os.kill(at._process.pid or 0, signal.SIGSEGV)
@@ -633,7 +633,7 @@ class TestDesk:
             at.close()
 
     def test_a_decoder_that_hangs(self, picture: bytes) -> None:
-        at = Desk()
+        at = DecoderProcess()
         try:
             with pytest.raises(Refused, match="given up, not done within 0 s"):
                 at.ask("look", picture, seconds=0)
@@ -641,7 +641,7 @@ class TestDesk:
             at.close()
 
     def test_an_error_of_ours_is_no_refusal(self) -> None:
-        at = Desk()
+        at = DecoderProcess()
         try:
             with pytest.raises(RuntimeError, match="^AttributeError: "):
                 at.ask("open", 1, 128, True, None, seconds=DEADLINE)

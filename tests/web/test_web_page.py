@@ -1,4 +1,4 @@
-"""The page in a real browser, at a desk and on a telephone: what people do, and then see."""
+"""The page in a real browser, on a desktop and on a phone: what people do, and then see."""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ from web_server import ARCHIVE, Server, scan, serve
 from colorized import color, photo
 from colorized.photo import provenance
 
-pytestmark = pytest.mark.slow
-
 CHROMIUM = shutil.which("chromium")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium"),
+]
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -40,11 +42,9 @@ FLAGS = [
 TIMEOUT_MS = 20_000
 SAMPLES = 8
 SIZES = {
-    "desk": {"viewport": {"width": 1280, "height": 800}},
+    "desktop": {"viewport": {"width": 1280, "height": 800}},
     "phone": {"viewport": {"width": 390, "height": 844}, "has_touch": True},
 }
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium")
 
 
 @pytest.fixture(scope="module")
@@ -282,7 +282,7 @@ class TestBar:
             if not working:
                 color_it(page, picture)
 
-    def test_waiting(self, open_page: Open, server: Server, picture: Path) -> None:
+    def test_waiting(self, page: Page, server: Server, picture: Path) -> None:
         fields = {"steps": 100, "candidates": 8}
         lines = []  # kept: the end of one would be that of its request
         with contextlib.ExitStack() as stack:
@@ -293,7 +293,6 @@ class TestBar:
                 )  # fmt: skip
                 lines.append(stack.enter_context(request).iter_lines())
                 assert "waiting" in next(lines[-1])
-            page = open_page(**SIZES["phone"])
             upload(page, picture)
             waiting = "Waiting: 3 photographs ahead of yours."
             expect(page.locator("#status")).to_have_text(waiting)
@@ -356,12 +355,26 @@ class TestState:
     def test_stop_gives_back_what_save_gives(self, page: Page, picture: Path) -> None:
         color_it(page, picture)
         before = shown(page)
-        page.evaluate(SLOW)
-        page.locator("#several").click()
-        expect(page.locator("#progress")).to_have_attribute("value", re.compile(r"0\.\d"))
-        repainted(page, lambda: page.locator("#stop").click())
+        page.evaluate(STOP_MIDWAY)
+        repainted(page, lambda: page.locator("#several").click())
         expect(page.locator("#status")).to_have_text("Stopped.")
         assert np.array_equal(shown(page), before)
+        assert np.abs(pixels(downloaded(page)) - before).mean() < 1
+
+    def test_stop_of_hints(self, page: Page, picture: Path) -> None:
+        """The hints stay, to be colored again or undone."""
+        color_it(page, picture)
+        before = shown(page)
+        page.get_by_role("radio", name="Turkey red").check()
+        page.mouse.click(*point(page, 0.5, 0.5))
+        page.evaluate(STOP_MIDWAY)
+        repainted(page, lambda: page.locator("#rerun").click())
+        expect(page.locator("#status")).to_have_text("Stopped.")
+        assert np.array_equal(shown(page), before)
+        expect(page.locator("#marks button")).to_have_count(1)
+        expect(page.locator("#save")).to_be_disabled()
+        expect(page.locator("#rerun")).to_be_enabled()
+        page.keyboard.press("Control+z")
         assert np.abs(pixels(downloaded(page)) - before).mean() < 1
 
     def test_the_same_file_again(self, page: Page, picture: Path) -> None:
@@ -379,6 +392,14 @@ class TestState:
             page.locator("#new").click()
             expect(page.get_by_text("Drop a photograph here")).to_be_visible()
 
+    def test_a_second_file(self, page: Page, picture: Path, tmp_path: Path) -> None:
+        """Dropped on the first, it takes its place."""
+        color_it(page, picture)
+        give(page, "drop", scan(tmp_path / "second.png", (90, 120)))
+        expect(page.locator("#size")).to_have_text("90 × 120")
+        wait_until_colored(page)
+        assert pixels(downloaded(page)).shape == (120, 90, 3)
+
     def test_a_link_is_answered(self, page: Page) -> None:
         give(page, "drop", text="https://example.org/photo.jpg")
         expect(page.get_by_role("alert")).to_contain_text("That was a link or text.")
@@ -394,8 +415,9 @@ class TestState:
             sizes = {name: pixels(archive.read(name)).shape[:2] for name in archive.namelist()}
         assert sizes == {"my scan-colorized.png": (180, 240), "other-colorized.jpg": (120, 90)}
 
-    def test_pages(self, page: Page, tmp_path: Path) -> None:
-        path = tmp_path / "album.tif"
+    @pytest.mark.parametrize("format", ["tif", "pdf"])
+    def test_pages(self, page: Page, tmp_path: Path, format: str) -> None:
+        path = tmp_path / f"album.{format}"
         pages = [Image.linear_gradient("L").resize((60 + 8 * k, 48)) for k in range(3)]
         pages[0].save(path, save_all=True, append_images=pages[1:])
         color_it(page, path)
@@ -407,7 +429,11 @@ class TestState:
         page.get_by_label("Page").select_option("All pages as ZIP")
         expect(page.locator("#zip")).to_have_text("Save 3 photographs as ZIP")
         with zipfile.ZipFile(io.BytesIO(downloaded(page, button="#zip"))) as archive:
-            assert archive.namelist() == [f"album-{k}-colorized.tif" for k in (1, 2, 3)]
+            names = archive.namelist()
+        # PDF is not written: its pages become PNG.
+        assert names == [
+            f"album-{k}-colorized.{'tif' if format == 'tif' else 'png'}" for k in (1, 2, 3)
+        ]
 
     def test_two_tabs(self, open_page: Open, tmp_path: Path) -> None:
         pages = [open_page(), open_page()]
@@ -420,15 +446,16 @@ class TestState:
             assert shown(page).shape[:2] == size[::-1]
 
 
-SLOW = """() => {
-    const { send } = XMLHttpRequest.prototype;
-    XMLHttpRequest.prototype.send = function (form) {
-        XMLHttpRequest.prototype.send = send;
-        form.append("steps", 100);
-        return send.call(this, form);
-    };
+STOP_MIDWAY = """() => {
+    const bar = document.getElementById("progress"), status = document.getElementById("status");
+    const observer = new MutationObserver(() => {
+        if (status.textContent !== "Coloring …" || bar.value < 0.2) return;
+        observer.disconnect();
+        document.getElementById("stop").click();
+    });
+    observer.observe(bar, { attributes: true });
 }"""
-"""Has the next request take so many steps that it can be stopped in their midst."""
+"""Clicks Stop in the midst of the next coloring, however fast that is."""
 
 
 @pytest.fixture(scope="module")
@@ -469,7 +496,8 @@ class TestZoom:
             height, width = seen.shape[:2]
             part = expected[-y : -y + height, -x : -x + width]
             assert part.shape == seen.shape
-            assert np.abs(seen - part).mean() < 4, canvas
+            # What is left is the JPEG of the tiles, whose loss is all in the grain.
+            assert np.abs(seen - part).mean() < 2.5, canvas
         assert np.abs(seen - shown(page, "then-tiles")).mean() > 3  # in color
 
     def test_tiles_after_the_service_has_forgotten_them(
@@ -542,7 +570,7 @@ class TestZoom:
         )
 
     def test_full_screen(self, open_page: Open, picture: Path) -> None:
-        page = open_page(**SIZES["desk"])
+        page = open_page(**SIZES["desktop"])
         color_it(page, picture)
         page.get_by_role("button", name="Full screen").click()
         expect(page.locator("#viewer:fullscreen")).to_be_attached()
@@ -624,7 +652,11 @@ class TestHints:
         expect(page.locator("#where")).to_have_text("40% from the left, 50% from the top")
         page.keyboard.press("Enter")
         mark = page.get_by_role("button", name=re.compile("^Hint 1: Turkey red, 40% from the left"))
-        page.keyboard.press("Tab")
+        page.get_by_role("radio", name="Turkey red").focus()
+        page.keyboard.press("ArrowRight")  # to mustard, for the next hint
+        mark.focus()
+        page.keyboard.press("Enter")
+        mark = page.get_by_role("button", name=re.compile("^Hint 1: mustard, 40% from the left"))
         expect(mark).to_be_focused()
         page.keyboard.press("ArrowDown")
         mark = page.get_by_role("button", name=re.compile("41% from the left|51% from the top"))
@@ -692,7 +724,7 @@ class TestHints:
         white = tmp_path / "white.png"
         Image.linear_gradient("L").point(lambda v: 235 + v // 16).save(white)
         color_it(page, white)
-        page.get_by_role("radio", name="Turkey red").check()
+        page.get_by_role("radio", name="Turkey red").click()
         page.mouse.click(*point(page, 0.5, 0.5))
         page.get_by_role("button", name="Color again").click()
         expect(page.locator("#notes")).to_contain_text(
@@ -792,13 +824,16 @@ class TestHistory:
 
 
 class TestOriginal:
-    def test_sepia_is_shown_as_it_is(self, page: Page, picture: Path, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("tint", [(1, 0.85, 0.65), (0.3, 0.5, 1)], ids=["sepia", "color"])
+    def test_is_shown_as_it_is(
+        self, page: Page, picture: Path, tmp_path: Path, tint: tuple[float, ...]
+    ) -> None:
         gray = np.asarray(Image.open(picture).convert("L"))[..., None]
-        sepia = (gray * np.array([1, 0.85, 0.65])).astype(np.uint8)
-        path = tmp_path / "sepia.png"
-        Image.fromarray(sepia).save(path)
+        tinted = (gray * np.array(tint)).astype(np.uint8)
+        path = tmp_path / "tinted.png"
+        Image.fromarray(tinted).save(path)
         color_it(page, path)
-        assert np.abs(shown(page, "then").astype(int) - sepia).mean() < 3
+        assert np.abs(shown(page, "then").astype(int) - tinted).mean() < 3
         note = "The photograph’s own colors were replaced; “Original” shows them."
         expect(page.locator("#notes")).to_have_text(note)
 
@@ -892,7 +927,7 @@ class TestAccess:
             page.goto(f"{home}/{path}")
             assert serious(page) == []
 
-    def test_forced_colors_keep_swatches(self, open_page: Open, picture: Path) -> None:
+    def test_forced_colors_keep_colors(self, open_page: Open, picture: Path) -> None:
         page = open_page(forced_colors="active")
         color_it(page, picture)
         swatches = page.locator("#palette span")
@@ -900,6 +935,15 @@ class TestAccess:
             "(nodes) => nodes.map((node) => getComputedStyle(node).backgroundColor)"
         )
         assert len(set(found)) == len(found) == 14
+        # A hint shows its color, and the mode that is on differs from the other.
+        page.get_by_role("radio", name="Turkey red").check()
+        page.mouse.click(*point(page, 0.5, 0.5))
+        style = "(node, name) => getComputedStyle(node)[name]"
+        assert page.locator("#marks .dot").evaluate(style, "backgroundColor") == "rgb(179, 38, 46)"
+        assert page.locator("#marks button").evaluate(style, "outlineColor") == "rgb(179, 38, 46)"
+        modes = page.locator(".modes span")
+        compare, hint = (modes.nth(k).evaluate(style, "backgroundColor") for k in (0, 1))
+        assert compare != hint
 
     def test_by_keyboard_alone(self, page: Page, picture: Path) -> None:
         """From an example to a hint to the saved file."""
@@ -948,13 +992,17 @@ class TestAccess:
         assert not page.evaluate(STICKS_OUT)
 
 
-def test_docs_tell_the_exact_maximum_of_a_seed(open_page: Open) -> None:
+def test_docs_tell_of_events_limits_and_the_exact_maximum_of_a_seed(open_page: Open) -> None:
     page = open_page()
     page.get_by_role("link", name="API").click()
     expect(page.locator("body[data-ready]")).to_be_attached()
     expect(page.locator("#paths")).to_contain_text("integer, 0 … 9223372036854775807")
     for event in ("waiting", "opened", "done", "tiles"):
         expect(page.get_by_role("heading", name=event, exact=True)).to_be_visible()
+    for text in ("Example: 1", "Retry-After: Seconds to wait", '"color": "#8b1a1a"'):
+        expect(page.locator("#paths")).to_contain_text(text)
+    expect(page.locator("#limits")).to_contain_text("100,000,000")
+    expect(page.locator("main")).to_contain_text("Authorization: Bearer TOKEN")
 
 
 def test_sign_in_by_the_printed_address(open_page: Open, tmp_path: Path, picture: Path) -> None:

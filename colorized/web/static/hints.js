@@ -106,7 +106,7 @@ function render() {
     }
     const button = Object.assign(document.createElement("button"), { type: "button", textContent: k + 1 });
     const [u, v] = middle(mark);
-    set(button, { "--u": `${100 * u}%`, "--v": `${100 * v}%` });
+    set(button, { "--u": `${100 * u}%`, "--v": `${100 * v}%`, "--c": mark.color });
     button.dataset.mark = k;
     button.setAttribute("aria-label",
       t("hint.mark", { n: k + 1, color: colorName(mark.color), where: where([u, v]) }));
@@ -138,8 +138,8 @@ function showSelected() {
     node.classList.toggle("selected", k === selected);
     node.querySelector("button").setAttribute("aria-pressed", k === selected);
   });
-  $("selected").hidden = selected < 0;
-  if (selected >= 0) $("selected-text").textContent = t("hint.selected", { n: selected + 1 });
+  $("selected").hidden = $("remove").hidden = selected < 0;
+  if (selected >= 0) $("selected").textContent = t("hint.selected", { n: selected + 1 });
 }
 
 function select(k) {
@@ -291,7 +291,7 @@ export function start(changed) {
     });
     input.setAttribute("aria-label", t(`color.${name}`));
     input.addEventListener("change", () => choose(value));
-    input.addEventListener("click", () => { if (color !== value || selected >= 0) choose(value); });
+    input.addEventListener("click", () => { if (color !== value || selected >= 0 || !hinting()) choose(value); });
     const dot = document.createElement("span");
     set(dot, { "--c": value });
     label.title = t(`color.${name}`);

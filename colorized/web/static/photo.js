@@ -9,7 +9,7 @@ import * as visit from "./visit.js";
 import { number, percent, t, tn } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
-const SEVERAL = 4, THUMB = 240;
+const SEVERAL = 4, THUMB = 240, STRIP_PADDING = 5;
 const DOUBT_MOST = 40;  // CIELAB units at which the overlay is opaque
 const PASSING = ["busy", "failed", "memory", "time", "slow"];  // what may go better the next time
 const DOUBT_COLOR = [181, 23, 158];
@@ -25,23 +25,25 @@ const saturation = () => Number($("saturation").value) / 100;
 
 // Seeing -----------------------------------------------------------------------------------------
 
-let painting = false, stale = null;
+let painting = false, next = null;
 
 // Paint chroma over the photograph; of what comes while one is painted only the newest counts.
-async function paint(plane, unit, final) {
-  stale = [plane, unit, final];
+async function paint(ab, unit, final) {
+  next = { gray: photo.gray, ab, unit, final };
   if (painting) return;
   painting = true;
-  while (stale) {
-    const [ab, u, last] = stale, { gray } = photo;
-    stale = null;
-    const out = await colored(gray.levels, ab, u, saturation());
-    if (gray !== photo?.gray) continue;
+  let last = null;
+  while (next) {
+    [last, next] = [next, null];
+    const { gray } = last;
+    const out = await colored(gray.levels, last.ab, last.unit, saturation());
+    if (gray !== photo?.gray) continue;  // another photograph by now
     paintLayer("now", out, gray);
-    setColors(last ? { gray: gray.levels, ab, unit: u, width: gray.width, height: gray.height } : null, saturation());
+    const { width, height, levels } = gray;
+    setColors(last.final ? { gray: levels, ab: last.ab, unit: last.unit, width, height } : null, saturation());
   }
   painting = false;
-  $("stage").dataset.painted = Number($("stage").dataset.painted ?? 0) + 1;
+  if (last.final) $("stage").dataset.painted = Number($("stage").dataset.painted ?? 0) + 1;
 }
 
 // What Save gives: the chosen coloring.
@@ -84,7 +86,12 @@ export async function showDoubt() {
   $("legend-text").textContent = t("doubt.legend", { most: DOUBT_MOST, mean: number(Math.round(sum / values.length)) });
 }
 
+function clearStrip() {
+  $("colorings").querySelectorAll("label").forEach((label) => label.remove());
+}
+
 async function addThumb(coloring, mine) {
+  if (mine !== photo) return;
   const { gray } = mine, k = mine.colorings.indexOf(coloring);
   const label = document.createElement("label");
   const input = Object.assign(document.createElement("input"), {
@@ -115,16 +122,12 @@ function choose(k) {
 }
 
 function showNotes() {
-  const notes = [...photo.opened.notes];
-  if (photo.opened.original) notes.unshift(t("note.color"));
-  for (const point of current()?.softened ?? []) {
-    const n = hints.markOfPoint(point) + 1;
-    const text = t("note.softened", { n });
-    if (n > 0 && !notes.includes(text)) notes.push(text);
+  const notes = photo.opened.notes.map((textContent) => ({ textContent, lang: "en" }));  // the library's
+  if (photo.opened.original) notes.unshift({ textContent: t("note.color") });
+  for (const n of new Set((current()?.softened ?? []).map((point) => hints.markOfPoint(point) + 1))) {
+    if (n > 0) notes.push({ textContent: t("note.softened", { n }) });
   }
-  $("notes").replaceChildren(...notes.map((text) => (
-    Object.assign(document.createElement("li"), { textContent: text })
-  )));
+  $("notes").replaceChildren(...notes.map((note) => Object.assign(document.createElement("li"), note)));
   $("redo-marks").hidden = !photo.opened.marks;
 }
 
@@ -182,9 +185,9 @@ export function open(file, page = 1) {
     { seed: "0", count: 1, marks: [] });
 }
 
-function run(mine, order) {
+function run(mine, job) {
   return busy(async (signal) => {
-    const { seed, count, marks, how = {} } = order;
+    const { seed, count, marks, how = {} } = job;
     if (mine !== photo) showThumb(mine.file);
     say(t("status.sending", { share: percent(0) }), 0);
     const fields = { file: mine.file, page: mine.page, ...how, seed, candidates: count, tiles: !mine.tiles };
@@ -199,13 +202,14 @@ function run(mine, order) {
       if (event.event === "step") {
         say(t("status.coloring"), event.step / event.steps);
         const { width, height } = mine.gray;
-        paint((await resized(await decode(event.ab.png), width, height)).data, event.ab.unit, false);
+        const plane = (await resized(await decode(event.ab.png), width, height)).data;
+        if (!signal.aborted) paint(plane, event.ab.unit, false);
       }
-      if (event.event === "done") await finished(mine, order, event);
+      if (event.event === "done") await finished(mine, job, event);
       if (event.event === "tiles") holdTiles(mine, event);
     });
     say(t("status.done"));
-  }, () => run(mine, order));
+  }, () => run(mine, job));
 }
 
 function holdTiles(mine, { id, size, levels }) {
@@ -244,7 +248,7 @@ async function showPhoto(mine) {
   paintLayer("then", original.data, picture);
   paintLayer("now", picture.data, picture);
   $("size").textContent = `${number(mine.size[0], { useGrouping: false })} × ${number(mine.size[1], { useGrouping: false })}`;
-  $("colorings").querySelectorAll("label").forEach((label) => label.remove());
+  clearStrip();
   const pages = $("page");
   $("pages").hidden = mine.opened.pages === 1;
   pages.replaceChildren(...Array.from({ length: mine.opened.pages }, (_, k) => new Option(
@@ -280,8 +284,10 @@ async function finished(mine, { marks, how = {} }, event) {
   keep();
   await repaint();
   for (const coloring of mine.colorings.slice(first)) await addThumb(coloring, mine);
+  if (mine !== photo) return;
   for (const input of $("colorings").querySelectorAll("input")) input.checked = Number(input.value) === mine.chosen;
-  $("colorings").scrollLeft = $("colorings").scrollWidth;
+  const strip = $("colorings"), chosen = strip.querySelector("input:checked").parentElement;
+  strip.scrollLeft = chosen.offsetLeft - strip.offsetLeft - STRIP_PADDING;
   showDoubt();
   showNotes();
 }
@@ -318,7 +324,7 @@ export function hintsChanged() {
   keep();
 }
 
-// The order of the chosen coloring at full size.
+// Save the chosen coloring at full size.
 export function download() {
   const { file, page } = photo, coloring = current();
   return busy(async (signal) => {
@@ -368,6 +374,8 @@ export function close() {
   photo = null;
   document.body.classList.remove("working");
   setScan(null, 1, null);
+  clearStrip();
+  refresh();
   $("work").hidden = true;
   $("welcome").hidden = false;
   showThumb(null);

@@ -74,6 +74,7 @@ export async function preview(fields, signal, tell, onEvent) {
   const request = await post("/api/preview", fields, signal, { ...tell, part }, "text");
   part(request.responseText);
   await chain;
+  signal.throwIfAborted();
   if (wrong) throw wrong;
   if (last !== "done" && last !== "tiles") throw new Trouble(t("error.broken"));
 }

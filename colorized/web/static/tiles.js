@@ -83,10 +83,12 @@ function draw() {
         missing++;
         if (look.painted && found.painting !== look.version) color(found, k, column, row);
       }
-      const edge = (start, index) => Math.round((start + index * size * scale) * ratio);
-      const x = edge(view.x, column), y = edge(view.y, row);
-      const w = found.original.width * scale * ratio, h = found.original.height * scale * ratio;
-      const box = [x, y, Math.ceil(w), Math.ceil(h)];
+      // From edge to edge in whole pixels of the screen, so that tiles meet and, at one pixel of the
+      // scan on one of the screen, are not resampled.
+      const edge = (start, pixel) => Math.round((start + pixel * scale) * ratio);
+      const { width: w, height: h } = found.original;
+      const x = edge(view.x, column * size), y = edge(view.y, row * size);
+      const box = [x, y, edge(view.x, column * size + w) - x, edge(view.y, row * size + h) - y];
       canvases[0].getContext("2d").drawImage(found.original, ...box);
       if (found.color && found.version === look.version) canvases[1].getContext("2d").drawImage(found.color, ...box);
     }

@@ -205,8 +205,11 @@ export function start(changed) {
     $("full").setAttribute("aria-pressed", full);
   });
   $("slider").addEventListener("input", () => setShare($("slider").value / 100));
-  new ResizeObserver(() => {
-    place(view.scale, view.x, view.y);
-    document.body.style.setProperty("--viewer-height", `${$("viewer").offsetHeight}px`);
-  }).observe(stage);
+  new ResizeObserver(() => place(view.scale, view.x, view.y)).observe(stage);
+  // What stays in sight over the rest of the page, whose scrolling must leave room for it.
+  for (const id of ["viewer", "hint-tools", "bar"]) {
+    new ResizeObserver(() => {
+      document.documentElement.style.setProperty(`--${id}-height`, `${$(id).offsetHeight}px`);
+    }).observe($(id));
+  }
 }
