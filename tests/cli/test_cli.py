@@ -244,7 +244,7 @@ class TestResults:
         np.testing.assert_array_equal(colored, grey)
 
     @pytest.mark.parametrize(
-        "option", [("--steps", 3), ("--guidance", 3), ("--temperature", 1), ("--saturation", 0.5)]
+        "option", [("--steps", 3), ("--guidance", 3), ("--temperature", 0.5), ("--saturation", 0.5)]
     )
     def test_options_change_the_colors(self, colorize: Run, option: tuple[object, ...]) -> None:
         scan("a.png")

@@ -185,6 +185,8 @@ def test_film_is_seen_and_the_target_stays(shard: Shard) -> None:
     assert ((filmed.seen - filmed.lightness).abs().mean((1, 2, 3)) > 1).all()
 
 
+# DataLoader advises against more workers than cores.
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_workers_change_no_bit(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     crops = CropBatches(open_shard(save(noise(20, 70), tmp_path), "train"), 8, 40, 0.5, 5)
     alone = list(batches(crops, range(3, 9)))

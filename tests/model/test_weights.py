@@ -64,7 +64,8 @@ def refusal(path: Path) -> str:
 
 def described(**changes: Any) -> dict[str, str]:
     config = {
-        "channels": [8, 16, 32], "time_channels": 16, "schedule": "cosine", "T": 100,
+        "channels": [8, 16, 32], "time_channels": 16, "width": 32, "depth": 1,
+        "schedule": "cosine", "T": 100,
         "ab_std": [15.5, 18.25], "work_size": 64,
     }  # fmt: skip
     return {METADATA_KEY: json.dumps({"format": 4, "config": config, "about": {}} | changes)}
