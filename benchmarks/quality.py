@@ -43,7 +43,7 @@ from colorized.model.weights import RELEASED, load_weights
 from colorized.options import SamplingOptions
 
 BATCH = 20
-RESAMPLES = 100
+RESAMPLES = 50
 DIVERSITY = 200
 """Photographs that are colored again with another seed."""
 LEAST = 40
@@ -79,10 +79,7 @@ class Quality:
         began = time.process_time()
         small = self.draw(seen, 0)
         seconds = (time.process_time() - began) / len(seen)
-        ab = [
-            self.sampler.enlarge(s, L) if L is p.L else self.sampler.enlarge(s, p.L)
-            for s, L, p in zip(small, seen, photographs, strict=True)
-        ]
+        ab = [self.sampler.enlarge(s, p.L) for s, p in zip(small, photographs, strict=True)]
         again = self.draw(seen[:DIVERSITY], 10**6)
         images = [color.recombine(p.L, c) for p, c in zip(photographs, ab, strict=True)]
         true = [color.recombine(p.L, p.ab) for p in photographs]

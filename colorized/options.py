@@ -18,8 +18,6 @@ LIMITS = {
     "saturation": (0, 4),
 }
 """Smallest and largest value of each number."""
-FEW = 2
-"""Evaluations of the sampler ``consistency``, at most."""
 
 
 @dataclass(frozen=True)
@@ -71,22 +69,31 @@ class SamplingOptions:
 
         if self.sampler == "consistency" and self.guidance != 1:
             raise ValueError("the sampler consistency takes no guidance: it must be 1")
-        if self.sampler == "consistency" and self.steps > FEW:
-            raise ValueError(f"the sampler consistency takes at most {FEW} steps, got {self.steps}")
 
     def override(self, **given: Any) -> SamplingOptions:
         """These options but for those given; None keeps what is here.
 
-        Where these are of the sampler ``consistency``, and guidance or more than `FEW` steps are
+        Where these are of the sampler ``consistency``, and guidance or more steps than these are
         asked for but no sampler, the sampler is that of `UNTUNED`, which takes them.
         """
         changed = {name: value for name, value in given.items() if value is not None}
         if self.sampler == "consistency" and "sampler" not in changed:
             steps, guidance = changed.get("steps", 0), changed.get("guidance", 1)
-            if guidance != 1 or (isinstance(steps, int) and steps > FEW):
+            if guidance != 1 or (isinstance(steps, int) and steps > self.steps):
                 changed = {"sampler": UNTUNED.sampler, "steps": UNTUNED.steps} | changed
         return replace(self, **changed)
 
+    def for_candidates(self, count: int) -> SamplingOptions:
+        """The options for `count` colorings of a photograph.
 
+        More than one are drawn by the ordinary sampler, with `VARIED_GUIDANCE`, where these options
+        are of ``consistency``: its draws differ too little to be chosen from.
+        """
+        if count == 1 or self.sampler != "consistency":
+            return self
+        return self.override(guidance=VARIED_GUIDANCE)
+
+
+VARIED_GUIDANCE = 1.5
 UNTUNED = SamplingOptions(steps=10, sampler="dpm_solver_pp_2m", guidance=1.0, temperature=1.0)
 """Of weights whose file names no options: draws of P(ab | L) as it was learned."""

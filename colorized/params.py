@@ -18,7 +18,7 @@ from pydantic import (
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from colorized.options import FEW, UNTUNED
+from colorized.options import UNTUNED
 
 
 class ParamsError(ValueError):
@@ -123,9 +123,10 @@ class Train(Section):
 
 
 class Finish(Section):
-    sigmas: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1, max_length=FEW)]
+    sigmas: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1, max_length=4)]
     later: Annotated[float, Field(ge=0, le=1)]
     adversarial: Annotated[float, Field(ge=0)]
+    squared_error: Annotated[float, Field(ge=0)]
     energy: Annotated[float, Field(ge=0)]
     feature_energy: Annotated[float, Field(ge=0)]
     spread: Annotated[float, Field(ge=0, le=1)]

@@ -45,17 +45,18 @@ CROPS = sources.CropSettings(
 WORK_SIZE = 160
 AB_STD = (12.0, 18.0)
 """About the root mean square of a* and b* over the training crops, CIELAB units."""
-SIGMAS = (20291.0, 2.0)
-"""Noise levels of the finish: pure noise, and one where colors are chosen but not yet placed."""
+SIGMAS = (20291.0,)
+"""Noise levels of the finish: pure noise."""
 FINISH = FinishSettings(
-    later=0.2,
+    later=0.0,
     adversarial=1.0,
-    energy=8.0,
-    feature_energy=2.0,
-    spread=0.5,
-    denoising=0.5,
-    critic_lr=8e-4,
-    critic_steps=2,
+    squared_error=0.3,
+    energy=0.0,
+    feature_energy=0.0,
+    spread=1.0,
+    denoising=0.3,
+    critic_lr=4e-4,
+    critic_steps=1,
 )
 
 
@@ -64,10 +65,10 @@ def settings(device: torch.device, minutes: float, finish: bool, seed: int) -> T
     return TrainSettings(
         steps=10,  # of the minutes, the last four cool down
         minutes=minutes,
-        batch_size=8 if finish else 16,
+        batch_size=16,
         crop_size=WORK_SIZE,
         levels=2,
-        film=0.5,
+        film=0.35 if finish else 0.5,
         learning_rate=3e-4 if finish else 5e-4,
         warmup_steps=100 if finish else 200,
         cooldown_steps=4,

@@ -21,7 +21,7 @@ from colorized.model.weights import (
     save_sampling,
     save_weights,
 )
-from colorized.options import FEW, LIMITS, UNTUNED, SamplingOptions
+from colorized.options import LIMITS, UNTUNED, SamplingOptions
 from colorized.photo import provenance, read_xmp
 
 CONFIG = ModelConfig((8, 16, 32), 16, 32, 1, "cosine", 100, (15.5, 18.25), 64)
@@ -60,14 +60,22 @@ def test_none_keeps_what_was(tuned: Path) -> None:
 
 def test_more_than_few_steps_are_of_the_ordinary_sampler() -> None:
     few = SamplingOptions(steps=1, sampler="consistency", guidance=1.0, temperature=0.9)
-    assert few.override(steps=FEW, seed=3) == replace(few, steps=FEW, seed=3)
-    more = few.override(steps=FEW + 1)
-    assert more == replace(few, steps=FEW + 1, sampler=UNTUNED.sampler)
+    assert few.override(steps=1, seed=3) == replace(few, seed=3)
+    assert few.override(steps=2) == replace(few, steps=2, sampler=UNTUNED.sampler)
     guided = few.override(guidance=2.0)
     assert guided == replace(few, guidance=2.0, sampler=UNTUNED.sampler, steps=UNTUNED.steps)
-    for given in ({"steps": FEW + 1}, {"guidance": 2.0}):
-        with pytest.raises(ValueError, match="the sampler consistency takes"):
-            few.override(sampler="consistency", **given)
+    with pytest.raises(ValueError, match="the sampler consistency takes no guidance"):
+        few.override(sampler="consistency", guidance=2.0)
+
+
+def test_candidates_are_drawn_by_the_ordinary_sampler() -> None:
+    few = SamplingOptions(steps=1, sampler="consistency", guidance=1.0, temperature=0.9)
+    assert few.for_candidates(1) == few
+    several = few.for_candidates(4)
+    assert (several.sampler, several.steps) == (UNTUNED.sampler, UNTUNED.steps)
+    assert several.guidance > 1
+    asked = few.override(steps=3)
+    assert asked.for_candidates(4) == asked
 
 
 def test_options_change_no_tensor(tmp_path: Path) -> None:

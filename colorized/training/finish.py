@@ -7,9 +7,9 @@ that sampling then uses: multistep consistency sampling (Song et al., *Consisten
 algorithm 1), x = x̂_0 + σ_k ε. It stays a diffusion model: the denoising loss goes on beside it.
 
 As in *Adversarial Diffusion Distillation* (Sauer et al., 2023) a critic judges the results; there
-is no teacher and no squared error, which would take the noise's choice away. In its place stands
-the energy score (Gneiting, Raftery, *Strictly Proper Scoring Rules*, 2007, eq. 22) of two draws x,
-x' of one photograph against its true colors y,
+is no teacher. Beside it stands a squared error, with which colors become coherent soon and all
+draws of a photograph nearly alike, or the energy score (Gneiting, Raftery, *Strictly Proper Scoring
+Rules*, 2007, eq. 22) of two draws x, x' of one photograph against its true colors y,
 
     ES = ½ ‖x - y‖ + ½ ‖x' - y‖ - ½ r ‖x - x'‖.
 
@@ -19,9 +19,9 @@ differ by as much as the photograph leaves open, no more and no less (De Bortoli
 nearer to the middle of what is plausible. It is taken of chroma over neighborhoods of several
 sizes, and of the critic's features.
 
-Each step draws for every photograph two x from pure noise, or, in a share of the steps, goes on
-from such draws, to noise level σ_k of the next evaluations: the network learns from what it will
-see in use.
+Each step draws from pure noise, two x for every photograph where the energy score asks for them,
+or, in a share of the steps, goes on from such draws, to noise level σ_k of the next evaluations:
+the network learns from what it will see in use.
 """
 
 from __future__ import annotations
@@ -58,9 +58,15 @@ class FinishSettings:
     energy: float
     feature_energy: float
     spread: float
+    squared_error: float
     denoising: float
     critic_lr: float
     critic_steps: int
+
+    @property
+    def draws(self) -> int:
+        """Of each photograph in a step."""
+        return 2 if self.energy or self.feature_energy else 1
 
 
 class Finish:
@@ -100,7 +106,7 @@ class Finish:
         self.losses: deque[float] = deque(maxlen=RECENT)
 
     def backward(self, state: TrainState, batch: Batch, place: int) -> dict[str, float]:
-        """See `Objective`; `loss` is the energy score of chroma."""
+        """See `Objective`; `loss` is the squared error of the draws."""
         s, settings, device = self.settings, state.settings, self.processes.device
         denoiser, x_0 = state.denoiser, chroma_target(batch, state.config.ab_std)
         B, shape = settings.batch_size, x_0.shape[1:]
@@ -108,34 +114,37 @@ class Finish:
         later = bool(torch.rand((), generator=generator) < s.later) and len(self.levels) > 1
         target = int(torch.randint(1, len(self.levels), (), generator=generator)) if later else 0
         # Drawn for the whole batch, so that how it is shared out changes no draw.
-        noise = torch.randn((len(self.levels), 2, B, *shape), generator=generator)
+        noise = torch.randn((len(self.levels), s.draws, B, *shape), generator=generator)
         first = self.processes.rank * len(x_0)
         noise = noise[:, :, first : first + len(x_0)].flatten(1, 2).to(device)
 
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.bfloat16):
             cond = denoiser.encode(batch.seen)
             asked = tuple(
-                c.repeat(2, *[1] * (c.ndim - 1)) for c in denoiser.network.asked_to_draw(cond)
+                c.repeat(s.draws, *[1] * (c.ndim - 1)) for c in denoiser.network.asked_to_draw(cond)
             )
             drawn = self._draw(denoiser, asked, noise, target)
             # The critic and the losses see a leaf, so that each part's gradient ends there.
             leaf = drawn.detach().requires_grad_(True)
             with torch.no_grad():
                 mixed_true, maps_true = self.critic.see(batch.lightness, x_0 * self.std)
-            mixed, maps = self.critic.see(batch.lightness.repeat(2, 1, 1, 1), leaf * self.std)
+            mixed, maps = self.critic.see(batch.lightness.repeat(s.draws, 1, 1, 1), leaf * self.std)
             told = self._teach(maps_true, [m.detach() for m in maps])
             self.critic.heads.requires_grad_(False)
             adversarial = -_mean(self.critic(maps))
             self.critic.heads.requires_grad_(True)
-        one, other = leaf.chunk(2)
-        energy = chroma_energy(one, other, x_0, s.spread)
-        features = torch.stack(
-            [feature_energy(m, t, s.spread) for m, t in zip(mixed[1:], mixed_true[1:], strict=True)]
-        ).mean()
-        total = s.adversarial * adversarial + s.energy * energy + s.feature_energy * features
+        error = (leaf - x_0.repeat(s.draws, 1, 1, 1)).square().mean()
+        total = s.adversarial * adversarial + s.squared_error * error
+        parts = {"adversarial": adversarial, "critic": told}
+        if s.draws == 2:
+            one, other = leaf.chunk(2)
+            parts["energy"] = chroma_energy(one, other, x_0, s.spread)
+            pairs = zip(mixed[1:], mixed_true[1:], strict=True)
+            features = torch.stack([feature_energy(m, t, s.spread) for m, t in pairs]).mean()
+            parts["feature_energy"] = features
+            total = total + s.energy * parts["energy"] + s.feature_energy * features
         (gradient,) = torch.autograd.grad(total, leaf)
         surrogate = (drawn * gradient).sum()
-        parts = {"adversarial": adversarial, "feature_energy": features, "critic": told}
         if s.denoising:
             denoising = self._denoising(state, batch.seen.shape[0], x_0, cond, generator)
             surrogate = surrogate + s.denoising * denoising
@@ -144,10 +153,10 @@ class Finish:
         self.processes.mean_gradients(denoiser)
         found = {name: self.processes.mean(value).item() for name, value in parts.items()}
         self._watch(state, found["critic"], place)
-        return {"loss": self.processes.mean(energy).item(), **found}
+        return {"loss": self.processes.mean(error.detach()).item(), **found}
 
     def _draw(self, denoiser: Denoiser, cond: Any, noise: Tensor, target: int) -> Tensor:
-        """x̂_0 (2B, 2, h, w) at the level number `target`, on from draws at all levels before."""
+        """x̂_0 (draws · B, 2, h, w) at level number `target`, on from draws at those before."""
         levels = self.levels
         x = noise[0] * levels[0]
         for k in range(target):

@@ -25,6 +25,7 @@ FINISH = FinishSettings(
     energy=1.0,
     feature_energy=0.5,
     spread=1.0,
+    squared_error=0.0,
     denoising=0.5,
     critic_lr=1e-3,
     critic_steps=2,
@@ -122,6 +123,17 @@ def test_a_stopped_finish_goes_on_as_if_it_had_not_been(shard: Shard, tmp_path: 
     run(resumed, shard, tmp_path / "again")
     assert differing(resumed, whole) == []
     assert differing(stopped, whole) != []  # negative control
+
+
+def test_one_draw_of_each_photograph_is_held_to_the_truth(shard: Shard) -> None:
+    """Without a critic and an energy score the squared error is all there is."""
+    how = dataclasses.replace(
+        FINISH, adversarial=0.0, energy=0.0, feature_energy=0.0, squared_error=1.0, denoising=0.0
+    )
+    state = finishing(shard, how, steps=60, film=0.0, warmup_steps=1, cooldown_steps=20)
+    rows = list(train(state, shard))
+    assert rows[0].parts.keys() == {"adversarial", "critic"}
+    assert np.mean([r.loss for r in rows[-10:]]) < 0.8 * np.mean([r.loss for r in rows[:10]])
 
 
 def test_a_critic_that_has_won_is_noticed(shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
