@@ -101,7 +101,7 @@ def small_project(folder: Path) -> Path:
         "steps": 4, "batch_size": 4, "crop_size": 64, "warmup_steps": 1, "cooldown_steps": 2,
         "validate_every": 2, "checkpoint_every": 2, "precision": "float32",
     }  # fmt: skip
-    values["sample"] |= {"steps": 2}
+    values["sample"] |= {"steps": 1}
     values["promote"] |= {"seeds": 2, "pictures": 15}
     save_params(folder, values)
 

@@ -110,12 +110,17 @@ class TransformerBlock(nn.Module):
         h = F.layer_norm(x, (C,)) * (1 + scale1) + shift1
         qkv = self.qkv(h).view(B, N, 3, self.heads, C // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        h = attend(self.q_norm(q), self.k_norm(k), v)
+        h = attend(_rms_norm(self.q_norm, q), _rms_norm(self.k_norm, k), v)
         x = x + self.project(h.transpose(1, 2).reshape(B, N, C))
         h = F.layer_norm(x, (C,)) * (1 + scale2) + shift2
         h = self.expand(h).transpose(1, 2).view(B, -1, *size)
         h = F.gelu(h + self.depthwise(h), approximate="tanh")
         return x + self.reduce(h.flatten(2).transpose(1, 2))
+
+
+def _rms_norm(norm: nn.RMSNorm, x: Tensor) -> Tensor:
+    # Weights of x's own dtype, else torch warns in bfloat16.
+    return F.rms_norm(x, norm.normalized_shape, norm.weight.to(x.dtype), norm.eps)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ et al., 2018) on the mixed map of each stride.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -100,10 +101,17 @@ class Critic(nn.Module):
         maps: tuple[list[Tensor], list[Tensor]] = self.mixer(self.eye(srgb(lightness, ab)))
         return maps
 
+    def calibrate(self, maps: list[Tensor], mean: Callable[[Tensor], Tensor]) -> None:
+        """Let the heads' inputs be near 1: scale by the root mean square of the first true maps.
+
+        `mean`: of a scalar over the processes that train together.
+        """
+        if not self.rms.any():
+            squares = [mean(m.detach().float().square().mean()) for m in maps]
+            self.rms.copy_(torch.stack(squares).sqrt())
+
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
         """How real each place of the mixed maps looks, a map for each stride; any real number."""
-        if not self.rms.any():  # of the first real pictures: the heads' inputs are then near 1
-            self.rms.copy_(torch.stack([m.detach().float().square().mean().sqrt() for m in maps]))
         return [
             head(m / rms.to(m.dtype))
             for head, m, rms in zip(self.heads, maps, self.rms, strict=True)

@@ -13,7 +13,6 @@ over NCCL on CUDA, over gloo on processors.
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -64,20 +63,12 @@ class Processes:
         """Whether this is the process that does what happens once."""
         return self.rank == 0
 
-    def prepare(self, module: nn.Module) -> nn.Module:
-        """The module whose `backward` averages the gradients over the processes."""
-        return module
-
-    def hold(self, module: nn.Module) -> AbstractContextManager[None]:
-        """Inside, gradients of a prepared module pile up here and are not averaged yet."""
-        return nullcontext()
-
     def mean(self, value: Tensor) -> Tensor:
         """The mean of a scalar over the processes, the same in each."""
         return value
 
     def mean_gradients(self, module: nn.Module) -> None:
-        """Average the gradients of a module that was not prepared."""
+        """Average the gradients of a module over the processes."""
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process."""
@@ -102,16 +93,6 @@ class Accelerated(Processes):
         super().__init__(self.accelerator.device)
         self.rank = self.accelerator.process_index
         self.world = self.accelerator.num_processes
-
-    def prepare(self, module: nn.Module) -> nn.Module:
-        """See `Processes`."""
-        prepared: nn.Module = self.accelerator.prepare(module)
-        return prepared
-
-    def hold(self, module: nn.Module) -> AbstractContextManager[None]:
-        """See `Processes`."""
-        context: AbstractContextManager[None] = self.accelerator.no_sync(module)
-        return context
 
     def mean(self, value: Tensor) -> Tensor:
         """See `Processes`."""

@@ -129,6 +129,7 @@ class Finish:
             with torch.no_grad():
                 mixed_true, maps_true = self.critic.see(batch.lightness, x_0 * self.std)
             mixed, maps = self.critic.see(batch.lightness.repeat(s.draws, 1, 1, 1), leaf * self.std)
+            self.critic.calibrate(maps_true, self.processes.mean)
             told = self._teach(maps_true, [m.detach() for m in maps])
             self.critic.heads.requires_grad_(False)
             adversarial = -_mean(self.critic(maps))

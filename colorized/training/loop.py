@@ -17,7 +17,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -169,7 +169,7 @@ class TrainState:
         self.denoiser = denoiser.train().requires_grad_(True)
         self.denoiser.network.to(memory_format=torch.channels_last)
         self.ema = copy.deepcopy(denoiser).eval().requires_grad_(False)
-        self.objective = objective or Denoising(self.denoiser, settings, self.processes)
+        self.objective = objective or Denoising(self.denoiser, settings)
         self.optimizer = torch.optim.AdamW(
             _parameter_groups(denoiser, settings.encoder_lr_scale),
             lr=settings.learning_rate,
@@ -308,11 +308,11 @@ class Denoising:
 
     betas = (0.9, 0.99)
 
-    def __init__(self, denoiser: Denoiser, settings: TrainSettings, processes: Processes) -> None:
+    def __init__(self, denoiser: Denoiser, settings: TrainSettings) -> None:
         loss = _Loss(denoiser, settings.levels)
         if settings.compile:
             loss.compile()
-        self.loss = processes.prepare(loss)
+        self.loss = loss
 
     def backward(self, state: TrainState, batch: Batch, place: int) -> dict[str, float]:
         """See `Objective`; the batch goes through the network in `accumulate` pieces."""
@@ -333,19 +333,18 @@ class Denoising:
             mine = slice(i * size, (i + 1) * size)
             first = processes.rank * len(x_0)
             drawn = slice(first + mine.start, first + mine.stop)
-            last = i == settings.accumulate - 1
-            with nullcontext() if last else processes.hold(self.loss):
-                with torch.autocast(device.type, torch.bfloat16, enabled=settings.bfloat16):
-                    loss = self.loss(
-                        batch.seen[mine],
-                        x_0[mine],
-                        sigma[drawn].to(device, torch.float32),
-                        noise[drawn].to(device),
-                        keep[drawn].to(device),
-                    )
-                loss = loss / settings.accumulate
-                loss.backward()
+            with torch.autocast(device.type, torch.bfloat16, enabled=settings.bfloat16):
+                loss = self.loss(
+                    batch.seen[mine],
+                    x_0[mine],
+                    sigma[drawn].to(device, torch.float32),
+                    noise[drawn].to(device),
+                    keep[drawn].to(device),
+                )
+            loss = loss / settings.accumulate
+            loss.backward()
             total += loss.detach()
+        processes.mean_gradients(state.denoiser)
         return {"loss": processes.mean(total).item()}
 
     def update(self, state: TrainState, rate: float) -> None:

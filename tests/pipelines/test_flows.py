@@ -157,7 +157,7 @@ def test_schedule_fires_and_the_cycle_ends(
     (evaluation,) = opened.client.search_runs(
         [parent.info.experiment_id], f"tags.mlflow.parentRunId = '{child.info.run_id}'"
     )
-    assert evaluation.info.run_name == "evaluate 8 steps, guidance 1, temperature 0.8"
+    assert evaluation.info.run_name == "evaluate 8 steps, guidance 1, temperature 1"
     # A collapsed row shows what came of it.
     assert parent.data.metrics["fid"] == evaluation.data.metrics["fid"]
     assert parent.data.params["sample.guidance"] == "1.0"
