@@ -36,6 +36,7 @@ from held_back import FEATURES, RESULTS, SIZE, Lab, Photograph, exposure, held_b
 from numpy.typing import NDArray
 
 from colorized import color, plots
+from colorized.color import resample
 from colorized.data import film
 from colorized.evaluation import inception, metrics
 from colorized.inference.colorizer import ChromaSampler
@@ -43,7 +44,7 @@ from colorized.model.weights import RELEASED, load_weights
 from colorized.options import SamplingOptions
 
 BATCH = 20
-RESAMPLES = 50
+RESAMPLES = 40
 DIVERSITY = 200
 """Photographs that are colored again with another seed."""
 LEAST = 40
@@ -202,12 +203,14 @@ def main() -> None:
         for name, weights in EXPOSURES.items():
             add(f"plates_{name}", old, [exposure(p.lab, weights) for p in old])
         if given.strip:
-            rows = [
+            shown = [
                 [color.recombine(p.L, p.ab)]
                 + [quality.color(p, exposure(p.lab, w)) for w in EXPOSURES.values()]
                 for p in old
             ]
-            plots.save(given.strip, plots.grid(rows, ["true", *EXPOSURES]))
+            small = [[resample.resize_rgb(c, SIZE // 2, SIZE // 2) for c in row] for row in shown]
+            rows = [a + b + c for a, b, c in zip(small[::3], small[1::3], small[2::3], strict=True)]
+            plots.save(given.strip, plots.grid(rows, ["true", *EXPOSURES] * 3))
     (RESULTS / f"{given.result}.json").write_text(json.dumps(results, indent=1) + "\n")
     if given.sheet:
         kinds = [[p for p in photographs if p.kind == kind] for kind in ON_SHEET]

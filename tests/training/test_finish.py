@@ -77,6 +77,7 @@ def test_only_the_heads_learn(shard: Shard) -> None:
     half = torch.nn.functional.avg_pool2d(batch.ab, 2).requires_grad_(True)
     _, maps = critic.see(batch.lightness, half)
     assert [m.shape[-1] for m in maps] == [8, 4, 2, 1]
+    critic.calibrate(maps, lambda value: value)
     sum(m.mean() for m in critic(maps)).backward()
     assert half.grad is not None
     assert half.grad.abs().sum() > 0
