@@ -143,6 +143,12 @@ def _distances(sets: dict[str, NDArray[np.float32]]) -> dict[str, Any]:
     return found
 
 
+def _half(rgb: RGB) -> RGB:
+    """At half the size."""
+    shrunk = resample.resize_rgb(rgb, SIZE // 2, SIZE // 2)
+    return np.asarray((255 * shrunk).round().astype(np.uint8))
+
+
 def rounded(value: Any) -> Any:
     """Five significant digits of every number."""
     if isinstance(value, dict):
@@ -190,6 +196,7 @@ def main() -> None:
     def add(name: str, some: Sequence[Photograph], seen: Sequence[Lab]) -> None:
         results[name] = rounded(quality.measure(some, seen))
         print(name, json.dumps(results[name]["all"]), flush=True)
+        (RESULTS / f"{given.result}.json").write_text(json.dumps(results, indent=1) + "\n")
 
     add("clean", photographs, [p.L for p in photographs])
     if not given.no_film:
@@ -208,10 +215,9 @@ def main() -> None:
                 + [quality.color(p, exposure(p.lab, w)) for w in EXPOSURES.values()]
                 for p in old
             ]
-            small = [[resample.resize_rgb(c, SIZE // 2, SIZE // 2) for c in row] for row in shown]
+            small = [[_half(c) for c in row] for row in shown]
             rows = [a + b + c for a, b, c in zip(small[::3], small[1::3], small[2::3], strict=True)]
             plots.save(given.strip, plots.grid(rows, ["true", *EXPOSURES] * 3))
-    (RESULTS / f"{given.result}.json").write_text(json.dumps(results, indent=1) + "\n")
     if given.sheet:
         kinds = [[p for p in photographs if p.kind == kind] for kind in ON_SHEET]
         chosen = [p for some in kinds for p in some[: given.sheet_pictures // len(kinds)]]
