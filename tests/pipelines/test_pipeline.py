@@ -229,7 +229,7 @@ def test_queued_experiments_are_runs_beside_each_other(project: Path, tmp_path: 
     assert {each.data.params["sample.guidance"] for each in (first, second)} == {"1.0", "2.0"}
     assert first.data.metrics["fid"] != second.data.metrics["fid"]
     for name in names:
-        assert found[name].info.run_name.startswith(f"{name}: evaluate 2 steps, guidance ")
+        assert found[name].info.run_name.startswith(f"{name}: evaluate 1 steps, guidance ")
         assert found[name].info.status == "FINISHED"
         grid = Registry(folder).client.list_artifacts(found[name].info.run_id)
         assert "grid.jpg" in {file.path for file in grid}
