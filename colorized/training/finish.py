@@ -187,18 +187,21 @@ class Finish:
     def _denoising(
         self, state: TrainState, count: int, x_0: Tensor, cond: Any, generator: torch.Generator
     ) -> Tensor:
-        """The denoising loss of the first half of the photographs, one level each."""
+        """The denoising loss of every other photograph, one level each."""
         settings, device = state.settings, self.processes.device
-        half = max(1, count // 2)
+        # Drawn for the whole batch, so that how it is shared out changes no draw.
+        half = max(1, settings.batch_size // 2)
         sigma = stratified_sigmas(state.config.noise(), half, generator, settings.noise_shift)
-        sigma = sigma.to(device, torch.float32)
         keep = torch.rand(half, generator=generator) >= settings.condition_dropout
-        noise = torch.randn((half, *x_0.shape[1:]), generator=generator).to(device)
-        cond = drop_condition(tuple(c[:half] for c in cond), keep.to(device))
+        noise = torch.randn((half, *x_0.shape[1:]), generator=generator)
+        x_0 = x_0[::2]
+        first = self.processes.rank * count // 2
+        mine = slice(first, first + len(x_0))
+        sigma = sigma[mine].to(device, torch.float32)
+        noise = noise[mine].to(device)
+        cond = drop_condition(tuple(c[::2] for c in cond), keep[mine].to(device))
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.bfloat16):
-            loss = simple_loss(
-                state.denoiser, x_0[:half], cond, sigma.to(device, torch.float32), noise
-            )
+            loss = simple_loss(state.denoiser, x_0, cond, sigma, noise)
         return loss.mean()
 
     def _watch(self, state: TrainState, critic: float, place: int) -> None:

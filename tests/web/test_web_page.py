@@ -150,7 +150,7 @@ def repainted(page: Page, act: Callable[[], Any]) -> None:
 def downloaded(page: Page, format: str = "png", button: str = "#save") -> bytes:
     if button == "#save":
         page.locator("#format").select_option(format)
-    with page.expect_download() as download:
+    with page.expect_download(timeout=180_000) as download:
         page.locator(button).click()
     return Path(download.value.path()).read_bytes()
 
@@ -204,7 +204,7 @@ def give(page: Page, kind: str, *files: Path, text: str = "") -> None:
 class TestFirst:
     def test_from_upload_to_download(self, page: Page, picture: Path) -> None:
         color_it(page, picture)
-        with page.expect_download() as download:
+        with page.expect_download(timeout=180_000) as download:
             page.get_by_role("button", name="Save", exact=True).click()
         assert download.value.suggested_filename == "my scan-colorized.png"
         data = Path(download.value.path()).read_bytes()
@@ -972,7 +972,7 @@ class TestAccess:
         expect(page.locator("#colorings label")).to_have_count(2)
         wait_until_colored(page)
         tab_to(page.locator("#save"), "Shift+Tab")
-        with page.expect_download():
+        with page.expect_download(timeout=180_000):
             page.keyboard.press("Enter")
         tab_to(page.locator("#new"))
         page.keyboard.press("Enter")
