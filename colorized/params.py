@@ -201,6 +201,10 @@ class Params(Section):
             raise ValueError("train.crop_size must not exceed preprocess.image_size")
         if self.train.batch_size % self.train.accumulate:
             raise ValueError("train.batch_size must be a multiple of train.accumulate")
+        if self.train.objective == "finish":
+            for key, only in (("accumulate", 1), ("compile", False)):
+                if getattr(self.train, key) != only:
+                    raise ValueError(f"train.{key} is for train.objective denoise")
         return self
 
 

@@ -120,8 +120,7 @@ def run(options: argparse.Namespace, processes: Processes) -> None:
 
     if options.init:
         loaded = weights.load_weights(options.init)
-        config = dataclasses.replace(loaded.config, few_step_sigmas=SIGMAS)
-        denoiser = loaded.denoiser
+        config, denoiser = loaded.config, loaded.denoiser
     else:
         config = ModelConfig(
             channels=(64, 112, 128),
@@ -132,7 +131,6 @@ def run(options: argparse.Namespace, processes: Processes) -> None:
             T=1000,
             ab_std=AB_STD,
             work_size=WORK_SIZE,
-            few_step_sigmas=SIGMAS,
         )
         torch.manual_seed(0)  # of fresh layers
         denoiser = config.build()
@@ -152,6 +150,7 @@ def run(options: argparse.Namespace, processes: Processes) -> None:
         phase = settings(processes.device, minutes, name == "finish", options.seed)
         values = dataclasses.asdict(phase)
         if name == "finish":
+            config = config.finished(SIGMAS)
             objective = Finish(config, FINISH, processes, options.seed)
             state = TrainState(denoiser, config, phase, processes, objective)
             values |= dataclasses.asdict(FINISH)

@@ -85,6 +85,7 @@ def main(params: Params) -> None:
     settings = _settings(params, processes.device)
     objective = None
     if params.train.objective == "finish":
+        config = config.finished(params.finish.sigmas)
         finish = FinishSettings(**params.finish.model_dump(exclude={"sigmas"}))
         objective = Finish(config, finish, processes, params.train.seed)
     denoiser.to(processes.device)
@@ -225,7 +226,6 @@ def _start(params: Params, stats: Mapping[str, Any]) -> tuple[ModelConfig, Denoi
         T=params.diffusion.T,
         ab_std=(a, b),
         work_size=params.train.crop_size,
-        few_step_sigmas=tuple(params.finish.sigmas),
     )
     torch.manual_seed(params.train.seed)  # of fresh layers
     if params.train.init in ("scratch", "imagenet"):
@@ -245,11 +245,7 @@ def _start(params: Params, stats: Mapping[str, Any]) -> tuple[ModelConfig, Denoi
                 f"{path}: was trained with {key} {found}, params.yaml asks for {wanted}"
             )
     # The scale of chroma is part of what the weights know; that of pictures is what they see now.
-    config = dataclasses.replace(
-        weights.config,
-        work_size=params.train.crop_size,
-        few_step_sigmas=tuple(params.finish.sigmas),
-    )
+    config = dataclasses.replace(weights.config, work_size=params.train.crop_size)
     return config, weights.denoiser, hashlib.sha256(path.read_bytes()).hexdigest()
 
 

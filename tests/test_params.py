@@ -83,6 +83,8 @@ def test_integer_is_taken_where_a_float_is_meant(tmp_path: Path) -> None:
         ("  channels:", "  channels: [64, 112, 120]", ": model.channels: the last must be"),
         ("  crop_size:", "  crop_size: 120", ": train.crop_size: "),
         ("  crop_size:", "  crop_size: 256", ": train.crop_size must not exceed "),
+        ("  accumulate:", "  accumulate: 2", ": train.accumulate is for train.objective denoise"),
+        ("  compile:", "  compile: true", ": train.compile is for train.objective denoise"),
         ("  test_share:", "  test_share: 0.95", ": preprocess.val_share + preprocess.test_share "),
         ("  val_share:", "  val_share: 0", ": preprocess.val_share: "),
         ("  min_scale:", "  min_scale: 1.5", ": preprocess.min_scale: "),

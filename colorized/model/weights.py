@@ -11,8 +11,8 @@ import functools
 import itertools
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,11 @@ class ModelConfig:
     def build(self) -> Denoiser:
         """A denoiser of this shape with fresh weights."""
         return Denoiser(ChromaUNet(self.channels, self.time_channels, self.width, self.depth))
+
+    def finished(self, sigmas: Sequence[float]) -> ModelConfig:
+        """This configuration for weights that were finished at these levels, to be drawn at all."""
+        options = SamplingOptions(len(sigmas), "consistency", guidance=1.0, temperature=1.0)
+        return replace(self, few_step_sigmas=tuple(sigmas), sampling=options)
 
     def noise(self) -> Schedule:
         """The schedule it is trained with."""

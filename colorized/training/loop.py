@@ -296,10 +296,15 @@ def _told_of_memory(state: TrainState) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
+        pieces = ""
+        if isinstance(state.objective, Denoising):
+            pieces = (
+                f"double train.accumulate (now {settings.accumulate}), which computes the same in "
+                "smaller pieces, or "
+            )
         raise OutOfMemory(
-            f"step {state.step + 1}: out of memory: double train.accumulate (now "
-            f"{settings.accumulate}), which computes the same in smaller pieces, or lower "
-            f"train.batch_size ({settings.batch_size}) or train.crop_size ({settings.crop_size})"
+            f"step {state.step + 1}: out of memory: {pieces}lower train.batch_size "
+            f"({settings.batch_size}) or train.crop_size ({settings.crop_size})"
         ) from error
 
 
