@@ -40,7 +40,7 @@ RAN = "COLORIZED_STAGE_RAN"
 """Environment variable: a file to make when a stage is run, which DVC need not do."""
 
 OUT_OF_MEMORY = (
-    "out of memory: raise train.accumulate, or lower train.batch_size or train.crop_size"
+    "out of memory: lower train.batch_size or train.crop_size"
 )
 
 

@@ -20,6 +20,7 @@ from colorized.training.fit import LAST, fingerprint
 
 CODE = (
     "data/dataset",
+    "data/film",
     "model/denoiser",
     "model/encoder",
     "model/imagenet",
