@@ -153,7 +153,8 @@ class Finish:
         surrogate.backward()
         self.processes.mean_gradients(denoiser)
         found = {name: self.processes.mean(value).item() for name, value in parts.items()}
-        self._watch(state, found["critic"], place)
+        if s.adversarial:
+            self._watch(state, found["critic"], place)
         return {"loss": self.processes.mean(error.detach()).item(), **found}
 
     def _draw(self, denoiser: Denoiser, cond: Any, noise: Tensor, target: int) -> Tensor:
