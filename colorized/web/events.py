@@ -69,6 +69,9 @@ class Done(BaseModel):
     event: Literal["done"]
     softened: list[int] = Field(description="Numbers of hints too strong for their lightness.")
     candidates: list[Candidate]
+    steps: int = Field(description="With which, and the two below, a seed draws these colors.")
+    guidance: float
+    temperature: float
     uncertainty: Numbers | None = Field(description="Where colorings differ, if several are drawn.")
 
 

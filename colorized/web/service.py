@@ -349,6 +349,9 @@ class Service:
                         {"seed": str(seed), "ab": plane}
                         for seed, plane in zip(drawn.seeds, planes, strict=True)
                     ],
+                    "steps": job.sampling.steps,
+                    "guidance": job.sampling.guidance,
+                    "temperature": job.sampling.temperature,
                     "uncertainty": drawn.uncertainty if count > 1 else None,
                 }
             )

@@ -270,7 +270,8 @@ async function showPhoto(mine) {
   if (leaving) $("pointer").focus({ preventScroll: true });
 }
 
-async function finished(mine, { marks, how = {} }, event) {
+async function finished(mine, { marks }, event) {
+  const how = { steps: event.steps, guidance: event.guidance, temperature: event.temperature };
   const count = event.candidates.length;
   const first = mine.colorings.length;
   for (const [k, { seed, ab }] of event.candidates.entries()) {
