@@ -131,6 +131,7 @@ class Finish(Section):
     feature_energy: Annotated[float, Field(ge=0)]
     spread: Annotated[float, Field(ge=0, le=1)]
     denoising: Annotated[float, Field(ge=0)]
+    window: Annotated[int, Field(ge=0)]
     critic_lr: Annotated[float, Field(gt=0, lt=1)]
     critic_steps: Count
 

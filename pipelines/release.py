@@ -50,11 +50,12 @@ SIGMAS = (20291.0,)
 FINISH = FinishSettings(
     later=0.0,
     adversarial=1.0,
-    squared_error=0.3,
+    squared_error=0.2,
     energy=0.0,
     feature_energy=0.0,
     spread=1.0,
     denoising=0.3,
+    window=128,
     critic_lr=4e-4,
     critic_steps=1,
 )

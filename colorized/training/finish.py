@@ -60,6 +60,7 @@ class FinishSettings:
     spread: float
     squared_error: float
     denoising: float
+    window: int
     critic_lr: float
     critic_steps: int
 
@@ -126,9 +127,12 @@ class Finish:
             drawn = self._draw(denoiser, asked, noise, target)
             # The critic and the losses see a leaf, so that each part's gradient ends there.
             leaf = drawn.detach().requires_grad_(True)
+            fine, coarse = self._window(shape, generator)
+            lightness = batch.lightness[fine]
             with torch.no_grad():
-                mixed_true, maps_true = self.critic.see(batch.lightness, x_0 * self.std)
-            mixed, maps = self.critic.see(batch.lightness.repeat(s.draws, 1, 1, 1), leaf * self.std)
+                mixed_true, maps_true = self.critic.see(lightness, x_0[coarse] * self.std)
+            lightness = lightness.repeat(s.draws, 1, 1, 1)
+            mixed, maps = self.critic.see(lightness, leaf[coarse] * self.std)
             self.critic.calibrate(maps_true, self.processes.mean)
             told = self._teach(maps_true, [m.detach() for m in maps])
             self.critic.heads.requires_grad_(False)
@@ -166,6 +170,22 @@ class Finish:
                 x = denoiser(x, _filled(levels[k], x), cond).float() + levels[k + 1] * noise[k + 1]
         drawn: Tensor = denoiser(x, _filled(levels[target], x), cond).float()
         return drawn
+
+    def _window(
+        self, shape: torch.Size, generator: torch.Generator
+    ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """Where the critic looks: indices into L*, and into chroma, which has half its size.
+
+        The same place in all pictures of a step, another one in the next step: otherwise the
+        critic's strides lock with the network's and leave regular dots in even surfaces.
+        """
+        fine, coarse = [], []
+        for side in shape[-2:]:
+            size = min(self.settings.window // 2 or side, side)
+            start = int(torch.randint(side - size + 1, (), generator=generator))
+            coarse.append(slice(start, start + size))
+            fine.append(slice(2 * start, 2 * (start + size)))
+        return (..., *fine), (..., *coarse)
 
     def _teach(self, true: list[Tensor], drawn: list[Tensor]) -> Tensor:
         """Steps of the critic by the hinge loss; returns what it is before the first."""

@@ -27,6 +27,7 @@ FINISH = FinishSettings(
     spread=1.0,
     squared_error=0.0,
     denoising=0.5,
+    window=0,
     critic_lr=1e-3,
     critic_steps=2,
 )
@@ -135,6 +136,23 @@ def test_one_draw_of_each_photograph_is_held_to_the_truth(shard: Shard) -> None:
     rows = list(train(state, shard))
     assert rows[0].parts.keys() == {"adversarial", "critic"}
     assert np.mean([r.loss for r in rows[-10:]]) < 0.8 * np.mean([r.loss for r in rows[:10]])
+
+
+def test_the_window_of_the_critic_moves(shard: Shard) -> None:
+    """The same part of L* and of chroma, every place in turn; never more than there is."""
+    grid = torch.arange(32).view(1, 1, 1, 32).expand(1, 1, 32, 32)
+    places = set()
+    for window, side in ((16, 16), (0, 32), (64, 32)):
+        objective = finishing(shard, dataclasses.replace(FINISH, window=window)).objective
+        assert isinstance(objective, Finish)
+        for seed in range(100):
+            generator = torch.Generator().manual_seed(seed)
+            fine, coarse = objective._window(torch.Size((2, 16, 16)), generator)
+            seen, ab = grid[fine], grid[..., ::2, ::2][coarse]
+            assert seen.shape == (1, 1, side, side)
+            assert torch.equal(seen[..., ::2, ::2], ab)
+            places.add((window, int(seen[0, 0, 0, 0])))
+    assert places == {(16, 2 * x) for x in range(9)} | {(0, 0), (64, 0)}
 
 
 def test_a_critic_that_has_won_is_noticed(shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
