@@ -78,7 +78,7 @@ def points(rgb: NDArray[np.uint8], rng: np.random.Generator) -> tuple[Hints, Hin
 
 def of_hints(colorizer: ChromaSampler, pictures: list[NDArray[np.uint8]]) -> dict[str, float]:
     rng = np.random.default_rng(0)
-    how = colorizer.defaults.for_candidates(PICKED)
+    how = colorizer.defaults
     found: dict[str, list[float]] = {}
     for i, rgb in enumerate(pictures):
         lab = color.srgb_to_lab(rgb.astype(np.float32) / 255)
@@ -124,7 +124,7 @@ def of_surfaces(colorizer: ChromaSampler, count: int) -> dict[str, dict[str, flo
 
 
 def of_candidates(colorizer: ChromaSampler, pictures: list[NDArray[np.uint8]]) -> dict[str, float]:
-    how = colorizer.defaults.for_candidates(PICKED)
+    how = colorizer.defaults
     found: dict[str, list[float]] = {}
     for rgb in pictures:
         lab = color.srgb_to_lab(rgb.astype(np.float32) / 255)

@@ -123,8 +123,7 @@ class Colorizer:
             A path; the content of a file; a Pillow image; or an array (H, W) of gray or (H, W, 3)
             of sRGB levels: uint8, uint16, or floating point in 0 … 1.
         candidates
-            How many colorings: the first is the most typical of those that were drawn. More than
-            one are drawn as `SamplingOptions.for_candidates` says.
+            How many colorings: the first is the most typical of those that were drawn.
         hints
             Colors that are known: a JSON or PNG file, or what such a JSON file holds.
         progress
@@ -190,7 +189,6 @@ class Colorizer:
             call with the same values has drawn is not drawn again.
         """
         raised: list[BaseException] = []
-        sampling = sampling.for_candidates(candidates)
         with contextlib.ExitStack() as stack:
             with failing(name, self.sampler.device):
                 scan = stack.enter_context(photo.open_scan(source, max_pixels, name))

@@ -29,7 +29,7 @@ class SamplingOptions:
     Attributes
     ----------
     steps
-        Evaluations of the network; those that are guided ask it twice.
+        Noise levels at which the network is evaluated; where it is guided, twice.
     sampler
         One of `SAMPLERS`.
     guidance
@@ -67,33 +67,19 @@ class SamplingOptions:
             if not (math.isfinite(value) and low <= value <= high):
                 raise ValueError(f"{name} must be in {low} … {high}, got {value}")
 
-        if self.sampler == "consistency" and self.guidance != 1:
-            raise ValueError("the sampler consistency takes no guidance: it must be 1")
-
     def override(self, **given: Any) -> SamplingOptions:
         """These options but for those given; None keeps what is here.
 
-        Where these are of the sampler ``consistency``, and guidance or more steps than these are
-        asked for but no sampler, the sampler is that of `UNTUNED`, which takes them.
+        Where these are of the sampler ``consistency``, and more steps than these are asked for but
+        no sampler, the sampler is that of `UNTUNED`, which takes them.
         """
         changed = {name: value for name, value in given.items() if value is not None}
         if self.sampler == "consistency" and "sampler" not in changed:
-            steps, guidance = changed.get("steps", 0), changed.get("guidance", 1)
-            if guidance != 1 or (isinstance(steps, int) and steps > self.steps):
-                changed = {"sampler": UNTUNED.sampler, "steps": UNTUNED.steps} | changed
+            steps = changed.get("steps", 0)
+            if isinstance(steps, int) and steps > self.steps:
+                changed["sampler"] = UNTUNED.sampler
         return replace(self, **changed)
 
-    def for_candidates(self, count: int) -> SamplingOptions:
-        """The options for `count` colorings of a photograph.
 
-        More than one are drawn by the ordinary sampler, with `VARIED_GUIDANCE`, where these options
-        are of ``consistency``: its draws differ too little to be chosen from.
-        """
-        if count == 1 or self.sampler != "consistency":
-            return self
-        return self.override(guidance=VARIED_GUIDANCE)
-
-
-VARIED_GUIDANCE = 1.5
 UNTUNED = SamplingOptions(steps=10, sampler="dpm_solver_pp_2m", guidance=1.0, temperature=1.0)
 """Of weights whose file names no options: draws of P(ab | L) as it was learned."""

@@ -123,17 +123,13 @@ class Train(Section):
 
 
 class Finish(Section):
-    sigmas: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1, max_length=4)]
-    later: Annotated[float, Field(ge=0, le=1)]
+    sigmas: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=2, max_length=4)]
+    guidance: Annotated[float, Field(ge=0, le=10)]
     adversarial: Annotated[float, Field(ge=0)]
     squared_error: Annotated[float, Field(ge=0)]
-    energy: Annotated[float, Field(ge=0)]
-    feature_energy: Annotated[float, Field(ge=0)]
-    spread: Annotated[float, Field(ge=0, le=1)]
     denoising: Annotated[float, Field(ge=0)]
     window: Annotated[int, Field(ge=0)]
     critic_lr: Annotated[float, Field(gt=0, lt=1)]
-    critic_steps: Count
 
     @field_validator("sigmas")
     @classmethod

@@ -49,7 +49,7 @@ def before_and_after(path: Path, colorizer: ChromaSampler) -> Image.Image:
 def several(path: Path, colorizer: ChromaSampler) -> Image.Image:
     """A contact sheet of five candidates, and the map of where they disagree."""
     guide = colorizer.guide(photo.read_photo(path).lightness)
-    drawn = colorizer.candidates(guide, 5, colorizer.defaults.for_candidates(5))
+    drawn = colorizer.candidates(guide, 5)
     sheet = Image.fromarray(contact_sheet.contact_sheet(drawn, guide)).reduce(2)
     map_ = Image.fromarray(contact_sheet.uncertainty_map(drawn.uncertainty, *guide.shape))
     map_.thumbnail((SIDE, sheet.height), Image.Resampling.LANCZOS)

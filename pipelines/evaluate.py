@@ -88,7 +88,7 @@ def _measure(
     photographs = np.array([line["file"] for line in index.read_index(stage.LAB, "test")])
     values |= measure.bound(weights, shard, photographs, e.vlb_pictures, e.vlb_draws)
     sigmas = noise_levels(options, weights.config.few_step_sigmas)
-    values["nfe"] = evaluations(sigmas, options.guidance)
+    values["nfe"] = evaluations(sigmas, options)
     return values
 
 

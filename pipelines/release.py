@@ -45,19 +45,15 @@ CROPS = sources.CropSettings(
 WORK_SIZE = 160
 AB_STD = (12.0, 18.0)
 """About the root mean square of a* and b* over the training crops, CIELAB units."""
-SIGMAS = (20291.0,)
-"""Noise levels of the finish: pure noise."""
+SIGMAS = (20291.0, 16.0, 2.0)
+"""Noise levels of the finish: pure noise, and those of draws."""
+GUIDANCE = 1.4
 FINISH = FinishSettings(
-    later=0.0,
     adversarial=1.0,
     squared_error=0.2,
-    energy=0.0,
-    feature_energy=0.0,
-    spread=1.0,
-    denoising=0.3,
+    denoising=1.0,
     window=128,
     critic_lr=4e-4,
-    critic_steps=1,
 )
 
 
@@ -151,7 +147,7 @@ def run(options: argparse.Namespace, processes: Processes) -> None:
         phase = settings(processes.device, minutes, name == "finish", options.seed)
         values = dataclasses.asdict(phase)
         if name == "finish":
-            config = config.finished(SIGMAS)
+            config = config.finished(SIGMAS, GUIDANCE)
             objective = Finish(config, FINISH, processes, options.seed)
             state = TrainState(denoiser, config, phase, processes, objective)
             values |= dataclasses.asdict(FINISH)

@@ -85,8 +85,8 @@ def main(params: Params) -> None:
     settings = _settings(params, processes.device)
     objective = None
     if params.train.objective == "finish":
-        config = config.finished(params.finish.sigmas)
-        finish = FinishSettings(**params.finish.model_dump(exclude={"sigmas"}))
+        config = config.finished(params.finish.sigmas, params.finish.guidance)
+        finish = FinishSettings(**params.finish.model_dump(exclude={"sigmas", "guidance"}))
         objective = Finish(config, finish, processes, params.train.seed)
     denoiser.to(processes.device)
     state = TrainState(denoiser, config, settings, processes, objective)

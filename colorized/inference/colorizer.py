@@ -22,7 +22,7 @@ from colorized.inference.hints import Hints, Known
 from colorized.inference.steering import Steering
 from colorized.model import sampling
 from colorized.model.draw import chroma_of, draw_chroma
-from colorized.model.guidance import guided
+from colorized.model.guidance import asked
 from colorized.model.unet import STRIDE
 from colorized.model.weights import Weights
 from colorized.options import SamplingOptions
@@ -172,8 +172,8 @@ class ChromaSampler:
         small = self.shrink(guide)
         known = hints.lay(guide) if hints else None
         L = torch.from_numpy(small)[None, None].to(self.device)
-        cond = self.denoiser.encode(L, draw=options.sampler == "consistency")
-        denoiser = guided(self.denoiser, options.guidance)
+        cond = self.denoiser.encode(L)
+        denoiser = asked(self.denoiser, options, sigmas)
         if known is not None:
             size = (small.shape[0] // 2, small.shape[1] // 2)
             steering = _steering(known, guide, size, self.config.ab_std)

@@ -36,12 +36,9 @@ class Denoiser(nn.Module):
         super().__init__()
         self.network: Any = network
 
-    def encode(self, lightness: Tensor, draw: bool = False) -> Features:
-        """Condition for L* (B, 1, H, W) in 0 … 100; once per photograph.
-
-        `draw`: x̂_0 shall be a draw, for the sampler ``consistency``, and not a mean.
-        """
-        features: Features = self.network.encode(lightness, draw)
+    def encode(self, lightness: Tensor) -> Features:
+        """Condition for L* (B, 1, H, W) in 0 … 100; once per photograph."""
+        features: Features = self.network.encode(lightness)
         return features
 
     def velocity(self, x: Tensor, sigma: Tensor, cond: Features) -> Tensor:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from colorized import color
 from colorized.model import sampling
 from colorized.model.denoiser import Denoiser
-from colorized.model.guidance import guided
+from colorized.model.guidance import asked
 from colorized.model.weights import ModelConfig
 from colorized.options import SamplingOptions
 
@@ -40,17 +40,12 @@ def draw_chroma(
     """
     device = next(denoiser.parameters()).device
     L = torch.from_numpy(np.ascontiguousarray(lightness, dtype=np.float32))[:, None]
-    cond = denoiser.encode(L.to(device), draw=options.sampler == "consistency")
+    cond = denoiser.encode(L.to(device))
     B, _, H, W = L.shape
     generator = torch.Generator().manual_seed(options.seed)
     noise = sampling.noise_source((B, 2, H // 2, W // 2), [generator], options.temperature, device)
-    x_0 = sampling.sample(
-        guided(denoiser, options.guidance),
-        cond,
-        sampling.noise_levels(options, config.few_step_sigmas),
-        noise,
-        options.sampler,
-    )
+    sigmas = sampling.noise_levels(options, config.few_step_sigmas)
+    x_0 = sampling.sample(asked(denoiser, options, sigmas), cond, sigmas, noise, options.sampler)
     return chroma_of(x_0, config.ab_std) * np.float32(options.saturation)
 
 

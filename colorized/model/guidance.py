@@ -1,4 +1,4 @@
-"""Classifier-free guidance, at the noise levels where it pays.
+"""What a sampler asks the network for: a mean, with classifier-free guidance, or a draw.
 
     x̂_0 = x̂_0(x) + w (x̂_0(x, L) - x̂_0(x))
 
@@ -6,6 +6,10 @@ Ho, Salimans, *Classifier-Free Diffusion Guidance*, 2022, eq. 6, for x̂_0. It a
 twice. That is done only where σ is at least `SIGMA_GUIDED`: below, there is little left to choose
 (Kynkäänniemi et al., *Applying Guidance in a Limited Interval Improves Sample and Distribution
 Quality in Diffusion Models*, 2024). docs/model.md has what it saves.
+
+With the sampler ``consistency`` only the first evaluation, of pure noise, is asked for a mean, and
+guided. The others are asked for draws, which the adversarial finish taught the network
+(`training.finish`).
 """
 
 from __future__ import annotations
@@ -16,8 +20,9 @@ import torch
 from torch import Tensor
 
 from colorized.model import sampling
-from colorized.model.denoiser import drop_condition
+from colorized.model.denoiser import Denoiser, drop_condition
 from colorized.model.encoder import Features
+from colorized.options import SamplingOptions
 
 SIGMA_GUIDED = 2.0
 """Lowest noise level that is guided."""
@@ -40,7 +45,26 @@ def guided(denoiser: sampling.Denoiser, weight: float) -> sampling.Denoiser:
     return both
 
 
-def evaluations(sigmas: Sequence[float], weight: float) -> int:
-    """How often a sampler that asks the guided denoiser at these levels asks the network."""
-    twice = 0 if weight == 1 else sum(sigma >= SIGMA_GUIDED for sigma in sigmas)
-    return len(sigmas) + twice
+def asked(
+    denoiser: Denoiser, options: SamplingOptions, sigmas: Sequence[float]
+) -> sampling.Denoiser:
+    """The denoiser as the sampler of these options asks it at these levels."""
+    mean = guided(denoiser, options.guidance)
+    if options.sampler != "consistency":
+        return mean
+
+    def ask(x: Tensor, sigma: Tensor, cond: Features, /) -> Tensor:
+        if sigma[0] >= sigmas[0]:
+            return mean(x, sigma, cond)
+        drawn: Tensor = denoiser(x, sigma, denoiser.network.asked_to_draw(cond))
+        return drawn
+
+    return ask
+
+
+def evaluations(sigmas: Sequence[float], options: SamplingOptions) -> int:
+    """How often the network is evaluated at these levels with these options."""
+    if options.guidance == 1:
+        return len(sigmas)
+    means = sigmas[:1] if options.sampler == "consistency" else sigmas
+    return len(sigmas) + sum(sigma >= SIGMA_GUIDED for sigma in means)

@@ -15,7 +15,7 @@ import safetensors
 
 from colorized.options import UNTUNED, SamplingOptions
 
-FORMAT = 4
+FORMAT = 5
 METADATA_KEY = "colorized"
 
 

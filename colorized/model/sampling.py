@@ -87,7 +87,7 @@ def dpm_solver_pp_2m(now: Step, sigma: float, before: Step | None, noise: Noise)
 def consistency(now: Step, sigma: float, before: Step | None, noise: Noise) -> Tensor:
     """New noise on x̂_0: Song et al., *Consistency Models*, 2023, algorithm 1.
 
-    For a network whose x̂_0 is a draw, not a mean.
+    For a network whose x̂_0 is a draw, not a mean: see `guidance.asked`.
     """
     return now.x0_hat + sigma * noise()
 
@@ -105,7 +105,7 @@ def noise_levels(options: SamplingOptions, few: Sequence[float] = ()) -> list[fl
 
     `SIGMA_MAX`, then equal steps in ln σ from `SIGMA_HIGH` to `SIGMA_LOW`; a second and last one
     is their geometric mean. For the sampler ``consistency``, as many as are asked for of the levels
-    `few`, falling, that the network was finished at.
+    `few`, falling, of weights that were finished.
 
     Raises
     ------

@@ -217,14 +217,8 @@ class ChromaUNet(nn.Module):
         self.out = _zeroed(nn.Conv2d(c2, 2, 3, padding=1))
         self.draw = nn.Parameter(torch.zeros(time_channels))
 
-    def encode(self, lightness: Tensor, draw: bool = False) -> Features:
+    def encode(self, lightness: Tensor) -> Features:
         """What the U-Net needs to know of L* (B, 1, H, W), 0 … 100; once per photograph.
-
-        Parameters
-        ----------
-        draw
-            What the U-Net is asked for: a draw of the colors, as the adversarial finish taught it,
-            rather than their mean given the noisy ones.
 
         Raises
         ------
@@ -241,11 +235,13 @@ class ChromaUNet(nn.Module):
         cond[3] = cond[3] + F.interpolate(cond.pop(), size)
         tokens = self.tokens16(maps[3]) + F.interpolate(self.tokens32(maps[4]), size)
         tokens = tokens + self.tokens_content(pooled)[:, :, None, None]
-        encoded: Features = (*cond, tokens, self.content(pooled))
-        return self.asked_to_draw(encoded) if draw else encoded
+        return (*cond, tokens, self.content(pooled))
 
     def asked_to_draw(self, cond: Features) -> Features:
-        """The condition that asks for a draw, of one from `encode` that asks for a mean."""
+        """The condition from `encode`, but for a draw of the colors instead of their mean.
+
+        The adversarial finish teaches the network to draw.
+        """
         return (*cond[:-1], cond[-1] + self.draw)
 
     def forward(self, x: Tensor, noise_level: Tensor, cond: Features) -> Tensor:

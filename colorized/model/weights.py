@@ -46,8 +46,8 @@ class ModelConfig:
 
     `work_size` is the shorter side, in pixels, of the lightness the network was trained on, and
     `ab_std` the deviation of a* and b* in its training data, CIELAB units. `sampling` are the
-    options that suit the weights. `few_step_sigmas` are the noise levels, falling, at which the
-    network was finished for the sampler ``consistency``; most are not.
+    options that suit the weights. `few_step_sigmas` are the noise levels, falling, of the sampler
+    ``consistency``: pure noise, and those at which the network was finished; most are not.
     """
 
     channels: tuple[int, int, int]
@@ -75,9 +75,9 @@ class ModelConfig:
         """A denoiser of this shape with fresh weights."""
         return Denoiser(ChromaUNet(self.channels, self.time_channels, self.width, self.depth))
 
-    def finished(self, sigmas: Sequence[float]) -> ModelConfig:
-        """This configuration for weights that were finished at these levels, to be drawn at all."""
-        options = SamplingOptions(len(sigmas), "consistency", guidance=1.0, temperature=1.0)
+    def finished(self, sigmas: Sequence[float], guidance: float) -> ModelConfig:
+        """This configuration for weights finished at these levels, behind a mean guided so."""
+        options = SamplingOptions(len(sigmas), "consistency", guidance, temperature=1.0)
         return replace(self, few_step_sigmas=tuple(sigmas), sampling=options)
 
     def noise(self) -> Schedule:

@@ -66,14 +66,14 @@ class Mixer(nn.Module):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
         self.requires_grad_(False)
 
-    def forward(self, maps: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """The maps with their channels mixed, and with their scales mixed as well."""
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        """The maps with their channels and scales mixed."""
         mixed = [mix(m) for mix, m in zip(self.channels, maps, strict=True)]
         down: list[Tensor] = []
         for m, mix in zip(reversed(mixed), reversed(self.scales), strict=True):
             h = (m + F.interpolate(down[-1], m.shape[-2:])) * 0.5**0.5 if down else m
             down.append(mix(h))
-        return mixed, down[::-1]
+        return down[::-1]
 
 
 class Critic(nn.Module):
@@ -92,13 +92,13 @@ class Critic(nn.Module):
         self.register_buffer("rms", torch.zeros(4))
         self.rms: Tensor
 
-    def see(self, lightness: Tensor, ab: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    def see(self, lightness: Tensor, ab: Tensor) -> list[Tensor]:
         """What the critic sees of L* (B, 1, H, W) in chroma ab (B, 2, H/2, W/2), CIELAB units.
 
         The mixed maps of `Mixer`, through which gradients reach ab.
         """
         ab = F.interpolate(ab.float(), scale_factor=2.0, mode="bilinear")
-        maps: tuple[list[Tensor], list[Tensor]] = self.mixer(self.eye(srgb(lightness, ab)))
+        maps: list[Tensor] = self.mixer(self.eye(srgb(lightness, ab)))
         return maps
 
     def calibrate(self, maps: list[Tensor], mean: Callable[[Tensor], Tensor]) -> None:

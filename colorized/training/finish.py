@@ -1,27 +1,22 @@
-r"""The adversarial finish: the network learns to draw believable colors in one to four evaluations.
+r"""The adversarial finish: the network learns to draw believable colors in a few evaluations.
 
-A denoiser names the mean of all colors that are plausible, which is pale, and asks for many
-evaluations to get from there to one of them. The finish teaches it, when it is asked to
-(`ChromaUNet.encode(draw=True)`), to name one of them at once, at the few noise levels σ_1 > σ_2 > …
-that sampling then uses: multistep consistency sampling (Song et al., *Consistency Models*, 2023,
-algorithm 1), x = x̂_0 + σ_k ε. It stays a diffusion model: the denoising loss goes on beside it.
+A denoiser names the mean of all colors that are plausible given noisy ones: pale where the noise
+leaves much open. Many evaluations lead from there to one of them. The finish teaches the network,
+when it is asked to (`ChromaUNet.asked_to_draw`), to name one at once, at the few noise levels
+σ_2 > … > σ_K of sampling:
 
-As in *Adversarial Diffusion Distillation* (Sauer et al., 2023) a critic judges the results; there
-is no teacher. Beside it stands a squared error, with which colors become coherent soon and all
-draws of a photograph nearly alike, or the energy score (Gneiting, Raftery, *Strictly Proper Scoring
-Rules*, 2007, eq. 22) of two draws x, x' of one photograph against its true colors y,
+1. The mean given the photograph alone, at pure noise σ_1, with guidance.
+2. At each σ_k, x = x̂_0 + σ_k n with new noise n, and a draw x̂_0 of what x and the photograph leave
+   open: multistep consistency sampling (Song et al., *Consistency Models*, 2023, algorithm 1).
 
-    ES = ½ ‖x - y‖ + ½ ‖x' - y‖ - ½ r ‖x - x'‖.
+The noise at σ_2 decides the colors. It stays a diffusion model: the denoising loss goes on beside
+the finish, and any other sampler may be used.
 
-With r = 1 its mean is least when draws have the distribution of the truth: it asks two seeds to
-differ by as much as the photograph leaves open, no more and no less (De Bortoli et al.,
-*Distributional Diffusion Models with Scoring Rules*, 2025). With a smaller r, `spread`, draws lie
-nearer to the middle of what is plausible. It is taken of chroma over neighborhoods of several
-sizes, and of the critic's features.
-
-Each step draws from pure noise, two x for every photograph where the energy score asks for them,
-or, in a share of the steps, goes on from such draws, to noise level σ_k of the next evaluations:
-the network learns from what it will see in use.
+As in *Adversarial Diffusion Distillation* (Sauer et al., 2023), a critic judges the draws, and
+there are two kinds of x. Half of them are made from the network's own earlier evaluations: it
+learns from what it will see in use, and the critic alone says what to do. The others are made from
+true colors, and the squared error holds draws to these: colors that x shows must be kept, so that
+draws stay as different as their noise.
 """
 
 from __future__ import annotations
@@ -36,7 +31,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from colorized.data.dataset import Batch, chroma_target, step_seed
-from colorized.model.denoiser import Denoiser, drop_condition, simple_loss, stratified_sigmas
+from colorized.model import sampling
+from colorized.model.denoiser import (
+    Denoiser,
+    add_noise,
+    drop_condition,
+    simple_loss,
+    stratified_sigmas,
+)
+from colorized.model.encoder import Features
+from colorized.model.guidance import asked
 from colorized.model.weights import ModelConfig
 from colorized.training.critic import Critic
 from colorized.training.distributed import Processes
@@ -53,21 +57,11 @@ WON = 0.02
 class FinishSettings:
     """See the section `finish` of params.yaml, where each value has its comment."""
 
-    later: float
     adversarial: float
-    energy: float
-    feature_energy: float
-    spread: float
     squared_error: float
     denoising: float
     window: int
     critic_lr: float
-    critic_steps: int
-
-    @property
-    def draws(self) -> int:
-        """Of each photograph in a step."""
-        return 2 if self.energy or self.feature_energy else 1
 
 
 class Finish:
@@ -76,12 +70,12 @@ class Finish:
     Parameters
     ----------
     config
-        Names the noise levels, `few_step_sigmas`, and the scale of chroma.
+        Names the noise levels, `few_step_sigmas`, the guidance, and the scale of chroma.
 
     Raises
     ------
     ValueError
-        When `config` names no levels.
+        When `config` names no levels of draws.
     ModuleNotFoundError
         When the package with the critic's weights is not installed.
     """
@@ -92,9 +86,9 @@ class Finish:
     def __init__(
         self, config: ModelConfig, settings: FinishSettings, processes: Processes, seed: int
     ) -> None:
-        if not config.few_step_sigmas:
-            raise ValueError("the finish needs the noise levels at which the network is asked")
-        self.levels = config.few_step_sigmas
+        if len(config.few_step_sigmas) < 2:
+            raise ValueError("the finish needs pure noise and the noise levels of draws")
+        self.levels, self.sampling = config.few_step_sigmas, config.sampling
         self.settings = settings
         self.processes = processes
         with torch.random.fork_rng(devices=[]):
@@ -107,48 +101,45 @@ class Finish:
         self.losses: deque[float] = deque(maxlen=RECENT)
 
     def backward(self, state: TrainState, batch: Batch, place: int) -> dict[str, float]:
-        """See `Objective`; `loss` is the squared error of the draws."""
+        """See `Objective`; `loss` is the squared error of the draws that are held to the truth."""
         s, settings, device = self.settings, state.settings, self.processes.device
         denoiser, x_0 = state.denoiser, chroma_target(batch, state.config.ab_std)
         B, shape = settings.batch_size, x_0.shape[1:]
         generator = torch.Generator().manual_seed(step_seed(settings.seed, place, "finish"))
-        later = bool(torch.rand((), generator=generator) < s.later) and len(self.levels) > 1
-        target = int(torch.randint(1, len(self.levels), (), generator=generator)) if later else 0
+        target = int(torch.randint(1, len(self.levels), (), generator=generator))
         # Drawn for the whole batch, so that how it is shared out changes no draw.
-        noise = torch.randn((len(self.levels), s.draws, B, *shape), generator=generator)
+        noise = torch.randn((len(self.levels), B, *shape), generator=generator)
         first = self.processes.rank * len(x_0)
-        noise = noise[:, :, first : first + len(x_0)].flatten(1, 2).to(device)
+        noise = noise[:, first : first + len(x_0)].to(device)
+        own = torch.arange(first, first + len(x_0), device=device) % 2 == 0
 
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.bfloat16):
             cond = denoiser.encode(batch.seen)
-            asked = tuple(
-                c.repeat(s.draws, *[1] * (c.ndim - 1)) for c in denoiser.network.asked_to_draw(cond)
-            )
-            drawn = self._draw(denoiser, asked, noise, target)
+            start = x_0.clone()
+            earlier = tuple(c[own].detach() for c in cond)
+            if own.any():
+                start[own] = self._sampled(denoiser, earlier, noise[:target, own]).to(start)
+            sigma = torch.full((len(x_0),), self.levels[target], dtype=torch.float64)
+            x = add_noise(start, sigma, noise[target])
+            drawn = denoiser(x, sigma, denoiser.network.asked_to_draw(cond)).float()
             # The critic and the losses see a leaf, so that each part's gradient ends there.
             leaf = drawn.detach().requires_grad_(True)
             fine, coarse = self._window(shape, generator)
             lightness = batch.lightness[fine]
             with torch.no_grad():
-                mixed_true, maps_true = self.critic.see(lightness, x_0[coarse] * self.std)
-            lightness = lightness.repeat(s.draws, 1, 1, 1)
-            mixed, maps = self.critic.see(lightness, leaf[coarse] * self.std)
+                maps_true = self.critic.see(lightness, x_0[coarse] * self.std)
+            maps = self.critic.see(lightness, leaf[coarse] * self.std)
             self.critic.calibrate(maps_true, self.processes.mean)
             told = self._teach(maps_true, [m.detach() for m in maps])
             self.critic.heads.requires_grad_(False)
             adversarial = -_mean(self.critic(maps))
             self.critic.heads.requires_grad_(True)
-        error = (leaf - x_0.repeat(s.draws, 1, 1, 1)).square().mean()
-        total = s.adversarial * adversarial + s.squared_error * error
+        held = (leaf - x_0)[~own].square()
+        error = held.sum() / max(1, held.numel())
         parts = {"adversarial": adversarial, "critic": told}
-        if s.draws == 2:
-            one, other = leaf.chunk(2)
-            parts["energy"] = chroma_energy(one, other, x_0, s.spread)
-            pairs = zip(mixed[1:], mixed_true[1:], strict=True)
-            features = torch.stack([feature_energy(m, t, s.spread) for m, t in pairs]).mean()
-            parts["feature_energy"] = features
-            total = total + s.energy * parts["energy"] + s.feature_energy * features
-        (gradient,) = torch.autograd.grad(total, leaf)
+        (gradient,) = torch.autograd.grad(
+            s.adversarial * adversarial + s.squared_error * error, leaf
+        )
         surrogate = (drawn * gradient).sum()
         if s.denoising:
             denoising = self._denoising(state, batch.seen.shape[0], x_0, cond, generator)
@@ -161,15 +152,13 @@ class Finish:
             self._watch(state, found["critic"], place)
         return {"loss": self.processes.mean(error.detach()).item(), **found}
 
-    def _draw(self, denoiser: Denoiser, cond: Any, noise: Tensor, target: int) -> Tensor:
-        """x̂_0 (draws · B, 2, h, w) at level number `target`, on from draws at those before."""
-        levels = self.levels
-        x = noise[0] * levels[0]
-        for k in range(target):
-            with torch.no_grad():
-                x = denoiser(x, _filled(levels[k], x), cond).float() + levels[k + 1] * noise[k + 1]
-        drawn: Tensor = denoiser(x, _filled(levels[target], x), cond).float()
-        return drawn
+    @torch.no_grad()
+    def _sampled(self, denoiser: Denoiser, cond: Features, noise: Tensor) -> Tensor:
+        """What sampling has made of the noise (K, B, 2, h, w) of its first K levels."""
+        waiting = iter(noise)
+        levels = self.levels[: len(noise)]
+        ask = asked(denoiser, self.sampling, levels)
+        return sampling.sample(ask, cond, levels, lambda: next(waiting), "consistency")
 
     def _window(
         self, shape: torch.Size, generator: torch.Generator
@@ -188,22 +177,17 @@ class Finish:
         return (..., *fine), (..., *coarse)
 
     def _teach(self, true: list[Tensor], drawn: list[Tensor]) -> Tensor:
-        """Steps of the critic by the hinge loss; returns what it is before the first."""
-        before = None
-        for _ in range(self.settings.critic_steps):
-            real, fake = self.critic(true), self.critic(drawn)
-            losses = [
-                F.relu(1 - r.float()).mean() + F.relu(1 + f.float()).mean()
-                for r, f in zip(real, fake, strict=True)
-            ]
-            loss = torch.stack(losses).mean()
-            before = loss.detach() if before is None else before
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            self.processes.mean_gradients(self.critic.heads)
-            self.optimizer.step()
-        assert before is not None
-        return before
+        """A step of the critic; returns the hinge loss before it."""
+        losses = [
+            F.relu(1 - real.float()).mean() + F.relu(1 + fake.float()).mean()
+            for real, fake in zip(self.critic(true), self.critic(drawn), strict=True)
+        ]
+        loss = torch.stack(losses).mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.processes.mean_gradients(self.critic.heads)
+        self.optimizer.step()
+        return loss.detach()
 
     def _denoising(
         self, state: TrainState, count: int, x_0: Tensor, cond: Any, generator: torch.Generator
@@ -254,44 +238,5 @@ class Finish:
         self.losses = deque(state["critic_losses"], maxlen=RECENT)
 
 
-def energy_score(x: Tensor, other: Tensor, y: Tensor, spread: float = 1.0) -> Tensor:
-    """ES of two draws against the truth, each (N, C, …): vectors along C; the mean of all."""
-
-    def norm(v: Tensor) -> Tensor:
-        # In units in which a vector of ones has length 1; smooth at 0.
-        return (v.square().mean(1) + 1e-4).sqrt()
-
-    return (0.5 * (norm(x - y) + norm(other - y)) - 0.5 * spread * norm(x - other)).mean()
-
-
-def chroma_energy(x: Tensor, other: Tensor, y: Tensor, spread: float) -> Tensor:
-    """The energy score of chroma (B, 2, h, w) at four scales: their mean.
-
-    The scales are 2×2 pixels and 8×8 pixels, each a vector by itself; 20×20 pixels as 5×5 averages,
-    and the whole picture as averages of 16×16, as one vector each, so that places must agree.
-    """
-
-    def pooled(n: int) -> list[Tensor]:
-        return [F.avg_pool2d(v, n) for v in (x, other, y)]
-
-    side = min(5, *(n // 4 for n in y.shape[-2:]))
-    patches = [F.unfold(v, side, stride=side) for v in pooled(4)]
-    whole = [v.flatten(1) for v in pooled(16)]
-    scores = [energy_score(a, b, c, spread) for a, b, c in (pooled(2), pooled(8), patches, whole)]
-    return torch.stack(scores).mean()
-
-
-def feature_energy(maps: Tensor, true: Tensor, spread: float) -> Tensor:
-    """The energy score of mixed features: (2B, C, h, w) of two draws, (B, C, h, w) of the truth."""
-    true = true.float()
-    rms = true.square().mean().sqrt()
-    one, other = (maps.float() / rms).chunk(2)
-    return energy_score(one, other, true / rms, spread)
-
-
 def _mean(maps: list[Tensor]) -> Tensor:
     return torch.stack([m.float().mean() for m in maps]).mean()
-
-
-def _filled(value: float, x: Tensor) -> Tensor:
-    return torch.full((len(x),), value, device=x.device)

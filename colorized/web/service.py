@@ -267,7 +267,6 @@ class Service:
         Refused
             The photograph cannot be colored.
         """
-        job = _varied(job, job.candidates)
         async with self._session() as session:
             opened = await session.open(read, job.page, show=False)
             drawn = await self._draw(opened.guide, job, 1, session.deadline)
@@ -315,7 +314,6 @@ class Service:
         Refused
             The photograph cannot be colored.
         """
-        job = _varied(job, count)
         async with self._session(
             lambda ahead: tell({"event": "waiting", "ahead": ahead})
         ) as session:
@@ -425,11 +423,6 @@ class Service:
                 return await _finish(self._network, draw, left.set)
             except ValueError as error:  # a job that the network cannot carry out
                 raise Refused(str(error)) from error
-
-
-def _varied(job: Job, count: int) -> Job:
-    """The job with the options for so many colorings."""
-    return dataclasses.replace(job, sampling=job.sampling.for_candidates(count))
 
 
 def _out_of_gamut(job: Job, opened: Opened) -> list[str]:

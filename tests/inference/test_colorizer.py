@@ -173,8 +173,8 @@ class TestDraw:
         assert len(asked) == 7
         asked.clear()
         strong = colorizer.colorize(L, UNTUNED.override(steps=7, seed=0, guidance=3))
-        sigmas = noise_levels(UNTUNED.override(steps=7))
-        assert 7 < len(asked) == evaluations(sigmas, 3) < 14
+        guidance = UNTUNED.override(steps=7, guidance=3)
+        assert 7 < len(asked) == evaluations(noise_levels(guidance), guidance) < 14
         assert np.abs(strong - plain).mean() > 1
         assert np.hypot(*strong.T).mean() > np.hypot(*plain.T).mean()
 

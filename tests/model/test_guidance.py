@@ -5,8 +5,9 @@ import torch
 from torch import Tensor
 
 from colorized.model.denoiser import Denoiser, drop_condition
-from colorized.model.guidance import SIGMA_GUIDED, evaluations, guided
+from colorized.model.guidance import SIGMA_GUIDED, asked, evaluations, guided
 from colorized.model.weights import RELEASED, load_weights
+from colorized.options import UNTUNED
 
 
 @pytest.fixture(scope="module")
@@ -33,15 +34,41 @@ def test_mixes_with_and_without_the_picture_in_noise(denoiser: Denoiser, weight:
 
 
 def test_evaluations_are_counted() -> None:
-    asked: list[float] = []
+    found: list[float] = []
 
-    def counting(x: Tensor, sigma: Tensor, cond: tuple[Tensor, ...]) -> Tensor:
-        asked.append(sigma[0].item())
-        return x
+    class Counting(torch.nn.Module):
+        def asked_to_draw(self, cond: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            return cond
 
+        def forward(self, x: Tensor, level: Tensor, cond: tuple[Tensor, ...]) -> Tensor:
+            found.append(level[0].item())
+            return x
+
+    denoiser = Denoiser(Counting())
     sigmas = [3000, 100, 10, 2.1, 1.9, 1, 0.2]
-    for weight, expected in ((1.0, 7), (2.0, 11)):
-        asked.clear()
+    for sampler, guidance, expected in (
+        ("ddim", 1.0, 7),
+        ("ddim", 2.0, 11),
+        ("consistency", 1.0, 7),
+        ("consistency", 2.0, 8),
+    ):
+        found.clear()
+        options = UNTUNED.override(sampler=sampler, guidance=guidance, steps=7)
+        ask = asked(denoiser, options, sigmas)
         for sigma in sigmas:
-            guided(counting, weight)(torch.zeros(1, 2, 4, 4), torch.tensor([sigma]), ())
-        assert len(asked) == expected == evaluations(sigmas, weight)
+            ask(torch.zeros(1, 2, 4, 4), torch.tensor([sigma]), ())
+        assert len(found) == expected == evaluations(sigmas, options)
+
+
+def test_a_mean_and_then_draws(denoiser: Denoiser) -> None:
+    options = UNTUNED.override(sampler="consistency", guidance=1.5, steps=2)
+    ask = asked(denoiser, options, [80.0, 5.0])
+    x = torch.randn(1, 2, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        cond = denoiser.encode(torch.full((1, 1, 64, 64), 50.0))
+        high, low = torch.tensor([80.0]), torch.tensor([5.0])
+        mean, draw = ask(80 * x, high, cond), ask(5 * x, low, cond)
+        torch.testing.assert_close(mean, guided(denoiser, 1.5)(80 * x, high, cond))
+        as_draw = denoiser(5 * x, low, denoiser.network.asked_to_draw(cond))
+        torch.testing.assert_close(draw, as_draw)
+        assert not torch.allclose(draw, denoiser(5 * x, low, cond), atol=1e-3)

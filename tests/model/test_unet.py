@@ -85,7 +85,8 @@ def test_averages_have_unit_variance_at_every_noise_level() -> None:
 
 def test_a_draw_is_another_question_than_a_mean(network: ChromaUNet) -> None:
     lightness, x, noise_level = inputs(32, 32)
-    mean, draw = (network.encode(lightness, asked) for asked in (False, True))
+    mean = network.encode(lightness)
+    draw = network.asked_to_draw(mean)
     assert not torch.allclose(network(x, noise_level, mean), network(x, noise_level, draw))
 
 
@@ -123,7 +124,8 @@ def test_every_weight_learns() -> None:
             if not parameter.any():
                 torch.nn.init.normal_(parameter, std=0.05)
     lightness, x, noise_level = inputs(32, 32)
-    network(x, noise_level, network.encode(lightness, draw=True)).square().sum().backward()
+    cond = network.asked_to_draw(network.encode(lightness))
+    network(x, noise_level, cond).square().sum().backward()
     still = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
     assert not still
 

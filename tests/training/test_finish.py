@@ -1,7 +1,6 @@
-"""The adversarial finish: scores against closed forms; it learns, repeats and resumes."""
+"""The adversarial finish: what it learns from; it learns, repeats and resumes."""
 
 import dataclasses
-import math
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -13,46 +12,31 @@ from test_loop import differing, run
 from trainings import SETTINGS, fresh
 
 from colorized.data.dataset import Shard
+from colorized.model.draw import draw_chroma
+from colorized.model.guidance import guided
 from colorized.training import finish
 from colorized.training.critic import EDGE, Critic, srgb
 from colorized.training.distributed import Processes
-from colorized.training.finish import Finish, FinishSettings, energy_score
+from colorized.training.finish import Finish, FinishSettings
 from colorized.training.loop import Diverged, TrainState, train
 
 FINISH = FinishSettings(
-    later=0.5,
     adversarial=1.0,
-    energy=1.0,
-    feature_energy=0.5,
-    spread=1.0,
-    squared_error=0.0,
+    squared_error=0.2,
     denoising=0.5,
     window=0,
     critic_lr=1e-3,
-    critic_steps=2,
 )
 
 
 def finishing(shard: Shard, how: FinishSettings = FINISH, **changes: Any) -> TrainState:
-    """A state of the finish with levels of pure noise and of 2."""
+    """A state of the finish with pure noise and two levels of draws."""
     base = fresh(shard)
-    config = dataclasses.replace(base.config, few_step_sigmas=(80.0, 2.0))
+    config = base.config.finished((80.0, 10.0, 2.0), guidance=1.5)
     processes = Processes(torch.device("cpu"))
     settings = dataclasses.replace(SETTINGS, **changes)
     objective = Finish(config, how, processes, seed=0)
     return TrainState(base.denoiser, config, settings, processes, objective)
-
-
-def test_energy_score_is_least_for_draws_of_the_truth() -> None:
-    """Over y ~ N(0, 1): draws of N(0, s) score E|x - y| - ½ E|x - x'| in closed form."""
-    rng = torch.Generator().manual_seed(0)
-    y, x, other = torch.randn(3, 400_000, 1, generator=rng)
-    scores = {}
-    for s in (0.0, 0.5, 1.0, 2.0):
-        scores[s] = energy_score(s * x, s * other, y).item()
-        expected = math.sqrt(2 / math.pi) * (math.sqrt(1 + s**2) - s / math.sqrt(2))
-        assert scores[s] == pytest.approx(expected, abs=0.005)
-    assert min(scores, key=scores.__getitem__) == 1.0
 
 
 def test_critic_sees_the_colors_that_are_shown(shard: Shard) -> None:
@@ -76,7 +60,7 @@ def test_only_the_heads_learn(shard: Shard) -> None:
     critic = Critic()
     batch = shard.batch(np.arange(2))
     half = torch.nn.functional.avg_pool2d(batch.ab, 2).requires_grad_(True)
-    _, maps = critic.see(batch.lightness, half)
+    maps = critic.see(batch.lightness, half)
     assert [m.shape[-1] for m in maps] == [8, 4, 2, 1]
     critic.calibrate(maps, lambda value: value)
     sum(m.mean() for m in critic(maps)).backward()
@@ -86,38 +70,52 @@ def test_only_the_heads_learn(shard: Shard) -> None:
     assert learned == {"heads"}
 
 
-def test_draws_learn_to_differ_as_the_truth_does(shard: Shard) -> None:
-    """One gray picture whose true color is red or green: a mean would be neither.
-
-    Of two photographs a critic learns no more than which came last; the energy score is to do it.
-    """
+def test_draws_keep_the_colors_that_the_noise_shows(shard: Shard) -> None:
+    """One gray picture whose true color is red or green: a mean would be neither."""
     L = np.full((2, 32, 32), 140, np.uint8)
     ab = np.zeros((2, 32, 32, 2), np.uint8)
     ab[0], ab[1] = (128 + 40, 128 + 20), (128 - 40, 128 + 20)
     two = Shard(L, ab)
-    how = dataclasses.replace(FINISH, adversarial=0.0, feature_energy=0.0, denoising=0.0)
+    how = dataclasses.replace(FINISH, adversarial=0.0, squared_error=1.0, denoising=0.0)
     state = finishing(
-        two, how, steps=250, batch_size=4, film=0.0, warmup_steps=10, cooldown_steps=50,
+        two, how, steps=120, batch_size=4, film=0.0, warmup_steps=10, cooldown_steps=40,
         encoder_lr_scale=1.0, learning_rate=5e-3,
     )  # fmt: skip
     list(train(state, two))
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        cond = state.ema.encode(two.batch(slice(0, 1)).lightness, draw=True)
-        noise = 80.0 * torch.randn(16, 2, 16, 16, generator=generator)
-        cond = tuple(c.expand(16, *c.shape[1:]) for c in cond)
-        drawn = (
-            state.ema(noise, torch.full((16,), 80.0), cond).mean((2, 3)) * state.config.ab_std[0]
-        )
-    a = drawn[:, 0]
+    drawn = draw_chroma(
+        state.ema,
+        state.config,
+        np.full((16, 32, 32), 140 / 2.55, np.float32),
+        dataclasses.replace(state.config.sampling, guidance=1.0),
+    )
+    a = drawn.mean((1, 2))[:, 0]
     assert (a > 8).any()
     assert (a < -8).any()
+
+
+def test_states_are_those_of_sampling(shard: Shard) -> None:
+    state = finishing(shard)
+    assert isinstance(state.objective, Finish)
+    denoiser, noise = state.denoiser, torch.randn(2, 3, 2, 16, 16)
+    with torch.no_grad():
+        for parameter in denoiser.parameters():
+            if not parameter.any():
+                torch.nn.init.normal_(parameter, std=0.05)
+        cond = denoiser.encode(torch.full((3, 1, 32, 32), 60.0))
+        first, then = (torch.full((3,), s, dtype=torch.float64) for s in (80.0, 10.0))
+        mean = guided(denoiser, 1.5)(80 * noise[0], first, cond)
+        asked = denoiser.network.asked_to_draw(cond)
+        expected = denoiser(mean + 10 * noise[1], then, asked)
+        found = state.objective._sampled(denoiser, cond, noise)
+        torch.testing.assert_close(found, expected)
+        torch.testing.assert_close(state.objective._sampled(denoiser, cond, noise[:1]), mean)
+    assert (expected - mean).abs().mean() > 0.01
 
 
 def test_a_stopped_finish_goes_on_as_if_it_had_not_been(shard: Shard, tmp_path: Path) -> None:
     whole = finishing(shard)
     rows = run(whole, shard, tmp_path / "whole")
-    assert rows[-1].keys() >= {"critic", "adversarial", "feature_energy", "denoising"}
+    assert rows[-1].keys() >= {"critic", "adversarial", "denoising"}
     stopped = finishing(shard)
     with pytest.raises(KeyboardInterrupt):
         run(stopped, shard, tmp_path / "again", should_stop=lambda: stopped.step == 2)
@@ -127,11 +125,9 @@ def test_a_stopped_finish_goes_on_as_if_it_had_not_been(shard: Shard, tmp_path: 
     assert differing(stopped, whole) != []  # negative control
 
 
-def test_one_draw_of_each_photograph_is_held_to_the_truth(shard: Shard) -> None:
-    """Without a critic and an energy score the squared error is all there is."""
-    how = dataclasses.replace(
-        FINISH, adversarial=0.0, energy=0.0, feature_energy=0.0, squared_error=1.0, denoising=0.0
-    )
+def test_draws_from_true_colors_are_held_to_them(shard: Shard) -> None:
+    """Without the critic the squared error is all there is."""
+    how = dataclasses.replace(FINISH, adversarial=0.0, squared_error=1.0, denoising=0.0)
     state = finishing(shard, how, steps=60, film=0.0, warmup_steps=1, cooldown_steps=20)
     rows = list(train(state, shard))
     assert rows[0].parts.keys() == {"adversarial", "critic"}
@@ -165,5 +161,5 @@ def test_a_critic_that_has_won_is_noticed(shard: Shard, monkeypatch: pytest.Monk
 
 
 def test_the_finish_needs_levels(shard: Shard) -> None:
-    with pytest.raises(ValueError, match="needs the noise levels"):
+    with pytest.raises(ValueError, match="needs pure noise and the noise levels"):
         Finish(fresh(shard).config, FINISH, Processes(torch.device("cpu")), 0)
