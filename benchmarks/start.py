@@ -1,14 +1,15 @@
 """What it costs to begin: installation, `--help`, import, the first photograph, `make repro`.
 
-    python benchmarks/start.py [--install] [--lowest] [--repro] [--rounds 9]
+    python benchmarks/start.py [--install] [--lowest] [--repro] [--avx2] [--rounds 9]
 
 Sizes are those of the files of the packages in the environment that runs this, and say which extra
-brings them. `--install` makes a fresh environment with `pip install .`, of HEAD, and takes all else
-there; `--lowest` takes the lowest version of each range, and colors a photograph with them. Both
-take the present version of torch, for which an index may have a CPU build. `--repro` runs the
-stages of the pipeline in a clone of HEAD. Times are medians, on whatever processor and beside
-whatever load the file says. Writes benchmarks/results/start.json; what is not measured this time is
-kept there.
+brings them. `--install` makes a fresh environment with `pip install .`, of HEAD and the present
+version of torch, and takes all else there; `--lowest` takes the lowest version of each range, and
+colors a photograph with them. `--repro` runs the stages of the pipeline in a clone of HEAD; with
+`--avx2` as on a processor that has AVX2 and no bfloat16. Times are medians, on whatever processor
+and beside whatever load the file says: beside other work, the seconds of the processor count, which
+are those of one core. Writes benchmarks/results/start.json; what is not measured this time is kept
+there.
 """
 
 from __future__ import annotations
@@ -37,6 +38,12 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "start.json"
 PHOTOGRAPH = ROOT / "data" / "sample" / "archive" / "dust-bowl-home.jpg"
+AVX2 = {
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+}
+"""Keeps torch and its libraries from newer instructions, and so from bfloat16."""
 FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 CLEAN = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
 """What an installed package is used with."""
@@ -52,7 +59,7 @@ def machine() -> dict[str, Any]:
     known = flags[1].split() if flags else []
     return {
         "processor": name[1] if name else platform.processor(),
-        "cores": os.cpu_count(),
+        "cores": len(os.sched_getaffinity(0)),
         "features": [feature for feature in FEATURES if feature in known],
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "load": round(os.getloadavg()[0], 1),
@@ -113,24 +120,23 @@ def packages() -> dict[str, Any]:
     return table
 
 
+def timed(command: Sequence[str | Path], **options: Any) -> tuple[float, float]:
+    """Seconds of the clock and of the processor that a command takes, its children's included."""
+    before, began = os.times(), time.perf_counter()
+    subprocess.run(list(map(str, command)), check=True, **options)
+    clock, after = time.perf_counter() - began, os.times()
+    busy = after.children_user + after.children_system
+    return clock, busy - before.children_user - before.children_system
+
+
 def seconds(commands: Iterable[Sequence[str | Path]], cwd: Path) -> dict[str, float]:
     """Median and least time of commands, and the median of the processor's."""
-    walls, busies = [], []
-    for command in commands:
-        before, began = os.times(), time.perf_counter()
-        subprocess.run(
-            list(map(str, command)), cwd=cwd, env=CLEAN, check=True, stdout=subprocess.DEVNULL
-        )
-        walls.append(time.perf_counter() - began)
-        after = os.times()
-        busies.append(
-            after.children_user + after.children_system
-            - before.children_user - before.children_system
-        )  # fmt: skip
+    times = [timed(c, cwd=cwd, env=CLEAN, stdout=subprocess.DEVNULL) for c in commands]
+    clock, busy = zip(*times, strict=True)
     return {
-        "median": round(statistics.median(walls), 3),
-        "least": round(min(walls), 3),
-        "processor": round(statistics.median(busies), 3),
+        "median": round(statistics.median(clock), 3),
+        "least": round(min(clock), 3),
+        "processor": round(statistics.median(busy), 3),
     }
 
 
@@ -151,17 +157,16 @@ def use(python: Path, rounds: int, folder: Path) -> dict[str, Any]:
 
 
 def lowest() -> list[str]:
-    """The lowest version of each package's range, torch aside."""
+    """The lowest version of each package's range."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     pins = []
     for requirement in map(Requirement, project["dependencies"]):
         floor = next(s.version for s in requirement.specifier if s.operator == ">=")
-        if requirement.name != "torch":
-            pins.append(f"{requirement.name}=={floor}")
+        pins.append(f"{requirement.name}=={floor}")
     return pins
 
 
-def install(folder: Path, pins: Sequence[str] = ()) -> tuple[Path, dict[str, Any]]:
+def install(folder: Path, pins: Sequence[str]) -> tuple[Path, dict[str, Any]]:
     """The Python of a fresh environment with the package in it, and what that took."""
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"
@@ -170,8 +175,7 @@ def install(folder: Path, pins: Sequence[str] = ()) -> tuple[Path, dict[str, Any
     # Not in the checkout, where a build leaves its folders.
     source = folder.with_name(f"{folder.name}-source")
     subprocess.run(["git", "clone", "-q", str(ROOT), str(source)], check=True)
-    torch = metadata.version("torch").partition("+")[0]
-    subprocess.run([*pip, str(source), f"torch=={torch}", *pins], check=True)
+    subprocess.run([*pip, str(source), *pins], check=True)
     taken = time.perf_counter() - began
     command = [*pip[:3], "list", "--format", "json", "--disable-pip-version-check"]
     listed = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -184,21 +188,26 @@ def install(folder: Path, pins: Sequence[str] = ()) -> tuple[Path, dict[str, Any
     }
 
 
-def repro(folder: Path) -> dict[str, float]:
+def repro(folder: Path, variables: dict[str, str]) -> dict[str, dict[str, float]]:
     """Seconds of each stage of the pipeline, in a clone of HEAD."""
     subprocess.run(["git", "clone", "-q", str(ROOT), str(folder)], check=True)
     stages = yaml.safe_load((folder / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    environment = {**os.environ, "DVC_NO_ANALYTICS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment = {
+        **os.environ,
+        **variables,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(folder),
+        "DVC_NO_ANALYTICS": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
     taken = {}
     for stage in stages:
-        began = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-m", "dvc", "repro", "-q", "-f", "--single-item", stage],
-            cwd=folder, env=environment, check=True,
-        )  # fmt: skip
-        taken[stage] = round(time.perf_counter() - began, 1)
+        command = (sys.executable, "-m", "dvc", "repro", "-q", "-f", "--single-item", stage)
+        clock, busy = timed(command, cwd=folder, env=environment)
+        taken[stage] = {"clock": round(clock, 1), "processor": round(busy, 1)}
         print(stage, taken[stage], flush=True)
-    return {**taken, "all": round(sum(taken.values()), 1)}
+    keys = ("clock", "processor")
+    return {**taken, "all": {k: round(sum(t[k] for t in taken.values()), 1) for k in keys}}
 
 
 def main() -> None:
@@ -207,6 +216,7 @@ def main() -> None:
     parser.add_argument("--install", action="store_true", help="in a fresh environment")
     parser.add_argument("--lowest", action="store_true", help="with the lowest versions, too")
     parser.add_argument("--repro", action="store_true", help="the stages, too")
+    parser.add_argument("--avx2", action="store_true", help="the stages without AVX-512, bfloat16")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
@@ -216,13 +226,19 @@ def main() -> None:
         folder = Path(name)
         python = Path(sys.executable)
         if options.install:
-            python, results["install"] = install(folder / "env")
+            python, results["install"] = install(
+                folder / "env", [f"torch=={metadata.version('torch').partition('+')[0]}"]
+            )
         results["use"] = {"machine": machine(), **use(python, options.rounds, folder)}
         if options.lowest:
             low, results["lowest"] = install(folder / "low", lowest())
             results["lowest"] |= use(low, 1, folder)
         if options.repro:
-            results["repro_seconds"] = {"machine": machine(), **repro(folder / "clone")}
+            variables = AVX2 if options.avx2 else {}
+            results["repro_seconds"] = {
+                "machine": machine() | {"as_if_avx2_only": options.avx2},
+                **repro(folder / "clone", variables),
+            }
     print(json.dumps(results, indent=2))
     options.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 

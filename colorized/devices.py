@@ -43,7 +43,9 @@ def use_bfloat16(precision: str, device: torch.device) -> bool:
         return torch.cuda.get_device_capability(device)[0] >= 8
     # A torch that does not say what the processor can do computes in float32.
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return device.type == "cpu" and bool(capabilities.get("avx512_bf16"))
+    # ATEN_CPU_CAPABILITY=avx2 keeps torch from them.
+    told = torch.backends.cpu.get_cpu_capability() != "AVX2"
+    return device.type == "cpu" and told and bool(capabilities.get("avx512_bf16"))
 
 
 class Meter:

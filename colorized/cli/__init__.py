@@ -6,7 +6,6 @@ bar go to stderr. Usage errors exit with 2, failures with 1, an interrupt with 1
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import shlex
 import sys
@@ -39,6 +38,7 @@ def _version(asked: bool) -> None:
     if not asked:
         return
     import hashlib
+    import importlib.metadata
 
     import torch
 

@@ -92,14 +92,17 @@ def bound(
         When the crops are of a single photograph.
     """
     rows = np.linspace(0, len(shard) - 1, min(pictures, len(shard))).astype(np.int64)
-    batch = shard.batch(rows)
-    with torch.inference_mode():
-        denoiser = weights.denoiser
-        device = next(denoiser.parameters()).device
-        cond = denoiser.encode(batch.lightness.to(device))
-        ab8 = chroma_8bit(batch).to(device)
-        generator = torch.Generator().manual_seed(0)
-        bits = vlb_per_picture(denoiser, weights.config, ab8, cond, generator, draws).numpy()
+    denoiser, generator = weights.denoiser, torch.Generator().manual_seed(0)
+    device = next(denoiser.parameters()).device
+    found = []
+    with torch.inference_mode(), Progress("variational bound", "crops", len(rows)) as shown:
+        for few in np.array_split(rows, -(-len(rows) // 8)):
+            batch = shard.batch(few)
+            cond = denoiser.encode(batch.lightness.to(device))
+            ab8 = chroma_8bit(batch).to(device)
+            found.append(vlb_per_picture(denoiser, weights.config, ab8, cond, generator, draws))
+            shown.advance(len(few))
+    bits = torch.cat(found).numpy()
     files = photographs[rows]
     means = np.array([bits[files == name].mean() for name in np.unique(files)])
     if len(means) < 2:

@@ -24,10 +24,14 @@ class SameConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         (top, bottom), (left, right) = (self._padding(n) for n in x.shape[-2:])
-        padding = (top, left)
+        # Where one side has a pixel more, both get it, and the kernel a row or column of zeros in
+        # front: the same sums, without a copy of the map, which is far larger than the kernel.
+        weight = self.weight
         if (top, left) != (bottom, right):
-            x, padding = F.pad(x, (left, right, top, bottom)), (0, 0)
-        return F.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+            weight = F.pad(weight, (right - left, 0, bottom - top, 0))
+        return F.conv2d(
+            x, weight, self.bias, self.stride, (bottom, right), self.dilation, self.groups
+        )
 
     def _padding(self, size: int) -> tuple[int, int]:
         stride = self.stride[0]
@@ -47,13 +51,13 @@ class InvertedResidual(nn.Module):
         self.residual = stride == 1 and c_in == c_out
 
     def forward(self, x: Tensor) -> Tensor:
-        h = x if self.expand is None else F.relu6(self.expand(x))
+        h = x if self.expand is None else F.relu6(self.expand(x), inplace=True)
         if h.device.type == "cpu":
             # Differentiated in bfloat16, a depthwise convolution costs a processor twice as much.
             with torch.autocast("cpu", enabled=False):
-                h = F.relu6(self.depthwise(h.float()))
+                h = F.relu6(self.depthwise(h.float()), inplace=True)
         else:
-            h = F.relu6(self.depthwise(h))
+            h = F.relu6(self.depthwise(h), inplace=True)
         h = self.project(h)
         return x + h if self.residual else h
 
@@ -91,10 +95,10 @@ class LightnessEncoder(nn.Module):
 
     def forward(self, lightness: Tensor) -> Features:
         # The classifier was trained on (v - 127) / 128 of 8-bit grey levels; L* · 2.55 is one.
-        h = F.relu6(self.stem((lightness * 2.55 - 127) / 128))
+        h = F.relu6(self.stem((lightness * 2.55 - 127) / 128), inplace=True)
         features = []
         for i, stage in enumerate(self.trunk):
             h = stage(h)
             if i in self.taps:
                 features.append(h)
-        return *features, F.relu6(self.head(h)).mean((2, 3))
+        return *features, F.relu6(self.head(h), inplace=True).mean((2, 3))

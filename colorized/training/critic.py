@@ -42,7 +42,7 @@ class Eye(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, rgb: Tensor) -> list[Tensor]:
-        h = F.relu6(self.stem((rgb * 255 - 127) / 128))
+        h = F.relu6(self.stem((rgb * 255 - 127) / 128), inplace=True)
         maps = []
         for i, stage in enumerate(self.trunk):
             h = stage(h)

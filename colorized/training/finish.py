@@ -95,7 +95,7 @@ class Finish:
             torch.manual_seed(seed)
             self.critic = Critic().to(processes.device)
         self.optimizer = torch.optim.Adam(
-            self.critic.heads.parameters(), lr=settings.critic_lr, betas=self.betas
+            self.critic.heads.parameters(), lr=settings.critic_lr, betas=self.betas, fused=True
         )
         self.std = torch.tensor(config.ab_std, device=processes.device).view(1, 2, 1, 1)
         self.losses: deque[float] = deque(maxlen=RECENT)
@@ -142,7 +142,7 @@ class Finish:
         )
         surrogate = (drawn * gradient).sum()
         if s.denoising:
-            denoising = self._denoising(state, batch.seen.shape[0], x_0, cond, generator)
+            denoising = self._denoising(state, x_0, cond, generator)
             surrogate = surrogate + s.denoising * denoising
             parts["denoising"] = denoising
         surrogate.backward()
@@ -190,21 +190,20 @@ class Finish:
         return loss.detach()
 
     def _denoising(
-        self, state: TrainState, count: int, x_0: Tensor, cond: Any, generator: torch.Generator
+        self, state: TrainState, x_0: Tensor, cond: Any, generator: torch.Generator
     ) -> Tensor:
-        """The denoising loss of every other photograph, one level each."""
+        """The denoising loss of every fourth photograph, one level each."""
         settings, device = state.settings, self.processes.device
+        x_0, cond = x_0[::4], tuple(c[::4] for c in cond)
         # Drawn for the whole batch, so that how it is shared out changes no draw.
-        half = max(1, settings.batch_size // 2)
-        sigma = stratified_sigmas(state.config.noise(), half, generator, settings.noise_shift)
-        keep = torch.rand(half, generator=generator) >= settings.condition_dropout
-        noise = torch.randn((half, *x_0.shape[1:]), generator=generator)
-        x_0 = x_0[::2]
-        first = self.processes.rank * count // 2
-        mine = slice(first, first + len(x_0))
+        count = len(x_0) * self.processes.world
+        mine = slice(self.processes.rank * len(x_0), (self.processes.rank + 1) * len(x_0))
+        sigma = stratified_sigmas(state.config.noise(), count, generator, settings.noise_shift)
+        keep = torch.rand(count, generator=generator) >= settings.condition_dropout
+        noise = torch.randn((count, *x_0.shape[1:]), generator=generator)
         sigma = sigma[mine].to(device, torch.float32)
         noise = noise[mine].to(device)
-        cond = drop_condition(tuple(c[::2] for c in cond), keep[mine].to(device))
+        cond = drop_condition(cond, keep[mine].to(device))
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.bfloat16):
             loss = simple_loss(state.denoiser, x_0, cond, sigma, noise)
         return loss.mean()

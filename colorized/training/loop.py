@@ -167,6 +167,8 @@ class TrainState:
                 f"{self.processes.world} processes and {settings.accumulate} pieces (accumulate)"
             )
         self.denoiser = denoiser.train().requires_grad_(True)
+        if not settings.encoder_lr_scale:
+            denoiser.network.encoder.requires_grad_(False)  # no gradients that nobody needs
         self.denoiser.network.to(memory_format=torch.channels_last)
         self.ema = copy.deepcopy(denoiser).eval().requires_grad_(False)
         self.objective = objective or Denoising(self.denoiser, settings)
@@ -175,6 +177,7 @@ class TrainState:
             lr=settings.learning_rate,
             betas=self.objective.betas,
             weight_decay=settings.weight_decay,
+            fused=True,
         )
         self.step = 0
         self.skipped = 0

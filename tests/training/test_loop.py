@@ -432,6 +432,7 @@ def test_encoder_learns_at_its_share_of_the_rate(shard: Shard) -> None:
         if not torch.equal(tensor, before[name])
     }
     assert not any(name.startswith("encoder.") for name in moved)
+    assert all(p.grad is None for p in state.denoiser.network.encoder.parameters())
     assert {"out.weight", "condition.0.weight"} <= moved
 
 
