@@ -313,15 +313,6 @@ def lightness(rgb: Tensor, axis: int = -1) -> Tensor:
 
 
 @_on_arrays
-def lab_to_lab8(lab: Tensor, axis: int = -1) -> Tensor:
-    """OpenCV's 8-bit LAB, uint8: L*·255/100, a* + 128, b* + 128, rounded and clipped."""
-    _floating(lab)
-    scale = _along([255 / 100, 1, 1], lab, axis)
-    offset = _along([0, 128, 128], lab, axis)
-    return (lab * scale + offset).round().clamp(0, 255).to(torch.uint8)
-
-
-@_on_arrays
 def lab8_to_lab(lab8: Tensor, axis: int = -1) -> Tensor:
     """CIELAB, float32, of OpenCV's 8-bit LAB (uint8); same shape."""
     if lab8.dtype != torch.uint8:

@@ -21,7 +21,6 @@ from colorized.photo.names import (
     is_picture_name,
     output_format,
     output_name,
-    printable,
     xmp_room,
 )
 from colorized.photo.page import Facts, Page, Photo, use_threads
@@ -51,7 +50,6 @@ __all__ = [
     "open_scan",
     "output_format",
     "output_name",
-    "printable",
     "read_photo",
     "read_rgb",
     "read_xmp",

@@ -1,16 +1,24 @@
-"""What a file's name says: whether it can be read, what its colored copy is called and holds."""
+"""Names of formats, files and their copies, and errors that name a file in one line."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import pillow_heif
 from PIL import Image
 
+from colorized.text import printable
+
 pillow_heif.register_heif_opener(thumbnails=False)
+
+Check: TypeAlias = Callable[[int, int], None]
+"""Raises a `PhotoError` where a picture of (height, width) is refused."""
 
 READ = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "JPEG2000", "PDF", "PNG", "PPM", "TIFF", "WEBP")
 # Formats that hold color.
@@ -55,11 +63,6 @@ class Damaged(ValueError):
 _SPEAKING = (Damaged, OSError, PhotoError, SyntaxError)
 
 
-def printable(path: str | Path) -> str:
-    """The path in one line, whatever its name holds."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(path))
-
-
 def reason(error: BaseException, otherwise: str = "the file is damaged") -> str:
     """What an exception says, in one line; `otherwise` where that is of Python, not of the file."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -83,6 +86,19 @@ def _from_decoder(error: BaseException) -> bool:
     while trace.tb_next is not None:
         trace = trace.tb_next
     return str(trace.tb_frame.f_globals.get("__name__", "")).startswith(("PIL", "pillow_heif"))
+
+
+@contextlib.contextmanager
+def failing(path: str | Path, verb: Literal["read", "written"] = "read") -> Iterator[None]:
+    """Turn what a decoder or encoder raises into a `PhotoError`; it can raise anything."""
+    try:
+        yield
+    except (PhotoError, MemoryError):
+        raise
+    except Exception as error:
+        encoder = f"the encoder failed with {type(error).__name__}"
+        why = reason(error, "the file is damaged" if verb == "read" else encoder)
+        raise PhotoError(f"{printable(path)}: cannot be {verb}: {why}") from error
 
 
 def is_picture_name(path: str | Path) -> bool:

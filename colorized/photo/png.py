@@ -5,6 +5,7 @@ PNG specification, third edition, 2025; ITU-T H.273 for the numbers of cICP.
 
 from __future__ import annotations
 
+import functools
 import struct
 import zlib
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from collections.abc import Iterator
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
+
+from colorized import color
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
@@ -119,7 +122,9 @@ def profile_of_cicp(primaries: int, transfer: int, gray: bool) -> bytes:
         return b""
     if curve is None and (gray or corners is _BT709):
         return b""
-    return _profile(corners or _BT709, _D65, _srgb_curve() if curve is None else curve, gray)
+    if curve is None:
+        curve = color.srgb_to_linear(np.linspace(0, 1, 4096))
+    return _profile(corners or _BT709, _D65, curve, gray)
 
 
 def is_hdr(transfer: int) -> bool:
@@ -147,11 +152,6 @@ def _curve(transfer: int) -> NDArray[np.float64] | None:
     return None
 
 
-def _srgb_curve() -> NDArray[np.float64]:
-    v = np.linspace(0, 1, 4096)
-    return np.where(v <= 0.04045, v / 12.92, ((v + 0.055) / 1.055) ** 2.4)
-
-
 def _profile(
     corners: tuple[tuple[float, float], ...],
     white: tuple[float, float],
@@ -159,15 +159,8 @@ def _profile(
     gray: bool,
 ) -> bytes:
     table = np.rint(curve * 65535).astype(np.uint16)
+    profile = functools.partial(imagecodecs.cms_profile, whitepoint=(*white, 1.0))
     if gray:
-        return bytes(
-            imagecodecs.cms_profile("gray", whitepoint=(*white, 1.0), transferfunction=table)
-        )
-    return bytes(
-        imagecodecs.cms_profile(
-            "rgb",
-            whitepoint=(*white, 1.0),
-            primaries=[value for x, y in corners for value in (x, y, 1.0)],
-            transferfunction=np.stack([table] * 3),
-        )
-    )
+        return bytes(profile("gray", transferfunction=table))
+    primaries = [value for x, y in corners for value in (x, y, 1.0)]
+    return bytes(profile("rgb", primaries=primaries, transferfunction=np.stack([table] * 3)))

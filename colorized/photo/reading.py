@@ -28,15 +28,17 @@ from colorized.photo import bmff, jp2, metadata, pdf, png, tiff, tones
 from colorized.photo.names import (
     READ,
     WRITE_ALPHA,
+    Check,
     PhotoError,
     TooManyPixels,
+    failing,
     output_format,
     output_name,
-    printable,
     reason,
 )
 from colorized.photo.page import Facts, Page, Photo, Whole, in_order, turned
 from colorized.photo.tones import Levels, ToneMapping
+from colorized.text import printable
 
 Image.MAX_IMAGE_PIXELS = None
 
@@ -91,7 +93,7 @@ def open_scan(
         The file is missing, damaged, no picture, an animation, or larger than `max_pixels`.
     """
     path = Path(name if name is not None else "picture" if isinstance(source, bytes) else source)
-    with _told(path), contextlib.ExitStack() as stack:
+    with failing(path), contextlib.ExitStack() as stack:
         file = stack.enter_context(_opened(source))
         head = file.read(1024)
         file.seek(0)
@@ -149,17 +151,6 @@ def _only(scan: Scan) -> Page:
 
 
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Whatever a decoder raises, as one line that names the file."""
-    try:
-        yield
-    except PhotoError:
-        raise
-    except Exception as error:  # damaged data makes a decoder raise anything
-        raise PhotoError(f"{printable(path)}: cannot be read: {reason(error)}") from error
-
-
-@contextlib.contextmanager
 def _opened(source: Source) -> Iterator[BinaryIO]:
     if isinstance(source, bytes):
         yield io.BytesIO(source)
@@ -170,9 +161,6 @@ def _opened(source: Source) -> Iterator[BinaryIO]:
         raise PhotoError(f"{printable(source)}: {what}")
     with open(source, "rb") as file:
         yield file
-
-
-Check: TypeAlias = Callable[[int, int], None]
 
 
 def _checker(path: Path, max_pixels: int) -> Check:

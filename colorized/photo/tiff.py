@@ -24,14 +24,13 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, TiffImagePlugin, TiffTags
 
 from colorized.photo import metadata, tones
-from colorized.photo.names import Damaged, PhotoError, printable, reason
+from colorized.photo.names import Check, Damaged, PhotoError, failing, reason
 from colorized.photo.page import BandCache, Banded, Facts, Page, Raster, turned_raster
 from colorized.photo.tones import Levels, ToneMapping
+from colorized.text import printable
 
 # What tifffile says of doubtful files would go to stderr.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
-
-Check = Callable[[int, int], None]
 
 _UNCOMPRESSED = 1
 # Of those that tifffile knows: what archives have, and what other programs put into a TIFF.
@@ -109,9 +108,7 @@ def read(file: BinaryIO, path: Path, check: Check) -> list[Page]:
         try:
             every.append(tifffile.TiffPage(tif, number))
         except tifffile.TiffFileError as error:
-            raise PhotoError(
-                f"{printable(path)}: cannot be read: page {number + 1}: {reason(error)}"
-            ) from error
+            raise Damaged(f"page {number + 1}: {reason(error)}") from error
     found = [page for page in every if not (page.is_reduced or page.is_mask)]
     if not every:
         raise PhotoError(f"{printable(path)}: cannot be read: {problem or 'it has no pages'}")
@@ -312,7 +309,7 @@ def _needs_libtiff(page: Any) -> bool:
 def _by_libtiff(page: Any, path: Path, _: int) -> Levels:
     """RGB of a page, decoded by libtiff as a whole."""
     file = page.parent.filehandle
-    with _as_photo_error(path):
+    with failing(path):
         file.seek(0)
         data = file.read()
         # Directories are counted as they stand in the file, thumbnails among them.
@@ -402,21 +399,10 @@ def _raster(
             return out
 
     def band(number: int) -> Levels:
-        with _as_photo_error(path):
+        with failing(path):
             return levels(decoded(number))
 
     return Banded(height, width, rows, dtype, band, bands)
-
-
-@contextlib.contextmanager
-def _as_photo_error(path: Path) -> Iterator[None]:
-    """Whatever damaged data makes a decoder raise, as one line that names the file."""
-    try:
-        yield
-    except (PhotoError, MemoryError):
-        raise
-    except Exception as error:
-        raise PhotoError(f"{printable(path)}: cannot be read: {reason(error)}") from error
 
 
 def _check_jpeg(data: bytes, page: Any, down: int) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from colorized.photo.names import PhotoError
-from colorized.photo.page import Facts
 from colorized.photo.tones import Levels
 from colorized.photo.writing import Colored, Picture
 
@@ -49,7 +48,7 @@ def marked(one: Colored, place: Place) -> Colored:
         words = full
     return dataclasses.replace(
         one,
-        picture=_Marked(picture, words, place),
+        picture=cast(Picture, _Marked(picture, words, place)),
         chroma=lambda start, stop, L: _chroma(one, words, place, start, stop, L),
     )
 
@@ -59,53 +58,23 @@ def layer(one: Colored) -> Colored:
     picture = one.picture
     return dataclasses.replace(
         one,
-        picture=_Layer(picture),
+        picture=cast(Picture, _Layer(picture)),
         chroma=lambda start, stop, L: one.chroma(start, stop, picture.rows(start, stop)),
     )
 
 
 @dataclass(frozen=True)
 class _Around:
-    """A picture like another."""
+    """A picture like another, but for what a subclass changes."""
 
     picture: Picture
 
-    @property
-    def height(self) -> int:
-        return self.picture.height
-
-    @property
-    def width(self) -> int:
-        return self.picture.width
-
-    @property
-    def total(self) -> int:
-        return self.picture.total
-
-    @property
-    def bits(self) -> int:
-        return self.picture.bits
-
-    @property
-    def has_alpha(self) -> bool:
-        return self.picture.has_alpha
-
-    @property
-    def facts(self) -> Facts:
-        return self.picture.facts
-
-    def opacity(self, start: int, stop: int) -> Levels | None:
-        return self.picture.opacity(start, stop)
-
-    def strips(self) -> list[tuple[int, int]]:
-        return self.picture.strips()
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.picture, name)
 
 
-@dataclass(frozen=True)
 class _Layer(_Around):
-    @property
-    def bits(self) -> int:
-        return 8
+    bits = 8
 
     def rows(self, start: int, stop: int) -> Gray:
         return np.full((stop - start, self.width), LAYER_LIGHTNESS, np.float32)

@@ -22,13 +22,13 @@ from colorized.photo.names import (
     WRITE_16,
     WRITE_ALPHA,
     PhotoError,
+    failing,
     iptc_room,
     output_format,
-    printable,
-    reason,
 )
 from colorized.photo.page import Facts, Photo, in_order
 from colorized.photo.tones import Levels
+from colorized.text import printable
 
 # Without loss, JPEG excepted, where full chroma resolution keeps 99.9 % of pixels within 2.5 of
 # their L*.
@@ -117,11 +117,11 @@ def write_scan(colored: Iterable[Colored], path: str | Path) -> None:
     """
     path = Path(path)
     with contextlib.ExitStack() as stack:
-        with _failing(path):
+        with failing(path, "written"):
             partial = stack.enter_context(atomic.replacing(path))
             file = stack.enter_context(open(partial, "xb+"))
         _encoded(file, colored, path)
-        with _failing(path):
+        with failing(path, "written"):
             stack.close()
 
 
@@ -150,18 +150,6 @@ def _whole(photo: Photo, ab: NDArray[np.floating[Any]], xmp: bytes) -> Colored:
     return Colored(photo, lambda start, stop, L: ab[start:stop], xmp)
 
 
-@contextlib.contextmanager
-def _failing(path: Path) -> Iterator[None]:
-    """What an encoder or the file system raises, as one line that names the file."""
-    try:
-        yield
-    except (PhotoError, MemoryError):
-        raise
-    except Exception as error:  # an encoder has more ways to refuse than OSError
-        why = reason(error, f"the encoder failed with {type(error).__name__}")
-        raise PhotoError(f"{printable(path)}: cannot be written: {why}") from error
-
-
 def _encoded(file: BinaryIO, colored: Iterable[Colored], path: Path) -> None:
     format = output_format(path)
     if format is None:
@@ -169,7 +157,7 @@ def _encoded(file: BinaryIO, colored: Iterable[Colored], path: Path) -> None:
     if format == "TIFF":
         raised: list[BaseException] = []
         try:
-            with _failing(path):
+            with failing(path, "written"):
                 tiff.write(file, (_sheet(one, raised) for one in _kept(colored, raised)))
         except PhotoError:
             if raised:  # by who gives the colors; it is no fault of the file
@@ -180,7 +168,7 @@ def _encoded(file: BinaryIO, colored: Iterable[Colored], path: Path) -> None:
     if others:
         raise PhotoError(f"{printable(path)}: cannot hold {1 + len(others)} pages; TIFF can")
     pixels = _pixels(one, format)
-    with _failing(path):
+    with failing(path, "written"):
         _WRITERS.get(format, _plain)(file, pixels, one, path)
 
 

@@ -100,7 +100,7 @@ def test_lab_agrees_with_opencv() -> None:
 
 def test_lab8_agrees_with_opencv(rng: np.random.Generator) -> None:
     rgb8 = rng.integers(0, 256, (256, 256, 3), dtype=np.uint8)
-    lab8 = color.lab_to_lab8(color.srgb_to_lab(rgb8.astype(np.float32) / 255))
+    lab8 = color.linear_to_lab8(color.srgb_to_linear(rgb8.astype(np.float32) / 255))
     theirs = cv2.cvtColor(rgb8, cv2.COLOR_RGB2LAB)
     difference = np.abs(lab8.astype(int) - theirs)
     # OpenCV's 8-bit path is in fixed point, whose own error in near-black colors reaches 2.
@@ -113,16 +113,9 @@ def test_lab8_agrees_with_opencv(rng: np.random.Generator) -> None:
 
 
 def test_lab8_range() -> None:
-    lab = np.array([[100, 127, -128], [0, 0, 0], [50, 300, -300]], np.float32)
-    lab8 = color.lab_to_lab8(lab)
-    assert lab8.dtype == np.uint8
-    assert lab8.tolist() == [[255, 255, 0], [0, 128, 128], [128, 255, 0]]
-    decoded = color.lab8_to_lab(lab8)
+    decoded = color.lab8_to_lab(np.array([[255, 255, 0], [0, 128, 128]], np.uint8))
     assert decoded.dtype == np.float32
-    np.testing.assert_allclose(decoded[:2], lab[:2], atol=1e-5)
-    codes = np.arange(256, dtype=np.uint8)
-    every = np.stack([codes, codes[::-1], codes], -1)
-    assert (color.lab_to_lab8(color.lab8_to_lab(every)) == every).all()
+    np.testing.assert_allclose(decoded, [[100, 127, -128], [0, 0, 0]], atol=1e-5)
 
 
 @pytest.mark.parametrize(("dtype", "atol"), [(np.float32, 2e-6), (np.float64, 1e-14)])
@@ -168,7 +161,6 @@ def test_results_stay_on_the_device() -> None:
         color.srgb_to_lab(rgb, axis=1),
         color.lab_to_srgb(rgb, axis=1),
         color.lightness(rgb, axis=1),
-        color.lab_to_lab8(rgb, axis=1),
         color.lab8_to_lab(rgb.to(torch.uint8), axis=1),
         color.standardize_ab(rgb[:, :2], (15, 20), axis=1),
     ):
