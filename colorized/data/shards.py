@@ -24,8 +24,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,6 +41,7 @@ from colorized.data.sources import (
     Unusable,
     split_of,
 )
+from colorized.data.streaming import StreamWriter
 
 FEW = 16
 """Fewer pictures than this are cut sooner than processes for them would have started."""
@@ -50,29 +50,6 @@ CHROMA_BINS = 60
 """Bins of the histogram of chroma, 2 units wide each."""
 
 INDEX = ("id", "split", "row", "file", "sha256", "chroma", "y", "x", "side")
-
-
-class Writer(Protocol):
-    """Takes the rows of one split, in order; readable after a `with` block that ended well."""
-
-    def append(self, L: NDArray[np.uint8], ab: NDArray[np.uint8]) -> None:
-        """Add rows: L (n, S, S) and ab (n, S, S, 2)."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
-
-
-class RemoteWriter(Writer, Protocol):
-    """Writes to a folder elsewhere; `sha256` of what was written is known at the end."""
-
-    url: str
-    sha256: str
 
 
 @dataclass
@@ -156,7 +133,7 @@ def build_shards(
     out: Path,
     settings: CropSettings,
     progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
-    train_writer: RemoteWriter | None = None,
+    train_writer: StreamWriter | None = None,
 ) -> Report:
     """Cut every picture and write the shards, `index.csv` and `stats.json` to `out`.
 
@@ -204,7 +181,7 @@ def _write(
     out: Path,
     settings: CropSettings,
     progress: Callable[[Iterable[Any]], Iterable[Any]],
-    train_writer: RemoteWriter | None,
+    train_writer: StreamWriter | None,
 ) -> Report:
     report = Report(settings.image_size)
     splits = _splits(source, settings)
@@ -224,11 +201,11 @@ def _write(
     # Held-out pictures first; the sort keeps the source's order within a split.
     order = sorted(unique, key=lambda number: SPLITS[::-1].index(splits[number]))
     with ExitStack() as stack:
-        writers: dict[str, Writer] = {}
+        writers: dict[str, FileWriter | StreamWriter] = {}
         for split in SPLITS:
             remote = train_writer if split == "train" else None
-            writer: Writer = remote or FileWriter(out, split, settings.image_size)
-            writers[split] = stack.enter_context(writer)
+            writers[split] = remote or FileWriter(out, split, settings.image_size)
+            stack.enter_context(writers[split])
         file = stack.enter_context(open(out / "index.csv", "w", newline="", encoding="utf-8"))
         index = csv.writer(file, lineterminator="\n")
         index.writerow(INDEX)
@@ -290,7 +267,7 @@ def _check_splits(photographs: Counter[str], report: Report, count: int) -> None
 
 
 class FileWriter:
-    """One split as two .npy files in `folder`."""
+    """One split as two .npy files in `folder`, whole after a `with` block."""
 
     def __init__(self, folder: Path, split: str, size: int) -> None:
         self._L = ArrayWriter(folder / f"{split}_L.npy", (size, size))
@@ -303,12 +280,7 @@ class FileWriter:
     def __enter__(self) -> FileWriter:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._L.close()
         self._ab.close()
 

@@ -110,6 +110,8 @@ class Photographs:
             raise Unusable("broken", error.strerror or str(error)) from error
         except photo.PhotoError as error:
             raise Unusable("broken", str(error).removeprefix(f"{path}: ")) from error
+        except MemoryError as error:
+            raise Unusable("broken", "needs more memory than there is") from error
         if digest != self.digests[number]:
             raise Unusable("changed", "changed since the download stage; run `dvc repro` again")
         boxes = _boxes(rgb.shape, count, digest, settings)

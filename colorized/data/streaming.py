@@ -18,7 +18,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 from filelock import FileLock
@@ -149,14 +148,9 @@ class StreamWriter:
                 self._store.remove(name)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Upload what is left, then the index."""
-        if error is not None:
+        if kind is not None:
             return
         if not self.rows:
             raise ValueError(f"{self.url}: no pictures to store")
