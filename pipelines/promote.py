@@ -106,12 +106,7 @@ def _holdout(root: Path, params: Params, device: torch.device) -> Holdout:
         params.promote.pictures,
         params.promote.seeds,
         p.seed,
-        {
-            "sampler": p.sampler,
-            "steps": p.steps,
-            "guidance": p.guidance,
-            "temperature": p.temperature,
-        },
+        p.model_dump(include={"sampler", "steps", "guidance", "temperature"}),
         _in(root, stage.FEATURES),
         device,
     )

@@ -115,13 +115,8 @@ def sampling(defaults: SamplingOptions, p: Sample) -> SamplingOptions:
 
     Every crop should have a seed of its own: they are draws of a distribution, which FID compares.
     """
-    return defaults.override(
-        sampler=p.sampler,
-        steps=p.steps,
-        guidance=p.guidance,
-        temperature=p.temperature,
-        seed=p.seed,
-    )
+    given = p.model_dump(include={"sampler", "steps", "guidance", "temperature", "seed"})
+    return defaults.override(**given)
 
 
 def picture(shard: Shard, row: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
