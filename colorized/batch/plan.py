@@ -18,14 +18,14 @@ from typing import Any, Protocol, TypeVar
 from colorized import photo
 from colorized.batch.job import Job, Outcome, Settings
 from colorized.batch.journal import OTHER_SETTINGS, Entry, Journal
-from colorized.text import line
+from colorized.text import line, printable
 
 
 class BatchError(ValueError):
     """One line that names the file or folder in question."""
 
     def __init__(self, path: Path | None, problem: str) -> None:
-        super().__init__(f"{photo.printable(path)}: {problem}" if path else problem)
+        super().__init__(f"{printable(path)}: {problem}" if path else problem)
 
 
 class Crew(Protocol):
@@ -70,7 +70,7 @@ class Plan:
 
     def fail(self, job: Job, path: Path, problem: str) -> None:
         """Note that a job cannot be done because of a file or folder."""
-        error = f"{photo.printable(path)}: {problem}"
+        error = f"{printable(path)}: {problem}"
         self.failed.append(Result(job, Outcome(error=error), None))
 
 
@@ -108,7 +108,7 @@ def checked(inputs: Sequence[Path], out: Path) -> Plan:
         jobs,
         source=lambda job: os.path.realpath(job.source),
         target=lambda job: os.path.realpath(job.target),
-        name=lambda job: photo.printable(job.source),
+        name=lambda job: printable(job.source),
     ):
         if why:
             found.fail(job, job.target, why)
@@ -281,7 +281,7 @@ def remaining(
     for job in jobs:
         is_done, why = journal.conflict(job.source, job.target, settings)
         if why and not overwrite:
-            error = f"{photo.printable(job.target)}: {why}; --overwrite replaces it"
+            error = f"{printable(job.target)}: {why}; --overwrite replaces it"
             failed.append(Result(job, Outcome(error=error), None))
             if why.startswith(OTHER_SETTINGS):
                 failed.insert(0, failed.pop())
@@ -339,7 +339,7 @@ def color(
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise DiskFull(
-                    f"{photo.printable(journal.out)}: the disk is full; {colored} of {len(jobs)} "
+                    f"{printable(journal.out)}: the disk is full; {colored} of {len(jobs)} "
                     "photographs were colored, and the same command goes on with the others"
                 ) from error
             outcome = replace(outcome, error=line(error))
@@ -352,7 +352,7 @@ def _renamed(outcome: Outcome, made: Path, target: Path) -> Outcome:
     """What was said of the file where it was made, said of the one it becomes."""
     if not outcome.error:
         return outcome
-    folder, name = photo.printable(made.parent), photo.printable(target.parent)
+    folder, name = printable(made.parent), printable(target.parent)
     return replace(outcome, error=outcome.error.replace(folder, name))
 
 
@@ -368,7 +368,7 @@ def _publish(
         if not overwrite:
             raise BatchError(target, "exists already; --overwrite replaces it")
         if (owner := journal.owner(target)) is not None:
-            raise BatchError(target, f"belongs to the result {photo.printable(owner)}")
+            raise BatchError(target, f"belongs to the result {printable(owner)}")
     entry = Entry(
         target=journal.relative(job.target),
         source=os.path.abspath(job.source),

@@ -28,7 +28,13 @@ from typing import Any
 from colorized import photo
 from colorized.batch.job import Job, Settings, Stamp
 from colorized.batch.journal import FOLDER, SHARDS, Entry, Journal
-from colorized.batch.plan import BatchError, checked, plan, raise_if_all_failed
+from colorized.batch.plan import (
+    BatchError,
+    checked,
+    plan,
+    raise_if_all_failed,
+    without_conflicts,
+)
 from colorized.batch.workers import Crew, Equipment
 from colorized.model.released import RELEASED
 from colorized.storage import Found, Store, is_remote
@@ -49,6 +55,11 @@ class Task:
     source_store: str
     source: str
     target: str
+
+    @property
+    def original(self) -> str:
+        """The path or address of the photograph."""
+        return Store(self.source_store).path(self.source)
 
 
 @dataclass(frozen=True)
@@ -115,16 +126,17 @@ def find(inputs: Sequence[str], out: str) -> list[Task]:
         if not names:
             raise BatchError(Path(given), "holds no photographs")
         found += [Task(given, n, Path(n).with_name(photo.output_name(n)).as_posix()) for n in names]
-    tasks: dict[str, Task] = {}
-    for task in found:
-        known = tasks.setdefault(task.target, task)
-        if known != task:
-            first, second = (printable(Store(t.source_store).path(t.source)) for t in (known, task))
-            raise BatchError(
-                Path(task.target),
-                f"would hold both {first} and {second}; color them into two folders",
-            )
-    return list(tasks.values())
+    tasks = []
+    for task, why in without_conflicts(
+        found,
+        source=lambda task: task.original,
+        target=lambda task: results.path(task.target),
+        name=lambda task: printable(task.original),
+    ):
+        if why:
+            raise BatchError(Path(task.target), why)
+        tasks.append(task)
+    return tasks
 
 
 def remaining(
@@ -317,7 +329,7 @@ class Painter:
                 todo.append(job)
             for job, outcome in self._crew.run(todo, self.batch.settings):
                 task = jobs[job.target]
-                name = printable(Store(task.source_store).path(task.source))
+                name = printable(task.original)
                 why = outcome.error.replace(printable(job.source), name)
                 if outcome.passed_over:
                     note = outcome.passed_over.replace(printable(job.source), name)
@@ -352,7 +364,7 @@ class Painter:
         parent = Path(task.target).parent
         return Entry(
             target=task.target,
-            source=Store(task.source_store).path(task.source),
+            source=task.original,
             original=original,
             settings=dict(self.batch.facts),
             files={(parent / p.name).as_posix(): stamp for p, stamp in outcome.files},

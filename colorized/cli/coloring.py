@@ -7,9 +7,8 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -24,18 +23,13 @@ if TYPE_CHECKING:
     from colorized.batch.report import Report
 
 
-class Engine(StrEnum):
-    """Who does the work: processes of this machine, or a cluster."""
-
-    LOCAL = "local"
-    RAY = "ray"
-
-
-class Mark(StrEnum):
-    """Where the picture says so: on the picture, or in a margin below it."""
-
-    CORNER = "corner"
-    MARGIN = "margin"
+WeightsOption = Annotated[
+    str | None,
+    typer.Option(
+        help="A .safetensors file, or of MLflow models:/colorized@champion or runs:/ID.",
+        show_default="the released weights",
+    ),
+]
 
 
 def _sampling(name: str, help_text: str) -> Any:
@@ -66,13 +60,7 @@ def colorize(
         float | None,
         _sampling("temperature", "Below 1, colors are likelier and vary less from seed to seed."),
     ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            help="A .safetensors file, or of MLflow models:/colorized@champion or runs:/ID.",
-            show_default="the released weights",
-        ),
-    ] = None,
+    weights: WeightsOption = None,
     candidates: Annotated[
         int,
         typer.Option(min=1, max=32, help="Colorings of each photograph, the most typical first."),
@@ -90,7 +78,7 @@ def colorize(
         bool, typer.Option("--layer", help="Write the colors alone, too, to lay over the scan.")
     ] = False,
     mark: Annotated[
-        Mark | None,
+        Literal["corner", "margin"] | None,
         typer.Option(help="Say in the picture that a machine colored it.", show_default=False),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or mps; or cuda:0,cuda:1.")] = (
@@ -116,8 +104,9 @@ def colorize(
         bool, typer.Option("--recolor", help="Color what is in color already, too.")
     ] = False,
     engine: Annotated[
-        Engine, typer.Option(help="ray works on a cluster, with folders or s3://bucket/folder.")
-    ] = Engine.LOCAL,
+        Literal["local", "ray"],
+        typer.Option(help="ray works on a cluster, with folders or s3://bucket/folder."),
+    ] = "local",
     address: Annotated[
         str | None,
         typer.Option(help="Of the Ray cluster.", show_default="one that is made here"),
@@ -162,11 +151,11 @@ def colorize(
         )
         return Settings(
             sampling, max_pixels, candidates,
-            uncertainty=uncertainty, layer=layer, mark=mark.value if mark else None,
+            uncertainty=uncertainty, layer=layer, mark=mark,
             recolor=recolor, **known,
         )  # fmt: skip
 
-    if engine is Engine.RAY:
+    if engine == "ray":
         if hints is not None:
             raise Failure("--hints is for one photograph, --engine ray for many")
         _on_cluster(inputs, out, settings, weights, device, address, timeout, overwrite)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from colorized.cli.coloring import weights_file
+from colorized.cli.coloring import WeightsOption, weights_file
 from colorized.cli.messages import finite
 
 
@@ -19,13 +19,7 @@ def web(
         str | None,
         typer.Option(envvar="COLORIZED_TOKEN", help="What clients must know.", show_default=False),
     ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            help="A .safetensors file, or of MLflow models:/colorized@champion or runs:/ID.",
-            show_default="the released weights",
-        ),
-    ] = None,
+    weights: WeightsOption = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or mps.")] = "cpu",
     queue: Annotated[
         int, typer.Option(min=1, max=1000, help="Requests at once; more are told to come back.")

@@ -10,6 +10,9 @@ import typer
 
 from colorized.cli.messages import Failure, finite
 
+Force = Annotated[
+    bool, typer.Option("--force", help="Train, even if nothing changed since last time.")
+]
 Commit = Annotated[
     bool, typer.Option("--commit", help="Commit dvc.lock, params.yaml and reports/ afterwards.")
 ]
@@ -19,9 +22,7 @@ Push = Annotated[
 
 
 def retrain(
-    force: Annotated[
-        bool, typer.Option("--force", help="Train, even if nothing changed since last time.")
-    ] = False,
+    force: Force = False,
     stage_hours: Annotated[
         float, typer.Option(min=0, callback=finite, help="A stage is ended after this long.")
     ] = 48.0,
@@ -42,9 +43,7 @@ def schedule(
     cron: Annotated[str, typer.Option(help='When to retrain: "0 3 * * 0" is Sundays at 3.')],
     name: Annotated[str, typer.Option(help="What Prefect calls it.")] = "weekly",
     timezone: Annotated[str, typer.Option(help="Of the hours in --cron.")] = "UTC",
-    force: Annotated[
-        bool, typer.Option("--force", help="Train, even if nothing changed since last time.")
-    ] = False,
+    force: Force = False,
     commit: Commit = False,
     push: Push = False,
 ) -> None:

@@ -8,7 +8,6 @@ import sys
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from colorized.tracking.queue import Entry, Queue, read
@@ -72,12 +71,7 @@ class FileRun(Entries):
     def __enter__(self) -> FileRun:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.finish(status_of(kind))
 
 

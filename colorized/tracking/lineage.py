@@ -17,6 +17,7 @@ from typing import Any
 from colorized import photo
 from colorized.model.weights import RELEASED
 from colorized.photo import provenance
+from colorized.text import printable
 from colorized.tracking import Registry, TrackingError
 from colorized.tracking.registry import COMMITTED
 from colorized.tracking.store import output
@@ -53,7 +54,7 @@ def trace(path: Path, root: Path) -> list[Fact]:
     ValueError
         The file is missing, no picture, or has no marks or damaged ones; one line that names it.
     """
-    name = photo.printable(path)
+    name = printable(path)
     try:
         made = provenance.parse(photo.read_xmp(path))
     except photo.PhotoError:
@@ -76,7 +77,7 @@ def trace(path: Path, root: Path) -> list[Fact]:
     facts = [
         Fact(
             "weights",
-            f"{photo.printable(made.model)}, sha256 {made.weights_sha256}",
+            f"{printable(made.model)}, sha256 {made.weights_sha256}",
             (*_files(root, made.weights_sha256), *versions),
         ),
         Fact("MLflow run", run_id or "unknown", ("in the store",) if run else ()),
@@ -90,7 +91,7 @@ def trace(path: Path, root: Path) -> list[Fact]:
             "parameters",
             f"seed {made.seed}, steps {made.steps}, guidance {made.guidance:g}, "
             f"temperature {made.temperature:g}, saturation {made.saturation:g}, "
-            f"sampler {photo.printable(made.sampler)}",
+            f"sampler {printable(made.sampler)}",
             None,
         ),
         Fact("original", f"sha256 {made.original_sha256}", None),

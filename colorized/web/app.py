@@ -14,7 +14,6 @@ import dataclasses
 import functools
 import hashlib
 import importlib.metadata
-import io
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -38,7 +37,7 @@ from colorized.inference import hints
 from colorized.options import LIMITS, SamplingOptions
 from colorized.text import out_of_memory
 from colorized.web import events, guard, pages
-from colorized.web.decoder import MEDIA_TYPES, Plane, Refused, plane
+from colorized.web.decoder import MEDIA_TYPES, Plane, Refused, plane, png
 from colorized.web.service import Job, OnEvent, Service
 
 T = TypeVar("T")
@@ -423,12 +422,9 @@ def _errors(app: FastAPI) -> None:
 
     @app.exception_handler(StarletteHTTPException)
     async def http(_: Request, error: StarletteHTTPException) -> JSONResponse:
-        text = str(error.detail)
-        if error.status_code == 400 and "Content-Length" not in text:
-            text = f"malformed form data: {text}"
-        code = guard.CODES.get(error.status_code, "refused")
-        body = {"error": text, "code": code}
-        return JSONResponse(body, error.status_code, error.headers)
+        if error.status_code == 400 and "Content-Length" not in error.detail:
+            error.detail = f"malformed form data: {error.detail}"
+        return guard.problem(error)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
@@ -557,6 +553,4 @@ def _as_json(value: Any) -> Any:
 def _map(values: NDArray[np.float32]) -> dict[str, Any]:
     """A map (h, w) of values from 0 as a PNG: level · unit."""
     unit = max(float(values.max()), 1.0) / 255
-    file = io.BytesIO()
-    Image.fromarray(np.rint(values / unit).astype(np.uint8)).save(file, "PNG")
-    return {"png": file.getvalue(), "unit": unit}
+    return {"png": png(Image.fromarray(np.rint(values / unit).astype(np.uint8))), "unit": unit}

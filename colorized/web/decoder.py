@@ -197,7 +197,7 @@ class DecodedPhoto:
             # What the page knows of lightness are these levels, so its chroma follows their edges.
             linear = color.srgb_to_linear(levels.astype(np.float32) / 255)
             self._shown = color.luminance_to_lightness(linear)
-            gray = _png(Image.fromarray(levels))
+            gray = png(Image.fromarray(levels))
             original = self._original(size)
         marks = _marks(self._page.facts.xmp) if show else None
         return Opened(width, height, self._guide, gray, original, count, marks, self._photo.notes)
@@ -266,7 +266,7 @@ def plane(ab: NDArray[np.float32]) -> Plane:
     unit = max(float(np.abs(ab).max()), 1.0) / 127
     levels = np.full((*ab.shape[:2], 3), 0, np.uint8)
     levels[..., :2] = np.rint(ab / unit) + 128
-    return Plane(_png(Image.fromarray(levels)), unit)
+    return Plane(png(Image.fromarray(levels)), unit)
 
 
 def in_color(rgb: NDArray[np.uint8]) -> bool:
@@ -312,7 +312,8 @@ def _jpeg(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def _png(image: Image.Image) -> bytes:
+def png(image: Image.Image) -> bytes:
+    """The file of a picture that goes to a page."""
     file = io.BytesIO()
     image.save(file, "PNG", compress_level=3)
     return file.getvalue()

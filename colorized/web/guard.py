@@ -12,12 +12,12 @@ import hashlib
 import hmac
 import ipaddress
 import time
-from collections.abc import Mapping
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlsplit
 
 from fastapi import HTTPException
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -108,11 +108,11 @@ class Guard:
                     await self._app(scope, body.receive, send_guarded)
                 return
         except HTTPException as error:
-            refusal = _refusal(error)
+            refusal = problem(error)
             if error.status_code == 401 and scope["path"] in _PAGES:
                 refusal = RedirectResponse("/signin", 303)
         except Full as full:
-            refusal = _refusal(busy(full))
+            refusal = problem(busy(full))
         else:
             small = Limits(max_bytes=0, seconds=self._service.limits.seconds)
             if scope["method"] == "HEAD":  # the server leaves out the body
@@ -158,7 +158,8 @@ class Guard:
         scheme, _, given = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             return hmac.compare_digest(given.strip().encode(), self._token.encode())
-        return hmac.compare_digest(_cookie(headers).encode(), cookie_of(self._token).encode())
+        cookie = cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
+        return hmac.compare_digest(cookie.encode(), cookie_of(self._token).encode())
 
 
 def busy(full: Full) -> HTTPException:
@@ -166,7 +167,8 @@ def busy(full: Full) -> HTTPException:
     return HTTPException(429, str(full), {"Retry-After": str(full.seconds)})
 
 
-def _refusal(error: HTTPException) -> Response:
+def problem(error: StarletteHTTPException) -> JSONResponse:
+    """The answer to an error: one line, and its reason in one word."""
     body = {"error": error.detail, "code": CODES.get(error.status_code, "refused")}
     return JSONResponse(body, error.status_code, error.headers)
 
@@ -218,14 +220,6 @@ def _hostname(host: str) -> str:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return ""
-
-
-def _cookie(headers: Mapping[str, str]) -> str:
-    try:
-        morsel = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-    except CookieError:
-        return ""
-    return morsel.value if morsel is not None else ""
 
 
 async def _drain(receive: Receive, most: int) -> None:

@@ -180,14 +180,14 @@ class Metrics:
             registry=self.registry,
         )
         self.pixels = Counter("colorized_pixels", "Pixels of photographs.", registry=self.registry)
-        places = Gauge("colorized_places", "Places in the queue.", registry=self.registry)
-        places.set(service.limits.places)
-        uploads = Gauge("colorized_uploads", "Photographs on their way.", registry=self.registry)
-        uploads.set_function(lambda: service.uploading)
-        tiles = Gauge("colorized_tile_bytes", "Tiles held for pages.", registry=self.registry)
-        tiles.set_function(lambda: service.tiles.bytes)
-        taken = Gauge("colorized_places_taken", "Those taken.", registry=self.registry)
-        taken.set_function(lambda: service.taken)
+        gauges: dict[tuple[str, str], Callable[[], float]] = {
+            ("colorized_places", "Places in the queue."): lambda: service.limits.places,
+            ("colorized_places_taken", "Those taken."): lambda: service.taken,
+            ("colorized_uploads", "Uploads under way."): lambda: service.uploading,
+            ("colorized_tile_bytes", "Tiles held for pages."): lambda: service.tiles.bytes,
+        }
+        for (name, text), value in gauges.items():
+            Gauge(name, text, registry=self.registry).set_function(value)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -283,7 +283,9 @@ class Service:
             }
             with self.metrics.stage("write"):
                 finished: Finished = await session.ask("finish", drawn.ab[0], format, facts)
-            beyond = await asyncio.to_thread(_out_of_gamut, job, opened)
+            beyond: list[str] = []
+            if job.hints:
+                beyond = await asyncio.to_thread(job.hints.beyond, opened.guide)
             return dataclasses.replace(finished, notes=[*finished.notes, *beyond])
 
     async def scan(self, read: Read, page: int | None) -> dict[str, Any]:
@@ -341,10 +343,13 @@ class Service:
             drawn = await self._draw(opened.guide, job, count, session.deadline, step)
             with self.metrics.stage("write"):
                 planes: list[Plane] = [await session.ask("plane", ab) for ab in drawn.ab]
+            softened: list[int] = []
+            if job.hints:
+                softened = await asyncio.to_thread(job.hints.softened, opened.guide)
             tell(
                 {
                     "event": "done",
-                    "softened": await asyncio.to_thread(_softened, job, opened),
+                    "softened": softened,
                     "candidates": [
                         {"seed": str(seed), "ab": plane}
                         for seed, plane in zip(drawn.seeds, planes, strict=True)
@@ -430,16 +435,6 @@ class Service:
 def _varied(job: Job, count: int) -> Job:
     """The job with the options for so many colorings."""
     return dataclasses.replace(job, sampling=job.sampling.for_candidates(count))
-
-
-def _out_of_gamut(job: Job, opened: Opened) -> list[str]:
-    """Hints whose colors do not exist at the photograph's lightness, one line each."""
-    return list(job.hints.beyond(opened.guide)) if job.hints else []
-
-
-def _softened(job: Job, opened: Opened) -> list[int]:
-    """Numbers of those hints."""
-    return job.hints.softened(opened.guide) if job.hints else []
 
 
 class _Abandoned(Exception):
