@@ -1,9 +1,9 @@
-"""The HTTP interface: addresses, their fields, and their answers.
+"""The HTTP interface: paths, their fields, and their answers.
 
 `POST /api/colorize` is for programs: a photograph in, a photograph out. `POST /api/preview` is for
 the page: it streams progress, line by line, and ends with the chroma of every pixel, so that the
-page can change the saturation by itself. Neither keeps anything: another coloring needs the
-photograph again. Only tiles of what a page shows are held for some minutes.
+page can change the saturation by itself. Neither stores anything: another coloring needs the
+photograph again. Only tiles of the photographs on open pages are held, for some minutes.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Problem(BaseModel):
 
 
 class Health(BaseModel):
-    """That the service is up, how many places are taken, and how many uploads are coming."""
+    """Status of the service: places, those that are taken, and uploads under way."""
 
     status: Literal["ok"]
     places: int
