@@ -1,7 +1,7 @@
-"""Photographs in and out: their lightness, and all that a colored copy must carry over.
+"""Reading and writing of photographs: lightness, and the metadata of a colored copy.
 
-Whatever a file holds (gray, sepia, a palette, CMYK, 16 bits, several pages) is reduced to L*, and
-what is written is sRGB, in 16 bits where the original had them and the format does.
+A file of any kind (gray, sepia, palette, CMYK, 16 bits, several pages) is reduced to L*. Copies are
+sRGB, in 16 bits where the original had them and the format does.
 
     with open_scan(path) as scan:                       # a file of one or more photographs
         for page in scan.pages:

@@ -31,12 +31,12 @@ _XMP_ROOM = {"JPEG": 65_000, **dict.fromkeys(("JPEG2000", "PNG", "TIFF", "WEBP")
 _IPTC_ROOM = {"JPEG": 65_500, **dict.fromkeys(("JPEG2000", "PNG", "TIFF"), 1 << 24)}
 # Bytes of a name, on nearly all file systems.
 _LONGEST_NAME = 255
-# Of one family with PPM for Pillow, but their names promise gray or 1 bit.
+# PPM for Pillow, but gray or 1 bit by their names.
 _GRAY_SUFFIXES = (".pbm", ".pfm", ".pgm")
 # JPEG 2000 without the boxes of a file around it.
 CODESTREAM_SUFFIXES = (".j2c", ".j2k", ".jpc")
 
-# What decoders say of their own values, for programmers.
+# Messages of decoders that are about their own code.
 _OF_PROGRAMMERS = re.compile(
     r"reshape|literal|'\w+' object|__|argument|dtype|ndarray|unpack|buffer size|@|<\w+ "
 )
@@ -48,7 +48,7 @@ class PhotoError(ValueError):
 
 
 class TooManyPixels(PhotoError):
-    """A photograph is larger than `most` pixels, by what its file says of itself."""
+    """A photograph is larger than `most` pixels, by its header."""
 
     def __init__(self, message: str, width: int, height: int, most: int) -> None:
         super().__init__(message)
@@ -56,15 +56,15 @@ class TooManyPixels(PhotoError):
 
 
 class Damaged(ValueError):
-    """Why a file cannot be read, in words for people."""
+    """The reason why a file cannot be read, as a message for users."""
 
 
-# Pillow speaks of broken files in OSError and SyntaxError.
+# Pillow raises OSError and SyntaxError for broken files.
 _SPEAKING = (Damaged, OSError, PhotoError, SyntaxError)
 
 
 def reason(error: BaseException, otherwise: str = "the file is damaged") -> str:
-    """What an exception says, in one line; `otherwise` where that is of Python, not of the file."""
+    """The message of an exception in one line; `otherwise` where it is not about the file."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     text = " ".join(text.split())
     if isinstance(error, EOFError):
@@ -77,7 +77,7 @@ def reason(error: BaseException, otherwise: str = "the file is damaged") -> str:
 
 
 def _from_decoder(error: BaseException) -> bool:
-    """Whether an exception is a decoder's own, or was raised by its code in the usual kinds."""
+    """Whether a decoder raised an exception, of its own type or of a built-in one."""
     if type(error).__module__.startswith(_DECODERS):
         return True
     trace = error.__traceback__

@@ -21,7 +21,7 @@ from colorized.text import printable
 # Of a page without scans, and the most that one with scans is given.
 _DPI, _MAX_DPI = 300.0, 1200.0
 _POINTS = 72.0  # per inch
-# PDFium is not made for threads, not even with a document for each.
+# PDFium is not thread-safe, not even with a document for each thread.
 _LOCK = threading.Lock()
 
 
@@ -40,7 +40,7 @@ def read(file: BinaryIO, path: Path, check: Check, close: Callable[[Any], Any]) 
         sizes = [document.get_page_size(i) for i in range(len(document))]
     if not scales:
         raise PhotoError(f"{printable(path)}: holds no pages")
-    # PDFium rounds up; a trifle is none.
+    # PDFium rounds up, but for rounding errors.
     shapes = [
         (max(1, int(np.ceil(h * s - 1e-3))), max(1, int(np.ceil(w * s - 1e-3))))
         for (w, h), s in zip(sizes, scales, strict=True)

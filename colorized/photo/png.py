@@ -1,4 +1,4 @@
-"""Chunks of a PNG: what Pillow does not tell of them, and what it gives up a file for.
+"""Chunks of a PNG: those that Pillow does not read, or refuses a file for.
 
 PNG specification, third edition, 2025; ITU-T H.273 for the numbers of cICP.
 """
@@ -92,9 +92,9 @@ def aspect(data: bytes) -> tuple[int, int] | None:
 
 
 def profile(data: bytes) -> bytes:
-    """An ICC profile of what cICP, or else gAMA and cHRM, say; empty where it is sRGB.
+    """An ICC profile by cICP, or else by gAMA and cHRM; empty where it is sRGB.
 
-    A profile in the file is Pillow's to read, and is before gAMA, but after cICP.
+    A profile in the file, which Pillow reads, has precedence over gAMA, but not over cICP.
     """
     found = dict(chunks(data))
     gray = data[25] in (0, 4)
@@ -135,7 +135,7 @@ def is_hdr(transfer: int) -> bool:
 def _curve(transfer: int) -> NDArray[np.float64] | None:
     """Linear light of evenly spaced levels; None for sRGB, and for what is unknown."""
     v = np.linspace(0, 1, 4096)
-    if transfer in (1, 6, 14, 15):  # BT.709 and its kin
+    if transfer in (1, 6, 14, 15):  # BT.709 and equal curves
         return np.where(v < 0.081, v / 4.5, ((v + 0.099) / 1.099) ** (1 / 0.45))
     if transfer in (4, 5, 8):
         return v ** {4: 2.2, 5: 2.8, 8: 1.0}[transfer]

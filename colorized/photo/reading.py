@@ -1,8 +1,8 @@
-"""Files in. Pillow decodes, with libheif for HEIC; tifffile and imagecodecs decode TIFF and what
-has 16 bits in color, PDFium renders PDF.
+"""Reading of files: Pillow, with libheif for HEIC; tifffile and imagecodecs for TIFF and 16-bit
+color; PDFium for PDF.
 
-Importing this module switches off Pillow's own limit on the size of a picture: `open_scan` has
-one that the user sets, and it too comes before decoding.
+Importing this module switches off Pillow's own limit on the size of a picture: `open_scan` has one
+that the user sets, which also is checked before decoding.
 """
 
 from __future__ import annotations
@@ -57,15 +57,7 @@ _PILLOW = tuple(format for format in READ if format not in ("PDF", "TIFF"))
 
 @dataclass(frozen=True)
 class Scan:
-    """A file of one or more photographs.
-
-    Attributes
-    ----------
-    format
-        Pillow's name of the file's format, such as "JPEG".
-    pages
-        Its photographs: several in a TIFF or PDF.
-    """
+    """A file of one or more photographs; `format` is Pillow's name, such as "JPEG"."""
 
     path: Path
     format: str
@@ -83,14 +75,14 @@ def open_scan(
     source
         A path, or the content of a file.
     max_pixels
-        What a page may have; it is known before anything is decoded.
+        Limit of a page, checked before anything is decoded.
     name
-        What messages call the file, and whose suffix its copy has; the path by default.
+        The file in messages, whose suffix its copy has; by default the path.
 
     Raises
     ------
     PhotoError
-        The file is missing, damaged, no picture, an animation, or larger than `max_pixels`.
+        The file is missing, damaged, no picture, an animation, or above `max_pixels`.
     """
     path = Path(name if name is not None else "picture" if isinstance(source, bytes) else source)
     with failing(path), contextlib.ExitStack() as stack:
@@ -266,7 +258,7 @@ def _opened_image(file: BinaryIO, path: Path) -> Image.Image:
     Raises
     ------
     PhotoError
-        It is of no known format, or of one but damaged, which is said then.
+        It is of no known format, or of a known one but damaged.
     """
     try:
         return Image.open(file, formats=_PILLOW)

@@ -1,4 +1,4 @@
-"""What else is made of a colored photograph: one with a visible mark, and its colors alone."""
+"""Variants of a colored photograph: with a visible mark, and its colors alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Place: TypeAlias = Literal["corner", "margin"]
 
 TEXT = "Colors by machine"
 LAYER_LIGHTNESS = 65.0
-"""L* of a layer: where the hue that has least room in sRGB has most, 36 units of chroma."""
+"""L* of a layer, at which the least chroma that sRGB has for any hue is largest: 36 units."""
 
 _SMALLEST = 10  # a font that can still be read
 # The text's share of the shorter side, and the space around it in its own height.
@@ -145,7 +145,7 @@ def _chroma(
 
 
 def _part(words: Gray, height: int, start: int, stop: int) -> Gray:
-    """What of the words in the lower corner is in the rows [start, stop): the last of these."""
+    """The part of the words, in the lower corner, that is in the rows [start, stop)."""
     first = height - len(words)
     if stop <= first:
         return words[:0]

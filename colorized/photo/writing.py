@@ -1,4 +1,4 @@
-"""Colored copies out: strip by strip, with all that the original carried, whole or not at all."""
+"""Writing of colored copies: strip by strip, with the original's metadata, atomically."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ Rows: TypeAlias = Callable[[int, int, NDArray[np.float32]], NDArray[np.floating[
 
 
 class Picture(Protocol):
-    """What is written: a `Page`, strip by strip, or a `Photo` that is in memory."""
+    """A picture to write: a `Page`, strip by strip, or a `Photo` in memory."""
 
     @property
     def height(self) -> int: ...
@@ -67,14 +67,8 @@ class Picture(Protocol):
 class Colored:
     """A photograph and its colors.
 
-    Attributes
-    ----------
-    picture
-        Its lightness and what is carried over.
-    chroma
-        ab of rows, CIELAB units; called from several threads, in any order.
-    xmp
-        Its XMP packet, of no more than `xmp_room` bytes.
+    `chroma` gives ab of rows, CIELAB units, and is called from several threads, in any order; `xmp`
+    is a packet of no more than `xmp_room` bytes.
     """
 
     picture: Picture
@@ -126,7 +120,7 @@ def write_scan(colored: Iterable[Colored], path: str | Path) -> None:
 
 
 def left_out(facts: Facts, path: str | Path) -> list[str]:
-    """What of a photograph a file of this name cannot hold, one note each."""
+    """Notes on the metadata that a file of this name cannot hold."""
     format = output_format(path)
     notes = []
     suffix = Path(path).suffix
@@ -176,7 +170,7 @@ A = TypeVar("A")
 
 
 def _kept(items: Iterable[A], raised: list[BaseException]) -> Iterator[A]:
-    """The items; what they raise is kept, too."""
+    """The items; an exception that they raise is also appended to `raised`."""
     try:
         yield from items
     except Exception as error:
