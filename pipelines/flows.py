@@ -306,7 +306,7 @@ def _commit(params: Params, push: bool) -> State[Any]:
     sha256 = hashlib.sha256(stage.WEIGHTS.read_bytes()).hexdigest()
     try:
         tracking.Registry(stage.ROOT, create=True).name_commit(sha256, sha)
-    except tracking.StoreAway as error:
+    except tracking.StoreUnavailable as error:
         get_run_logger().warning("the runs do not name the commit yet: %s", error)
     return Completed(message=f"committed as {sha[:12]}{' and pushed' if push else ''}")
 
@@ -373,7 +373,7 @@ def _changed(*names: str) -> bool:
 
 def _tidy(left: dict[str, str]) -> None:
     """Send the store what waits for it; close what a killed run left open there and in Prefect."""
-    with suppress(tracking.StoreAway):
+    with suppress(tracking.StoreUnavailable):
         tracking.deliver(stage.ROOT)
         run = left.get("mlflow_run") and tracking.Run.reopen(stage.ROOT, left["mlflow_run"])
         if run:

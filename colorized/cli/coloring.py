@@ -233,15 +233,15 @@ def _on_cluster(
             ray.lending(store, lent, path.read_bytes()),
         ):
             bar = progress.add_task("", total=len(tasks), completed=done)
-            for told in ray.color(todo, asked, address):
+            for result in ray.color(todo, asked, address):
                 progress.advance(bar)
-                for note in told.notes:
+                for note in result.notes:
                     complain("warning", note)
-                if told.error:
+                if result.error:
                     failed += 1
-                    complain("error", told.error)
-                elif told.target:
-                    print(printable(store.path(told.target)), file=results, flush=True)
+                    complain("error", result.error)
+                elif result.target:
+                    print(printable(store.path(result.target)), file=results, flush=True)
     if failed:
         complain("error", f"{failed} of {len(tasks)} photographs could not be colored")
         raise typer.Exit(1)

@@ -170,7 +170,7 @@ class ChromaSampler:
         """One draw for each seed, (K, h, w, 2), for a guide; the encoder runs once."""
         sigmas = sampling.noise_levels(options, self.config.few_step_sigmas)
         small = self.shrink(guide)
-        known = hints.lay(guide) if hints else None
+        known = hints.rasterize(guide) if hints else None
         L = torch.from_numpy(small)[None, None].to(self.device)
         cond = self.denoiser.encode(L, draw=options.sampler == "consistency")
         denoiser = guided(self.denoiser, options.guidance)
