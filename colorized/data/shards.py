@@ -3,9 +3,9 @@
 `data/lab` holds, for each split, `{split}_L.npy` (N, S, S) and `{split}_ab.npy` (N, S, S, 2) in
 OpenCV's 8-bit CIELAB; `index.csv`, a line for each row of them; and `stats.json`, the `Report`.
 
-A picture's split follows from its content alone, so it keeps it when others are added. The held-out
-pictures are cut first: when one comes up for training, all that it might be a copy of are known,
-and it can be left out at once. So pictures pass through memory a few at a time.
+A picture's split depends on its content only, so it stays the same when others are added. Held-out
+pictures are cut first, so that a training picture can be compared with all of them and left out at
+once. Only a few pictures are in memory at a time.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from colorized.data.sources import (
 from colorized.data.streaming import StreamWriter
 
 FEW = 16
-"""Fewer pictures than this are cut sooner than processes for them would have started."""
+"""Fewer pictures than this are cut in this process: starting others would take longer."""
 CHUNK = 8
 CHROMA_BINS = 60
 """Bins of the histogram of chroma, 2 units wide each."""
@@ -54,7 +54,7 @@ INDEX = ("id", "split", "row", "file", "sha256", "chroma", "y", "x", "side")
 
 @dataclass
 class Chroma:
-    """Sums over pixels, exact over 8-bit values, from which the statistics of chroma follow."""
+    """Exact sums over 8-bit pixels, for the statistics of chroma."""
 
     count: int = 0
     sum: NDArray[np.int64] = field(default_factory=lambda: np.zeros(2, np.int64))
@@ -108,7 +108,7 @@ class Cut:
 
 @dataclass
 class Report:
-    """What became of the pictures.
+    """Counts and statistics of the pictures that were cut.
 
     `photographs` and `crops` are counted by split, `left_out` by kind; `rejects` maps a name to its
     reason. `ab_mean` and `ab_std`, CIELAB units, and `chroma_histogram`, shares of pixels in bins 2
@@ -137,12 +137,12 @@ def build_shards(
 ) -> Report:
     """Cut every picture and write the shards, `index.csv` and `stats.json` to `out`.
 
-    The folder appears, in place of an older one, when all of it is written.
+    The folder replaces an older one when everything is written.
 
     Parameters
     ----------
     train_writer
-        Takes the training split where that does not go to `out`.
+        Receives the training split, if that does not go to `out`.
 
     Raises
     ------
@@ -160,7 +160,7 @@ def build_shards(
 
 
 def _check_space(source: Source, folder: Path, settings: CropSettings, with_train: bool) -> None:
-    """Refuse before the work what would not fit after it."""
+    """Raise a SourceError if the shards will not fit on the disk."""
     crops = settings.crops if with_train else settings.crops | {"train": 0}
     rows = sum(crops[split] for split in _splits(source, settings))
     needed, free = rows * settings.image_size**2 * 3, shutil.disk_usage(folder).free
@@ -376,7 +376,7 @@ def _cut_chunk(jobs: list[tuple[int, int]]) -> list[Cut]:
     source, settings = _worker
     cuts = [cut(source, number, count, settings) for number, count in jobs]
     if source.quick(settings):
-        # Sooner cut again by who asks than sent there.
+        # Cutting them again is faster than sending them between processes.
         return [replace(c, crops=None) for c in cuts]
     return cuts
 
