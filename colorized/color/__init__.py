@@ -15,7 +15,6 @@ from colorized.color.lab import (
     recombine,
     srgb_to_lab,
     srgb_to_linear,
-    standardize_ab,
     unstandardize_ab,
 )
 
@@ -34,6 +33,5 @@ __all__ = [
     "recombine",
     "srgb_to_lab",
     "srgb_to_linear",
-    "standardize_ab",
     "unstandardize_ab",
 ]
