@@ -1,7 +1,4 @@
-"""How chroma is sampled: one value for commands, pages, stages, marks and weights files.
-
-Nothing heavy is imported for it.
-"""
+"""`SamplingOptions`: how chroma is sampled. This module imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -24,28 +21,27 @@ LIMITS = {
 class SamplingOptions:
     """How the colors of a photograph are drawn.
 
-    The defaults for a set of weights stand in their file, since they were tuned for them.
+    A weights file holds the defaults tuned for it.
 
     Attributes
     ----------
     steps
-        Evaluations of the network; those that are guided ask it twice.
+        Evaluations of the network; a guided one takes twice as long.
     sampler
         One of `SAMPLERS`.
     guidance
-        Weight of the condition, see `model.guidance`: 1 is the model of P(ab | L) itself.
+        Weight of the condition, see `model.guidance`; 1 is the model of P(ab | L) itself.
     temperature
-        The deviation of all noise that sampling draws is multiplied by this. Below 1, draws are
-        likelier and more alike.
+        Factor on the standard deviation of all noise; below 1, draws are likelier and more alike.
     seed
-        Of the noise.
+        Seed of the noise.
     saturation
-        Chroma is multiplied by this.
+        Factor on chroma.
 
     Raises
     ------
     ValueError
-        Naming the option that is of a wrong type or outside `LIMITS`.
+        Names the option that has a wrong type or is outside `LIMITS`.
     """
 
     steps: int
@@ -71,10 +67,10 @@ class SamplingOptions:
             raise ValueError("the sampler consistency takes no guidance: it must be 1")
 
     def override(self, **given: Any) -> SamplingOptions:
-        """These options but for those given; None keeps what is here.
+        """A copy with the given options changed; None keeps the present value.
 
-        Where these are of the sampler ``consistency``, and guidance or more steps than these are
-        asked for but no sampler, the sampler is that of `UNTUNED`, which takes them.
+        If the sampler is ``consistency`` and guidance or more steps are given without a sampler,
+        the sampler becomes that of `UNTUNED`, which supports them.
         """
         changed = {name: value for name, value in given.items() if value is not None}
         if self.sampler == "consistency" and "sampler" not in changed:
@@ -86,8 +82,8 @@ class SamplingOptions:
     def for_candidates(self, count: int) -> SamplingOptions:
         """The options for `count` colorings of a photograph.
 
-        More than one are drawn by the ordinary sampler, with `VARIED_GUIDANCE`, where these options
-        are of ``consistency``: its draws differ too little to be chosen from.
+        Draws of ``consistency`` differ too little to choose from, so more than one are drawn by the
+        ordinary sampler with `VARIED_GUIDANCE`.
         """
         if count == 1 or self.sampler != "consistency":
             return self
@@ -96,4 +92,4 @@ class SamplingOptions:
 
 VARIED_GUIDANCE = 1.5
 UNTUNED = SamplingOptions(steps=10, sampler="dpm_solver_pp_2m", guidance=1.0, temperature=1.0)
-"""Of weights whose file names no options: draws of P(ab | L) as it was learned."""
+"""The options of a weights file that names none: draws of P(ab | L) as learned."""

@@ -6,7 +6,7 @@ import os
 
 
 def printable(path: str | os.PathLike[str]) -> str:
-    """The path in one line, whatever its name holds."""
+    """The path in one line, unprintable characters escaped."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(path))
 
 
@@ -28,7 +28,7 @@ EXTRAS = {
 
 
 def line(error: BaseException) -> str:
-    """An error in one line, with its file or the extra that is not installed."""
+    """An error in one line, with its file or the extra that is missing."""
     text = str(error)
     if isinstance(error, ModuleNotFoundError) and error.name:
         extra = EXTRAS.get(error.name.partition(".")[0])

@@ -13,7 +13,7 @@ from pipelines import raw, stage
 
 
 def main(params: Params) -> None:
-    """Cut, convert and split; say what was left out and why."""
+    """Cut, convert and split; print the counts of what was left out."""
     source = raw.open_source()
     p = params.preprocess
     counts = {f"{split}_crops" for split in sources.SPLITS}

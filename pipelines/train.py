@@ -47,7 +47,7 @@ from colorized.training.recipe import FINISHED, Recipe
 from colorized.training.stopping import StopOnSignal
 from pipelines import stage
 
-# What may change between a stop and the next start: only who computes what.
+# These may change when a training resumes: they only distribute the work.
 FREE = ("workers", "accumulate")
 CURVES = stage.REPORTS / "training.csv"
 CHUNK_CACHE_BYTES = 4 << 30
@@ -121,7 +121,7 @@ def _lead(
     about: Mapping[str, Any],
     made: Recipe,
 ) -> None:
-    """Train as the only process, or the first: with the run's log, grids, weights and curves."""
+    """Train as the first process, which logs the run and writes grids, weights and curves."""
     folder = stage.CHECKPOINTS / made.fingerprint
     val_shard = open_shard(stage.LAB, "val")
     if not (folder / fit.GOOD).exists() and (why := recipe.why_not(made, stage.CHECKPOINTS)):
@@ -185,7 +185,7 @@ def _lead(
 def _publish(
     denoiser: Denoiser, config: ModelConfig, about: Mapping[str, Any], history: History
 ) -> dict[str, str]:
-    """Write weights and curves; the hashes by which the weights are found, in DVC and in marks."""
+    """Write weights and curves; the hashes of the weights, as DVC and marks name them."""
     save_weights(stage.WEIGHTS, denoiser.network.state_dict(), config, dict(about))
     history.publish(CURVES)
     written = stage.WEIGHTS.read_bytes()
@@ -195,7 +195,7 @@ def _publish(
 def _publish_finished(
     denoiser: Denoiser, config: ModelConfig, about: Mapping[str, Any], folder: Path
 ) -> None:
-    """Write what a training that came to its end led to; its run stays as it is."""
+    """Write the results of a training that was finished before; its run is not changed."""
     path = folder / fit.LAST
     load_tensors(denoiser.network, load_checkpoint(path)["ema"], str(path))
     _publish(denoiser, config, about, History(folder))
@@ -231,7 +231,7 @@ def _start(params: Params, stats: Mapping[str, Any]) -> tuple[ModelConfig, Denoi
             raise ValueError(
                 f"{path}: was trained with {key} {found}, params.yaml asks for {wanted}"
             )
-    # The scale of chroma is part of what the weights know; that of pictures is what they see now.
+    # The scale of chroma belongs to the weights, the scale of pictures to this training.
     config = dataclasses.replace(weights.config, work_size=params.train.crop_size)
     return config, weights.denoiser, hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -241,12 +241,12 @@ def _open_train(stats: Mapping[str, Any]) -> Pictures:
     stored = stats["storage"]
     if not stored:
         return open_shard(stage.LAB, "train")
-    # A stream's cache must hold the chunks that are mixed; what more there is saves fetching.
+    # The cache must hold the chunks that are mixed; a larger one saves downloads.
     return streaming.open_stream(stored["url"], stage.CHUNKS, CHUNK_CACHE_BYTES, stored["sha256"])
 
 
 def _settings(params: Params, device: torch.device) -> TrainSettings:
-    """The values of params.yaml by their names there, but for these two."""
+    """The values of params.yaml by their names there, except these two."""
     names = {field.name for field in dataclasses.fields(TrainSettings)}
     return TrainSettings(
         **params.train.model_dump(include=names),
@@ -267,7 +267,7 @@ def _open_run(
         **versions.describe(stage.ROOT),
         **stage.surroundings(),
     }
-    # What the other stages do does not tell trainings apart.
+    # The other stages' parameters do not distinguish trainings.
     values = params.model_dump(exclude={"sample", "evaluate", "promote", "keep"})
     note = folder / "run_id"
     run = open_run(

@@ -231,7 +231,7 @@ class Registry:
 
     @contextmanager
     def weights(self, uri: str) -> Iterator[Path]:
-        """A temporary copy of the weights of `models:/NAME@ALIAS`, `models:/NAME/3` or `runs:/ID`."""
+        """A temporary copy of the weights of `models:/NAME@ALIAS`, `models:/NAME/3`, `runs:/ID`."""
         with TemporaryDirectory() as folder:
             if uri.startswith("models:/"):
                 path = self._fetch(uri, f"artifacts/{WEIGHTS_FILE}", folder)

@@ -83,7 +83,7 @@ def commit_retraining(root: Path, photographs: str, message: str, push: bool) ->
     Raises
     ------
     NotCommitted
-        Also when the folder of photographs is in no version.
+        Also when DVC does not track the folder of photographs.
     """
     if not is_versioned(root, photographs):
         raise NotCommitted(f"not committed: {unversioned(photographs)}")
@@ -92,9 +92,9 @@ def commit_retraining(root: Path, photographs: str, message: str, push: bool) ->
 
 
 def unversioned(path: str) -> str:
-    """One line on a folder of photographs that is in no version."""
+    """One line on a folder of photographs that DVC does not track."""
     return (
-        f"the photographs of {path} are in no version, so nobody can train on them again: "
+        f"DVC does not track the photographs of {path}, so this training cannot be repeated: "
         f"`dvc add {path}` keeps them, git what it writes"
     )
 

@@ -2,9 +2,9 @@
 
 An upload is refused where no *place* in the queue is free, and takes one when its body is complete,
 so that slow uploads do not block others. The number and the bytes of uploads and places are
-bounded, and so is their memory. Then a request waits for a *decoder*, first come, first served, where its
-photograph is decoded, for the *network*, which draws one request at a time, and for its decoder
-again, which encodes the result while the network works on the next one.
+bounded, and so is their memory. Then a request waits for a *decoder*, first come, first served,
+where its photograph is decoded, for the *network*, which draws one request at a time, and for its
+decoder again, which encodes the result while the network works on the next one.
 
 Requests are not drawn together: a batch of four saves a third of the network's time on a CPU, but
 sums come out differently in it, so a seed would not always give the same bytes. `benchmarks/web.py`

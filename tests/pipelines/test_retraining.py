@@ -127,7 +127,7 @@ def test_what_is_in_no_version_is_said(tmp_path: Path) -> None:
     assert versions.is_versioned(folder, "scans")
     shutil.copy(ROOT / "data" / "sample" / "photos" / "burj.jpg", folder / "scans")
     assert not versions.is_versioned(folder, "scans")
-    with pytest.raises(versions.NotCommitted, match="scans are in no version.*dvc add scans"):
+    with pytest.raises(versions.NotCommitted, match="photographs of scans, so.*dvc add scans"):
         versions.commit_retraining(folder, "scans", "a message", False)
     said = run(folder, sys.executable, "-W", "ignore", "-m", "pipelines.download")
     assert said.splitlines()[-1] == f"note: {versions.unversioned('scans')}"
