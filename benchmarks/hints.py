@@ -1,4 +1,4 @@
-"""Whether hints are met, whether they help, and whether they stay on their surface.
+"""Accuracy of hints, their effect on the rest of the picture, and their spread over a surface.
 
     python benchmarks/hints.py [--pictures FOLDER] [--n 12] [--quick]
 
