@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from colorized.tracking.queue import Entry, Queue, read
-from colorized.tracking.runs import IMPORTED, UNSENT, Entries, Run, imported, now_ms, status_of
+from colorized.tracking.runs import IMPORTED, UNSENT, Entries, Run, imported, now_ms
 from colorized.tracking.store import (
     StoreUnavailable,
     TrackingError,
@@ -63,16 +63,9 @@ class FileRun(Entries):
                 entry[key] = os.path.relpath(entry[key], self.path.parent)
         self._queue.append([entry])
 
-    def finish(self, status: str = "FINISHED") -> None:
-        """End the run: FINISHED, FAILED or KILLED."""
-        self._log({"status": status, "time": now_ms()})
+    def flush(self) -> None:
+        """Close the file."""
         self._queue.close()
-
-    def __enter__(self) -> FileRun:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.finish(status_of(kind))
 
 
 def open_run(

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from colorized.tracking.queue import Entry, Queue
 from colorized.tracking.store import (
@@ -108,6 +108,21 @@ class Entries:
         """Keep a copy of a file under `folder` of the artifacts."""
         self._log({"file": str(path), "folder": folder})
 
+    def finish(self, status: str = "FINISHED") -> None:
+        """End the run: FINISHED, FAILED or KILLED."""
+        self._log({"status": status, "time": now_ms()})
+        self.flush()
+
+    def flush(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        stopped = kind is not None and issubclass(kind, KeyboardInterrupt)
+        self.finish("KILLED" if stopped else "FAILED" if kind else "FINISHED")
+
 
 class Run(Entries):
     """One MLflow run.
@@ -190,11 +205,6 @@ class Run(Entries):
         """Whether the store has the run as FINISHED."""
         with one_line():
             return bool(self.client.get_run(self.run_id).info.status == "FINISHED")
-
-    def finish(self, status: str = "FINISHED") -> None:
-        """End the run: FINISHED, FAILED or KILLED."""
-        self._log({"status": status, "time": now_ms()})
-        self.flush()
 
     def send(self, entries: Sequence[Entry]) -> None:
         """Send waiting entries, then these, in order.
@@ -333,12 +343,9 @@ class Run(Entries):
                 self._warned = True
                 print(f"warning: {self._queue.path}: {error.strerror or error}", file=sys.stderr)
 
-    def __enter__(self) -> Run:
+    def __enter__(self) -> Self:
         self._log({"status": "RUNNING"})
         return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.finish(status_of(kind))
 
 
 def imported(client: MlflowClient, file_id: str) -> str | None:
@@ -356,13 +363,6 @@ def imported(client: MlflowClient, file_id: str) -> str | None:
 def now_ms() -> int:
     """Milliseconds since the epoch, as MLflow counts them."""
     return int(time.time() * 1000)
-
-
-def status_of(kind: type[BaseException] | None) -> str:
-    """Run status for an exception."""
-    if kind is None:
-        return "FINISHED"
-    return "KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED"
 
 
 def _parent_tag(parent: str | None) -> dict[str, str]:
