@@ -35,6 +35,11 @@ def shard() -> Shard:
     return Shard(np.concatenate([c.L for c in crops]), np.concatenate([c.ab for c in crops]))
 
 
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(7)
+
+
 class Result(NamedTuple):
     code: int
     out: list[str]

@@ -12,11 +12,6 @@ import torch
 from colorized import color
 
 
-@pytest.fixture
-def rng() -> np.random.Generator:
-    return np.random.default_rng(0)
-
-
 def lattice(n: int = 18) -> np.ndarray:
     """All of sRGB on a grid, corners included; (n³, 3) float64 in [0, 1]."""
     v = np.linspace(0, 1, n)
