@@ -19,6 +19,8 @@ os.environ |= {
 from colorized import cli
 from colorized.data import sources
 from colorized.data.dataset import Shard
+from colorized.inference.colorizer import ChromaSampler
+from colorized.model.weights import RELEASED, load_weights
 
 PHOTOS = Path(__file__).resolve().parents[1] / "data" / "sample" / "photos"
 
@@ -33,6 +35,12 @@ def shard() -> Shard:
     source = sources.photographs(paths, PHOTOS)
     crops = [source.cut(number, 2, settings) for number in range(len(paths))]
     return Shard(np.concatenate([c.L for c in crops]), np.concatenate([c.ab for c in crops]))
+
+
+@pytest.fixture(scope="session")
+def colorizer() -> ChromaSampler:
+    """The released weights, loaded once."""
+    return ChromaSampler(load_weights(RELEASED))
 
 
 @pytest.fixture

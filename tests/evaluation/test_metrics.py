@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from colorized.evaluation import metrics
 from colorized.evaluation._torchvision_shim import import_torchvision
 
-
 # Sharma, Wu, Dalal (2005), table 1: L1 a1 b1, L2 a2 b2, and their CIEDE2000 difference.
 SHARMA = np.array(
     [

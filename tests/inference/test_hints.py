@@ -17,7 +17,6 @@ from colorized import color
 from colorized.inference import hints
 from colorized.inference.colorizer import ChromaSampler
 from colorized.inference.hints import Hints, HintsError, Point
-from colorized.model.weights import RELEASED, load_weights
 from colorized.options import UNTUNED
 
 PHOTOS = Path(__file__).parents[2] / "data" / "sample" / "photos"
@@ -189,11 +188,6 @@ class TestLay:
         mask = np.full((300, 400, 4), (0, 0, 255, 255), np.uint8)
         (line,) = Hints(mask=mask).out_of_gamut(light)
         assert line.startswith("hints: 9") and "% of their chroma does not exist" in line
-
-
-@pytest.fixture(scope="module")
-def colorizer() -> ChromaSampler:
-    return ChromaSampler(load_weights(RELEASED))
 
 
 def photograph(name: str) -> np.ndarray:
