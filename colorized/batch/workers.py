@@ -157,7 +157,8 @@ class WorkerPool:
         todo = iter(jobs)
         again: deque[Job] = deque()
         while True:
-            for worker in self._by_need():
+            # Idle workers first, so that the last photographs are spread.
+            for worker in sorted(self._workers, key=lambda worker: len(worker.given)):
                 while len(worker.given) < _DEPTH:
                     job = again.popleft() if again else next(todo, None)
                     if job is None:
@@ -178,10 +179,6 @@ class WorkerPool:
                     yield self._replace(worker, again, why)
                 else:
                     self._fail_start(worker)
-
-    def _by_need(self) -> list[_Worker]:
-        """Idle workers first, so that the last photographs are spread."""
-        return sorted(self._workers, key=lambda worker: len(worker.given))
 
     def _give(self, worker: _Worker, job: Job, settings: Settings) -> None:
         if not worker.given:

@@ -108,14 +108,10 @@ class Served(PythonModel):
             with self.colorizer.colorize(
                 _picture(row), max_pixels=left, name=f"picture {number}", **asdict(options)
             ) as colored:
-                results.append(_png(colored) if output == "png" else _array(colored))
+                png = output == "png"
+                results.append(_png(colored) if png else np.asarray(colored.image).tolist())
                 left -= sum(page.height * page.width for page in colored.pages)
         return pd.DataFrame({"image": results})
-
-
-def _array(colored: ColoredPhoto) -> list[Any]:
-    levels: list[Any] = np.asarray(colored.image).tolist()
-    return levels
 
 
 def _png(colored: ColoredPhoto) -> str:

@@ -12,6 +12,7 @@ at its scale. The scan at its full size leaves the process as the finished file 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import io
 import multiprocessing
@@ -75,11 +76,7 @@ class Refused(ValueError):
         self.facts = facts
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _refused, (str(self), self.code, self.facts)
-
-
-def _refused(message: str, code: str, facts: dict[str, int | str]) -> Refused:
-    return Refused(message, code, **facts)
+        return functools.partial(Refused, **self.facts), (str(self), self.code)
 
 
 @dataclass(frozen=True)
