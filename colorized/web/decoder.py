@@ -12,7 +12,6 @@ at its scale. The scan at its full size leaves the process as the finished file 
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import io
 import multiprocessing
@@ -76,7 +75,11 @@ class Refused(ValueError):
         self.facts = facts
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return functools.partial(Refused, **self.facts), (str(self), self.code)
+        return _refused, (str(self), self.code, self.facts)
+
+
+def _refused(message: str, code: str, facts: dict[str, int | str]) -> Refused:
+    return Refused(message, code, **facts)
 
 
 @dataclass(frozen=True)
