@@ -1,7 +1,5 @@
 """Writes the picture of docs/architecture.md: which package imports which, as the code does."""
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
@@ -20,7 +18,6 @@ path{fill:none;stroke:var(--line)}marker path{fill:var(--line)}
 </style>
 <marker id="a" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">
 <path d="M0 0L8 4L0 8z"/></marker>"""
-ARROW = ' marker-end="url(#a)"'
 Edges = dict[str, set[str]]
 
 
@@ -82,7 +79,7 @@ def draw() -> str:
         for other in sorted(edges[name]):
             (to_x, to_y), half = at[other], HEIGHT / 2
             curve = f"V{y + half:g}C{x:g} {y + DOWN / 2:g} {to_x:g} {y + DOWN / 2:g}"
-            end, arrow = (f"V{to_y:g}", "") if " " in other else ("", ARROW)
+            end, arrow = (f"V{to_y:g}", "") if " " in other else ("", ' marker-end="url(#a)"')
             out.append(f'<path d="M{x:g} {y:g}{curve} {to_x:g} {to_y - half:g}{end}"{arrow}/>')
     for name in filter(str.isidentifier, at):
         x, y = at[name]
