@@ -14,8 +14,8 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 repro: install
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pipelines.repro
 
-# One thread a process: the tests start servers and workers beside each other, and threads that spin
-# while they wait would take the cores from those they wait for.
+# One thread per process: the tests start several servers and workers at a time, and waiting threads
+# that spin would slow them down.
 test: install-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow'
 

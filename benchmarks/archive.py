@@ -1,4 +1,4 @@
-"""A 12-megapixel JPEG from disk to disk, a batch of them, the start of the command, and memory.
+"""Time and memory of a 12-megapixel JPEG, of a batch, and of the start of the command.
 
     .venv/bin/python benchmarks/archive.py [--quick]
 

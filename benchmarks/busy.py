@@ -1,4 +1,4 @@
-"""What training and coloring take beside other work, with threads that sleep and that spin.
+"""Speed of training and coloring beside other programs, with sleeping and spinning threads.
 
     python benchmarks/busy.py [--rounds 5] [--seconds 8] [--threads 2]
 

@@ -1,4 +1,4 @@
-"""Damaged photographs: thousands of mutations of real files, each read and, if it can be, colored.
+"""Robustness against damaged files: thousands of mutations, each read and, if possible, colored.
 
     python benchmarks/fuzz.py [--n 5000] [--seed 0] [--workers 2]
 

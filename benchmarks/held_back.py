@@ -1,4 +1,4 @@
-"""The photographs that no training here sees, as what a benchmark measures on."""
+"""Held-back photographs, which no training uses, for benchmarks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether hints are met, whether they help, and whether they stay on their surface.
+"""Accuracy of hints, their effect on the rest of the picture, and their spread over a surface.
 
     python benchmarks/hints.py [--pictures FOLDER] [--n 12] [--quick]
 
@@ -66,7 +66,7 @@ def points(rgb: NDArray[np.uint8], rng: np.random.Generator) -> tuple[Hints, Hin
     """Hints at the same random points, in true and in random colors."""
     true, odd = [], []
     for x, y in rng.uniform(0.05, 0.95, (POINTS, 2)):
-        at = Hints((Point(x=x, y=y, radius=RADIUS, color="#000000"),)).lay(
+        at = Hints((Point(x=x, y=y, radius=RADIUS, color="#000000"),)).rasterize(
             np.zeros(rgb.shape[:2], np.float32)
         )
         mean = rgb[at.share > 0.5].mean(axis=0).round().astype(int)
@@ -86,13 +86,13 @@ def of_hints(colorizer: ChromaSampler, pictures: list[NDArray[np.uint8]]) -> dic
         true, odd = points(rgb, rng)
         for name, given in (("none", None), ("true", true), ("odd", odd)):
             ab = colorizer.colorize(L, how.override(seed=i), hints=given)
-            rest = (given or true).lay(L).share == 0
+            rest = (given or true).rasterize(L).share == 0
             found.setdefault(f"elsewhere_{name}", []).append(
                 float(ciede2000(L, ab, true_ab)[rest].mean())
             )
             for told, hints in (("true", true), ("odd", odd)):
                 if given is None or given is hints:
-                    known = hints.lay(L)
+                    known = hints.rasterize(L)
                     at = ciede2000(L, ab, known.ab)[known.share > 0.5].mean()
                     found.setdefault(
                         f"at_{told}_hints_{'without' if given is None else 'with'}", []
@@ -112,7 +112,7 @@ def of_surfaces(colorizer: ChromaSampler, count: int) -> dict[str, dict[str, flo
             skimage.filters.gaussian(L / 100, 2), seed, tolerance=0.1
         )
         hints = Hints((Point(x=x, y=y, radius=0.03, color=ODD),))
-        near = hints.lay(L).share > 0
+        near = hints.rasterize(L).share > 0
         shift = colorizer.colorize(L, how, hints=hints) - colorizer.colorize(L, how)
         along = shift[near].mean(axis=0)
         towards = shift @ (along / np.square(along).sum())

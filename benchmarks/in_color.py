@@ -1,4 +1,4 @@
-"""Where “in color already” begins: photographs in color and faded against toned and aged prints.
+"""The test “in color already” on color photographs, faded ones, and toned and aged prints.
 
     python benchmarks/in_color.py FOLDER ... [--n N] [--monochrome FOLDER]
 

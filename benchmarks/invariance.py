@@ -1,4 +1,4 @@
-"""Whether colors depend on the size or the shape of a picture.
+"""Dependence of colors on the size and shape of a picture.
 
     python benchmarks/invariance.py PICTURES [--weights FILE] [--n 50]
 

@@ -1,4 +1,4 @@
-"""What it costs to begin: installation, `--help`, import, the first photograph, `make repro`.
+"""Time of installation, `--help`, import, the first photograph, and `make repro`.
 
     python benchmarks/start.py [--install] [--lowest] [--repro] [--avx2] [--rounds 9]
 

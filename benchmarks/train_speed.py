@@ -1,4 +1,4 @@
-"""How fast our network trains, and in how much memory, against a diffusers peer.
+"""Speed and memory of training, compared with a diffusers model.
 
     python benchmarks/train_speed.py [--rounds 5] [--seconds 15] [--device cpu] [--compile]
 

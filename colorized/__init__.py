@@ -3,16 +3,16 @@
     import colorized
     colorized.Colorizer().colorize("photo.jpg", seed=1).save("photo-in-color.tif")
 
-What is named here is loaded when it is asked for, so that importing this takes no time; the rest of
-the package may change from version to version. docs/python.md has examples.
+These names are loaded on first use, so that the import is fast. The rest of the package may change
+from version to version. docs/python.md has examples.
 """
 
 import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
-# OpenMP's threads spin while they wait for each other, and so take the processor from whatever
-# they wait for when other programs run beside. Its library reads this as torch loads it.
+# Waiting OpenMP threads spin by default, which slows down other programs on the same processor. The
+# library reads this variable when torch loads it.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Color for photographs from Python: what the command, the page and the served model call, too.
+"""The Python interface, which the command and the served model call, too.
 
 A photograph is read, its chroma drawn, and the result written as `colorized colorize` would, with
 its depth, profile and metadata, and marks that say a machine made the colors.
@@ -17,7 +17,6 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, TypeAlias, TypedDict, Unpack
 
 import imagecodecs
@@ -49,7 +48,7 @@ _SHOWN = 768
 
 
 class Error(ValueError):
-    """What cannot be done, in one line, which is the one that the command prints."""
+    """One line that says what cannot be done, the same as the command prints."""
 
 
 class Options(TypedDict, total=False):
@@ -73,12 +72,12 @@ class Colorizer:
     device
         "cpu", "cuda", "cuda:1" or "mps".
     name
-        What marks call the weights: the file's name by default.
+        Name of the weights in marks; by default the file's name.
 
     Attributes
     ----------
     options
-        How colors are drawn unless told otherwise: `SamplingOptions`.
+        Default options of the weights: `SamplingOptions`.
     weights_sha256
         Digest of the weights file.
 
@@ -125,14 +124,14 @@ class Colorizer:
         candidates
             How many colorings: the first is the most typical of those that were drawn.
         hints
-            Colors that are known: a JSON or PNG file, or what such a JSON file holds.
+            Color hints: a JSON or PNG file, or the content of such a JSON file.
         progress
             Is given the number of evaluations of the network that are done, and that of all. What
             it raises ends the work, and is passed on.
         max_pixels
             A larger photograph is refused before it is decoded.
         name
-            What messages call it: a file's own name by default.
+            Name of the photograph in messages; by default the file's name.
         **options
             Of `SamplingOptions`: steps, seed, guidance, temperature, saturation, sampler. The same
             ones give the same colors, on one machine to the byte.
@@ -329,7 +328,7 @@ class _Lazy(Sequence[ColoredPage]):
 
 
 def _kept(path: Path, draw: Callable[[], Candidates]) -> Candidates:
-    """What an earlier run has kept at `path`, or else what is drawn now, and kept."""
+    """The candidates that an earlier run saved at `path`, or else new ones, which are saved."""
     damaged = contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
     with damaged, np.load(path, allow_pickle=False) as known:
         return Candidates(
@@ -362,7 +361,7 @@ class _Where:
 
 
 class ColoredPhoto:
-    """What `Colorizer.colorize` gives: shown by a notebook, and to be saved.
+    """The result of `Colorizer.colorize`, which a notebook shows and `save` writes.
 
     The original stays open until `close`, the end of a `with` block, or the end of this object:
     its pixels are read when they are asked for.
@@ -372,7 +371,7 @@ class ColoredPhoto:
     pages
         One `ColoredPage`, or as many as the file has.
     marks
-        What the file of each candidate says of itself.
+        The marks in the file of each candidate.
     close
         Close the original.
     """
@@ -414,11 +413,11 @@ class ColoredPhoto:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What one should know of the photograph, of the hints, and of what was saved."""
+        """Notes on the photograph, the hints and the saved files, one line each."""
         notes = dict.fromkeys(note for page in self.pages for note in page.page.notes)
         if self._hints:
             for page in self.pages:
-                notes |= dict.fromkeys(self._hints.beyond(page.guide))
+                notes |= dict.fromkeys(self._hints.out_of_gamut(page.guide))
         return tuple(notes)
 
     def save(
@@ -438,7 +437,7 @@ class ColoredPhoto:
         candidate
             Which one, from 0 on.
         mark
-            Where the picture says, in words, that a machine colored it.
+            Where to write in the picture that a machine colored it.
 
         Raises
         ------
@@ -482,16 +481,11 @@ class ColoredPhoto:
     def __enter__(self) -> ColoredPhoto:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _repr_png_(self) -> bytes:
-        """What Jupyter shows."""
+        """The picture for Jupyter."""
         shown = self.pages[0].image
         shown.thumbnail((_SHOWN, _SHOWN))
         file = io.BytesIO()
@@ -511,12 +505,11 @@ def override(defaults: SamplingOptions, **options: Unpack[Options]) -> SamplingO
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """What torch computes here, it computes with one thread.
+    """Let torch compute with one thread.
 
-    Convolutions add in another order with another number of threads, and the same seed shall give
-    the same bytes whether a photograph is colored alone or among many. And it is no slower: a scan
-    is worked on in strips by several threads already (see `photo.use_threads`), and where torch's
-    own wait for each other beside them, it takes several times as long.
+    Sums of convolutions depend on the number of threads, and the same seed is to give the same
+    bytes whether a photograph is colored alone or among many. It is no slower: several threads work
+    on the strips of a scan already (see `photo.use_threads`).
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -532,7 +525,7 @@ def failing(
     device: torch.device | None = None,
     own: Sequence[BaseException] = (),
 ) -> Iterator[None]:
-    """Whatever fails, as an `Error` that names the photograph; an `own` one as it is."""
+    """Reraise errors as an `Error` that names the photograph; those of `own` as they are."""
     try:
         yield
     except Error:
@@ -582,7 +575,7 @@ def _hints(given: Any) -> tuple[Hints | None, str]:
 
 
 def _source(given: Photograph) -> tuple[Path | bytes, Path, str]:
-    """A photograph for `open_scan`, what it is called, and its digest."""
+    """A photograph for `open_scan`, its name and its digest."""
     if isinstance(given, bytes):
         return given, Path("photograph"), hashlib.sha256(given).hexdigest()
     if isinstance(given, Image.Image | np.ndarray):

@@ -1,7 +1,4 @@
-"""The one way files are written: beside their target, then moved into place.
-
-A file or folder that has its name is whole, and a target is the old one or the new one.
-"""
+"""Atomic writes: a file or folder is written beside its target, then moved into place."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ def replacing(target: Path) -> Iterator[Path]:
         os.replace(partial, target)
         sync_folder(target.parent)
     finally:
-        with suppress(OSError):  # it is gone, or its folder is none
+        with suppress(OSError):  # it was moved, or its folder is no folder
             partial.unlink()
 
 

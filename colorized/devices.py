@@ -1,4 +1,4 @@
-"""Names of devices and number formats → what torch is told; how busy a device is, and too full."""
+"""Devices and number formats by name, and how busy a device is."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def open_device(name: str) -> torch.device:
     Raises
     ------
     ValueError
-        When the name is no device's or this machine lacks it.
+        When the name is not that of a device, or this machine lacks the device.
     """
     try:
         device = torch.device(name)
@@ -33,7 +33,7 @@ def open_device(name: str) -> torch.device:
 
 
 def use_bfloat16(precision: str, device: torch.device) -> bool:
-    """Whether to compute in bfloat16: as told, or for `auto` where the device has instructions.
+    """Whether to compute in bfloat16: as named, or for `auto` where the device supports it.
 
     A processor without them computes bfloat16 several times slower than float32.
     """
@@ -56,7 +56,7 @@ class Meter:
         self.restart()
 
     def restart(self) -> None:
-        """Begin anew."""
+        """Start a new reading."""
         self._wall, self._processor = time.perf_counter(), time.process_time()
 
     def read(self) -> dict[str, float]:

@@ -1,7 +1,4 @@
-"""How chroma is sampled: one value for commands, pages, stages, marks and weights files.
-
-Nothing heavy is imported for it.
-"""
+"""`SamplingOptions`: how chroma is sampled. This module imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -24,28 +21,27 @@ LIMITS = {
 class SamplingOptions:
     """How the colors of a photograph are drawn.
 
-    The defaults for a set of weights stand in their file, since they were tuned for them.
+    A weights file holds the defaults tuned for it.
 
     Attributes
     ----------
     steps
-        Noise levels at which the network is evaluated; where it is guided, twice.
+        Noise levels at which the network is evaluated; a guided one takes two evaluations.
     sampler
         One of `SAMPLERS`.
     guidance
-        Weight of the condition, see `model.guidance`: 1 is the model of P(ab | L) itself.
+        Weight of the condition, see `model.guidance`; 1 is the model of P(ab | L) itself.
     temperature
-        The deviation of all noise that sampling draws is multiplied by this. Below 1, draws are
-        likelier and more alike.
+        Factor on the standard deviation of all noise; below 1, draws are likelier and more alike.
     seed
-        Of the noise.
+        Seed of the noise.
     saturation
-        Chroma is multiplied by this.
+        Factor on chroma.
 
     Raises
     ------
     ValueError
-        Naming the option that is of a wrong type or outside `LIMITS`.
+        Names the option that has a wrong type or is outside `LIMITS`.
     """
 
     steps: int
@@ -68,10 +64,10 @@ class SamplingOptions:
                 raise ValueError(f"{name} must be in {low} … {high}, got {value}")
 
     def override(self, **given: Any) -> SamplingOptions:
-        """These options but for those given; None keeps what is here.
+        """A copy with the given options changed; None keeps the present value.
 
-        Where these are of the sampler ``consistency``, and more steps than these are asked for but
-        no sampler, the sampler is that of `UNTUNED`, which takes them.
+        If the sampler is ``consistency`` and more steps are given without a sampler, the sampler
+        becomes that of `UNTUNED`, which supports them.
         """
         changed = {name: value for name, value in given.items() if value is not None}
         if self.sampler == "consistency" and "sampler" not in changed:
@@ -82,4 +78,4 @@ class SamplingOptions:
 
 
 UNTUNED = SamplingOptions(steps=10, sampler="dpm_solver_pp_2m", guidance=1.0, temperature=1.0)
-"""Of weights whose file names no options: draws of P(ab | L) as it was learned."""
+"""The options of a weights file that names none: draws of P(ab | L) as learned."""

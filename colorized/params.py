@@ -1,4 +1,4 @@
-"""params.yaml, typed: an unknown key, a wrong type or an impossible value names the key."""
+"""The parameters of params.yaml as checked types; see that file for what each one means."""
 
 from __future__ import annotations
 
@@ -211,11 +211,11 @@ def load_params(path: Path) -> Params:
     Raises
     ------
     ParamsError
-        One line naming the file and the key: not there, not YAML, unknown, missing or repeated
-        key, wrong type, impossible value.
+        One line naming the file and the key: missing file, invalid YAML, unknown, missing or
+        repeated key, wrong type, impossible value.
     """
     try:
-        # The reader DVC has, so that both see the same values: YAML 1.2, where 1e-4 is a number.
+        # As DVC reads it, so that both see the same values: YAML 1.2, where 1e-4 is a number.
         values: Any = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ParamsError(f"{path}: {error.strerror}") from error

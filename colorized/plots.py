@@ -45,7 +45,7 @@ def grid(rows: Sequence[Sequence[Picture]], headings: Sequence[str], gap: int = 
 
 
 def save(path: Path, picture: Picture) -> None:
-    """Write an RGB picture (H, W, 3) as PNG or, a fifth of its size, JPEG: as the suffix says."""
+    """Write an RGB picture (H, W, 3) as PNG or JPEG, by the suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
     options: dict[str, dict[str, Any]] = {
         ".png": {"optimize": True},

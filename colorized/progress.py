@@ -1,4 +1,4 @@
-"""Progress that a person sees: a bar on a terminal, a line every half a minute in a log file."""
+"""Progress on stderr: a bar on a terminal, a line every half a minute in a log file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from types import TracebackType
 from typing import Any, TextIO, TypeVar
 
 from rich.console import Console
@@ -15,22 +14,22 @@ from rich.progress import Progress as Bar
 
 T = TypeVar("T")
 SECONDS = 30.0
-"""Between two lines of a log, at most: the first comes as soon."""
+"""Between two lines of a log, and before the first."""
 
 
 class Progress:
-    """Work of `total` units, on stderr: how many are done, the rate, the time left.
+    """Progress of `total` units of work: how many are done, the rate, the time left.
 
-    As a context manager it speaks until it ends, by itself, however long a unit takes.
+    As a context manager it is shown until the block ends, however long a unit takes.
 
     Parameters
     ----------
     what
-        Says in a word or two what is being done.
+        Names the work in a word or two.
     unit
         Of what is counted, such as "crops".
     total
-        None where nobody knows.
+        None where it is not known.
     """
 
     def __init__(
@@ -48,7 +47,7 @@ class Progress:
         self._note = ""
         self._began = time.monotonic()
         self.begun = False
-        """Whether anything was said of what is done."""
+        """Whether `begin` or `update` was called."""
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._speak, daemon=True)
         self._bar: Bar | None = None
@@ -70,12 +69,7 @@ class Progress:
             self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._ended.set()
         if self._bar is not None:
             self._bar.stop()
@@ -88,13 +82,13 @@ class Progress:
         return self._done
 
     def begin(self, done: float) -> None:
-        """Say how many units were done before; they do not count for the rate."""
+        """Set how many units were done before; they do not count for the rate."""
         self.begun = True
         self._first = self._done = done
         self._began = time.monotonic()
 
     def update(self, done: float, note: str = "") -> None:
-        """Say how many units are done by now; `note` goes with it."""
+        """Set how many units are done; `note` is shown with it."""
         self.begun = True
         self._done, self._note = done, note
         if self._bar is not None:
@@ -102,11 +96,11 @@ class Progress:
             self._bar.update(task.id, completed=done, count=self._count())
 
     def advance(self, units: float = 1) -> None:
-        """Say that so many more units are done."""
+        """Add units that are done."""
         self.update(self._done + units, self._note)
 
     def line(self) -> str:
-        """What stands in the log: `coloring: 120 of 234 crops, 3.2 a second, 0:35 left`."""
+        """A line of the log: `coloring: 120 of 234 crops, 3.2 a second, 0:35 left`."""
         return f"{self.what}: {self._count()}{self._left()}"
 
     def _count(self) -> str:

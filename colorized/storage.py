@@ -1,4 +1,4 @@
-"""Files in a folder or in an S3-compatible store: the one way both are reached.
+"""Files in a folder or in an S3-compatible store, by one interface.
 
 Endpoint and credentials are those of the environment: AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID,
 AWS_SECRET_ACCESS_KEY, AWS_PROFILE, …
@@ -48,7 +48,7 @@ class Store:
         """`/` for the root of all folders, whose names begin with no slash."""
 
     def path(self, name: str = "") -> str:
-        """What a person calls a file of the store."""
+        """The path or URL of a file of the store."""
         return f"{self.url.rstrip('/')}/{name}" if name else self.url
 
     def files(self, folder: str = "") -> dict[str, Found]:

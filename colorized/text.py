@@ -1,4 +1,4 @@
-"""What is said to people: one line each, whatever a name or an error holds."""
+"""Messages of one line, whatever a name or an error holds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 
 def printable(path: str | os.PathLike[str]) -> str:
-    """The path in one line, whatever its name holds."""
+    """The path in one line, unprintable characters escaped."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(path))
 
 
@@ -24,11 +24,11 @@ EXTRAS = {
     "psycopg2": "postgres",
     "ray": "ray",
 }  # fmt: skip
-"""Which extra of this package brings a module that coloring does not need."""
+"""The extra of this package that installs a module which coloring does not need."""
 
 
 def line(error: BaseException) -> str:
-    """What an error says, in one line, with the file that it is about or the extra that lacks."""
+    """An error in one line, with its file or the extra that is missing."""
     text = str(error)
     if isinstance(error, ModuleNotFoundError) and error.name:
         extra = EXTRAS.get(error.name.partition(".")[0])

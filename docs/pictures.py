@@ -64,7 +64,7 @@ def hinted(path: Path, colorizer: ChromaSampler) -> Image.Image:
         hints = Hints((Point(x=HINT[0], y=HINT[1], radius=0.03, color=color_),))
         ab = colorizer.colorize(lightness, hints=hints)
         rgb = color.recombine(lightness, ab)
-        share = hints.lay(lightness).share
+        share = hints.rasterize(lightness).share
         rgb[(share > 0) & (share < 1)] = 255
         picture = Image.fromarray(rgb)
         picture.thumbnail((SIDE * 2 // 3, SIDE), Image.Resampling.LANCZOS)

@@ -98,7 +98,7 @@ def _load(name: str) -> NDArray[Any]:
 
 
 def _grid(params: Params, weights: Weights, options: SamplingOptions) -> plots.Picture:
-    """The middle of as many test photographs as asked for, colored at 256 pixels."""
+    """The central squares of `evaluate.grid_pictures` test photographs, colored at 256 pixels."""
     colorizer = ChromaSampler(weights)
     source = raw.open_source()
     # The first crop of each photograph is its middle.
@@ -117,7 +117,7 @@ def _grid(params: Params, weights: Weights, options: SamplingOptions) -> plots.P
 
 
 def _open_run(params: Params, options: SamplingOptions, began: float) -> Run | FileRun:
-    """A run of its own, below the one that trained the weights, if that is known."""
+    """A new run, a child of the one that trained the weights if that is known."""
     sha256 = hashlib.sha256(stage.WEIGHTS.read_bytes()).hexdigest()
     training = lineage.noted(stage.ROOT, sha256).get("run_id")
     if installed():
@@ -126,7 +126,7 @@ def _open_run(params: Params, options: SamplingOptions, began: float) -> Run | F
             training = found[0] if found else training
         except TrackingError as error:
             print(f"warning: the run of the weights is not looked up: {error}", file=sys.stderr)
-    # What the weights say where params.yaml says nothing, too.
+    # Including the options of the weights that params.yaml leaves open.
     made_by = params.model_dump(exclude={"promote", "keep"})
     made_by["sample"] |= {name: v for name, v in asdict(options).items() if name != "saturation"}
     tags = {

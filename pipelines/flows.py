@@ -1,9 +1,8 @@
-"""The pipeline as a Prefect flow, to be run on a schedule; `colorize_archive` for batches.
+"""Prefect flows: `retrain`, the pipeline on a schedule, and `colorize_archive` for batches.
 
-DVC knows the stages, their order and what changed; here is only what DVC does not do: one run at a
+DVC decides which stages run and in which order. The flows add what DVC does not do: one run at a
 time, live logs, time limits, repeated downloads, a message on failure, pictures of the result.
-Secrets come from the environment and go nowhere: the webhook's address is not even handed down to
-the stages.
+Secrets come from the environment and are not logged; the stages do not get the webhook's address.
 """
 
 from __future__ import annotations
@@ -54,20 +53,20 @@ if TYPE_CHECKING:
     from dvc.repo import Repo
 
 DOWNLOAD, TRAIN = "download", "train"
-"""The stage that meets other people's servers, and the one that `force` is about."""
+"""The stage that is repeated when it fails, and the one that `force` runs."""
 SECTIONS = {DOWNLOAD: "data", "preprocess": "preprocess"}
-"""Stages that log no run of their own, and the section of parameters of each."""
+"""Stages that do not log their own MLflow run, and the section of parameters of each."""
 PHOTOGRAPHS = ".dvc"
-"""How the name of a stage ends that is a folder of photographs which DVC has in versions."""
+"""Suffix of DVC's name for a folder of photographs under `dvc add`."""
 
 RETRIES = 3
 BACKOFF_SECONDS = 20.0
 """Before the first retry of a download, twice that before the second, and so on."""
 STAGE_HOURS = 48.0
-"""A stage that hangs must have ended long before next week's run."""
+"""Time limit of a stage: a hanging one ends well before next week's run."""
 
 Outcome = dict[str, str]
-"""What DVC did with each stage: ran, restored, recorded (photographs) or unchanged."""
+"""Result of each stage: ran, restored, recorded (photographs) or unchanged."""
 
 
 class BadSchedule(ValueError):
@@ -75,7 +74,7 @@ class BadSchedule(ValueError):
 
 
 def notify(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """Tell the webhook, if the environment names one, that a run failed: a short JSON."""
+    """Post a short JSON about a failed run to the webhook, if the environment names one."""
     address = os.environ.get(WEBHOOK)
     if not address:
         return
@@ -99,18 +98,18 @@ def retrain(
     commit: bool = False,
     push: bool = False,
 ) -> State[Any]:
-    """Run the pipeline, then let the new model meet the champion.
+    """Run the pipeline, then compare the new model with the champion.
 
     Parameters
     ----------
     force
-        Train, even if data, parameters and code are those of the last training.
+        Train even if data, parameters and code did not change.
     stage_hours
-        A stage is ended after this many hours.
+        Time limit of a stage.
     commit
-        Commit dvc.lock, params.yaml and reports/ afterwards, so that a clone can make it again.
+        Commit dvc.lock, params.yaml and reports/ afterwards, so that a clone can reproduce it.
     push
-        Push the commit and DVC's data, too.
+        Also push the commit and DVC's data.
     """
     try:
         with lock.take(stage.ROOT) as held:
@@ -127,9 +126,9 @@ def retrain(
                 state = results.up_to_date()
             if state.is_failed():
                 return state
-            # What an earlier run could not commit, or not push, is made up for.
+            # Includes what an earlier run could not commit or push.
             done = _commit(params, push, return_state=True) if commit or push else None
-            # A model that could not meet the champion last time does so now.
+            # Includes a model that could not be compared last time.
             promoted: Any = _promote(seconds, held.file, return_state=True)
             ends = [state, *([done] if done else []), promoted]
             message = "; ".join(end.message or end.name for end in ends)
@@ -155,9 +154,9 @@ def colorize_archive(
     out
         Folder for the colored photographs.
     options
-        Further options of `colorized colorize`, as one types them: ["--steps", "20"].
+        Further options of `colorized colorize`, such as ["--steps", "20"].
     hours
-        The batch is ended after this many hours.
+        Time limit of the batch.
     """
     done: State[Any] = _colorize(inputs, out, options or [], hours * 3600, return_state=True)
     return State(type=done.type, name=done.name, message=done.message)
@@ -171,9 +170,9 @@ def schedule(cron: str, name: str, timezone: str, parameters: dict[str, bool]) -
     Raises
     ------
     BadSchedule
-        The cron line or the time zone is not one.
+        The cron line or the time zone is invalid.
     ValueError
-        There is no Prefect server.
+        No Prefect server is set, or it does not answer.
     """
     try:
         CronSchedule(cron=cron, timezone=timezone)
@@ -205,7 +204,7 @@ def schedule(cron: str, name: str, timezone: str, parameters: dict[str, bool]) -
 
 
 def _pipeline(held: lock.Lock, params: Params, forced: set[str], seconds: float) -> State[Any]:
-    """All stages, in a parent run of MLflow that gets their status and what came of them."""
+    """Run all stages in a parent run of MLflow, which gets their status and results."""
     tags = {
         "stage": "retrain",
         "prefect_run": str(runtime.flow_run.id),
@@ -263,7 +262,7 @@ def _task(name: str) -> Task[Any, Any]:
 
 @task(cache_policy=NO_CACHE)
 def _reproduce(name: str, force: bool, seconds: float, file: int | None) -> State[Any]:
-    """One stage, by DVC, if anything it depends on changed."""
+    """Let DVC run one stage, if anything it depends on changed."""
     if not (force or _changed(name)):
         return Completed(name="Unchanged", message=f"{name}: nothing it depends on changed")
     command = [sys.executable, "-m", "dvc", "repro", "--single-item", name]
@@ -273,7 +272,7 @@ def _reproduce(name: str, force: bool, seconds: float, file: int | None) -> Stat
         _, problem = _follow(command + ["--force"] * force, seconds, file, variables)
         if problem:
             return Failed(message=f"{name}: {problem}")
-        # What did not run was brought back from DVC's cache of runs.
+        # A stage that did not run was restored from DVC's run cache.
         what = "ran" if ran.exists() else "restored"
     if name.endswith(PHOTOGRAPHS):
         return Completed(name="Recorded", message=f"{name} names the photographs as they are now")
@@ -282,7 +281,7 @@ def _reproduce(name: str, force: bool, seconds: float, file: int | None) -> Stat
 
 @task(name="promote", task_run_name="promote", cache_policy=NO_CACHE)
 def _promote(seconds: float, file: int | None) -> State[Any]:
-    """The new model meets the champion."""
+    """Compare the new model with the champion."""
     command = [sys.executable, "-W", "ignore", "-m", "colorized", "promote"]
     lines, problem = _follow(command, seconds, file)
     if problem:
@@ -296,7 +295,7 @@ def _promote(seconds: float, file: int | None) -> State[Any]:
 
 @task(name="commit", task_run_name="commit", cache_policy=NO_CACHE)
 def _commit(params: Params, push: bool) -> State[Any]:
-    """Make the retraining a commit, and say so on its runs."""
+    """Commit the retraining and tag its runs with the commit."""
     metrics = json.loads(stage.METRICS.read_text(encoding="utf-8"))
     message = f"Retrain {runtime.flow_run.name}: FID {metrics['fid']:.2f}"
     try:
@@ -306,7 +305,7 @@ def _commit(params: Params, push: bool) -> State[Any]:
     sha256 = hashlib.sha256(stage.WEIGHTS.read_bytes()).hexdigest()
     try:
         tracking.Registry(stage.ROOT, create=True).name_commit(sha256, sha)
-    except tracking.StoreAway as error:
+    except tracking.StoreUnavailable as error:
         get_run_logger().warning("the runs do not name the commit yet: %s", error)
     return Completed(message=f"committed as {sha[:12]}{' and pushed' if push else ''}")
 
@@ -328,7 +327,7 @@ def _follow(
     file: int | None = None,
     variables: Mapping[str, str] | None = None,
 ) -> tuple[list[str], str]:
-    """Run a command with its output in the log; its lines, and in one line what went wrong."""
+    """Run a command with its output in the log; its lines, and the error in one line."""
     log = get_run_logger()
     lines: list[str] = []
 
@@ -340,7 +339,7 @@ def _follow(
     if code is None:
         return lines, f"ended after {seconds / 3600:g} hours, its time limit"
     errors = [line for line in lines if line.lower().startswith("error: ")] or [f"exit code {code}"]
-    # The first error is the stage's own, those after it are DVC's, of the stage.
+    # The first error is the stage's own, later ones are DVC's about the stage.
     return lines, errors[0].partition(": ")[2] or errors[0] if code else ""
 
 
@@ -358,7 +357,7 @@ def _dvc() -> Iterator[Repo]:
 
 
 def _stage_names() -> list[str]:
-    """The stages in the order DVC runs them, and the folders of photographs it has in versions."""
+    """The stages in DVC's order, including folders of photographs under `dvc add`."""
     from dvc.repo.reproduce import plan_repro
 
     with _dvc() as repo:
@@ -366,14 +365,14 @@ def _stage_names() -> list[str]:
 
 
 def _changed(*names: str) -> bool:
-    """Whether DVC would run any of these stages, or of all."""
+    """Whether DVC would run any of these stages, or any at all if none is named."""
     with _dvc() as repo:
         return bool(repo.status(list(names)))
 
 
 def _tidy(left: dict[str, str]) -> None:
-    """Send the store what waits for it; close what a killed run left open there and in Prefect."""
-    with suppress(tracking.StoreAway):
+    """Send unsent runs to MLflow, and close what a killed run left open there and in Prefect."""
+    with suppress(tracking.StoreUnavailable):
         tracking.deliver(stage.ROOT)
         run = left.get("mlflow_run") and tracking.Run.reopen(stage.ROOT, left["mlflow_run"])
         if run:

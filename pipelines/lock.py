@@ -1,9 +1,9 @@
 """One run at a time: the operating system's lock on a file of the project.
 
-The kernel drops the lock when its last holder ends, however it ends, so that no lock is ever stale.
-Who holds it stands in the file. A flow takes it once and hands it down: DVC inherits the open file,
-so that the lock outlives a killed flow until its last stage has ended; the stages find the flow's
-process id in the environment.
+The kernel releases the lock when its last holder ends, in whatever way, so a lock is never stale.
+The file names the holder. A flow takes the lock once for its children: DVC inherits the open file,
+so that the lock outlives a killed flow until its last stage has ended, and the stages find the
+flow's process id in the environment.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from filelock import lock_descriptor
 NAME = ".colorized.lock"
 HELD = "COLORIZED_LOCK_HELD"
 ENDING_SECONDS = 60.0
-"""How long the last stage of a killed flow is waited for: it writes its checkpoint, then ends."""
+"""Time for the last stage of a killed flow to write its checkpoint and end."""
 
 
 class Held(ValueError):
-    """One line that says who is running."""
+    """One line that names the holder of the lock."""
 
 
 @dataclass
@@ -37,12 +37,12 @@ class Lock:
     """The lock, for as long as it is held."""
 
     file: int | None
-    """Its open file, for a child to inherit; None where another process handed the lock down."""
+    """Its open file, for a child to inherit; None if a parent process holds the lock."""
     left: dict[str, str] = field(default_factory=dict)
-    """What the last holder noted, if it was killed; empty where it ended by itself."""
+    """The notes of the last holder, if it was killed; otherwise empty."""
 
     def note(self, **values: str) -> None:
-        """Write down what is to be tidied up, should this process be killed."""
+        """Note what must be cleaned up if this process is killed."""
         if self.file is not None:
             about = {"pid": str(os.getpid()), "since": f"{datetime.now():%Y-%m-%d %H:%M:%S}"}
             os.ftruncate(self.file, 0)
@@ -53,8 +53,8 @@ class Lock:
 def take(root: Path) -> Iterator[Lock]:
     """Hold the lock of the project in `root`.
 
-    Where this process or one above it holds it already, nothing is taken. A process that was handed
-    the lock is asked to stop, by SIGTERM, when the holder is killed.
+    Nothing is taken if this process or a parent holds it already. A child of the holder gets
+    SIGTERM when the holder is killed.
 
     Raises
     ------
@@ -83,14 +83,14 @@ def take(root: Path) -> Iterator[Lock]:
 
 
 def _above() -> psutil.Process | None:
-    """The process that holds the lock and handed it down to this one."""
+    """This process or the parent that holds the lock, if any."""
     pid = os.environ.get(HELD)
     here = psutil.Process()
     return next((p for p in (here, *here.parents()) if str(p.pid) == pid), None)
 
 
 def _acquire(file: int) -> dict[str, str]:
-    """Take the lock; what its last holder left written."""
+    """Take the lock; the notes of its last holder."""
     deadline = time.monotonic() + ENDING_SECONDS
     while not lock_descriptor(file, blocking=False):
         noted = _read(file)
@@ -114,8 +114,8 @@ def _stop_with(holder: psutil.Process) -> None:
     """Wait for the holder's end, then ask this process to stop."""
     while _alive(holder):
         time.sleep(0.5)
-    # Nobody reads what is printed any more, and an error of that kind must not come before the
-    # checkpoint.
+    # The pipe has no reader any more, and a broken pipe must not end the process before it has
+    # written its checkpoint.
     for stream in (1, 2):
         with open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), stream)

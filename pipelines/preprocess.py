@@ -13,18 +13,13 @@ from pipelines import raw, stage
 
 
 def main(params: Params) -> None:
-    """Cut, convert and split; say what was left out and why."""
+    """Cut, convert and split; print the counts of what was left out."""
     source = raw.open_source()
     p = params.preprocess
+    counts = {f"{split}_crops" for split in sources.SPLITS}
     settings = sources.CropSettings(
-        image_size=p.image_size,
-        crops={"train": p.train_crops, "val": p.val_crops, "test": p.test_crops},
-        min_scale=p.min_scale,
-        val_share=p.val_share,
-        test_share=p.test_share,
-        seed=p.seed,
-        min_chroma=p.min_chroma,
-        lookalike_bits=p.lookalike_bits,
+        **p.model_dump(exclude=counts),
+        crops={split: getattr(p, f"{split}_crops") for split in sources.SPLITS},
     )
 
     def progress(cuts: Iterable[Any]) -> Iterator[Any]:

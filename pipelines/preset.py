@@ -21,12 +21,12 @@ PRESETS = Path(__file__).parent / "presets"
 
 
 def apply(name: str, path: Path) -> list[str]:
-    """Write the preset's values to the file at `path`; what changed, `key: old → new`.
+    """Write the preset's values to the file at `path`; the changes, as `key: old → new`.
 
     Raises
     ------
     ParamsError
-        When the result would be no valid params.yaml; the file is then as it was.
+        When the result would be invalid; the file is then unchanged.
     """
     yaml = YAML()  # keeps comments and order
     yaml.preserve_quotes = True

@@ -1,4 +1,4 @@
-"""A command of a flow: its output line by line, its end with all that it started."""
+"""Running a command of a flow: its output line by line, and its end with all its children."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from pipelines import stage
 
 WEBHOOK = "COLORIZED_WEBHOOK_URL"
 GRACE_SECONDS = 20.0
-"""For a stage to write its checkpoint; Prefect kills a canceled flow after 30."""
+"""Time for a stage to write its checkpoint; Prefect kills a canceled flow after 30."""
 BAR_SECONDS = 15.0
-"""A progress bar, which redraws itself ten times a second, is logged this often."""
+"""Interval at which a progress bar is logged; it redraws itself ten times a second."""
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -35,11 +35,11 @@ def follow(
     inherit: Sequence[int] = (),
     variables: Mapping[str, str] | None = None,
 ) -> int | None:
-    """Run `command` in a process group of its own, giving `say` each line of its output.
+    """Run `command` in its own process group and call `say` with each line of its output.
 
-    `variables` are added to its environment. Whatever ends the wait, the time limit or an exception
-    such as Ctrl-C, ends the whole group: SIGTERM, `GRACE_SECONDS` to write a checkpoint, SIGKILL.
-    Returns the exit code, or None where the time limit of `seconds` ended it.
+    `variables` are added to its environment. The time limit or an exception, such as Ctrl-C, ends
+    the whole group: SIGTERM, `GRACE_SECONDS` to write a checkpoint, SIGKILL. Returns the exit code,
+    or None if the time limit of `seconds` ended it.
     """
     with subprocess.Popen(
         command,
@@ -83,7 +83,7 @@ def follow(
 
 
 def _drain(stream: IO[bytes], say: Callable[[str], None]) -> None:
-    """Read until the last process of the group has ended, however often one is asked to stop."""
+    """Read until the last process of the group has ended, ignoring further interrupts."""
     while True:
         try:
             for line in _lines(stream):
@@ -99,7 +99,7 @@ def _send(group: int, number: int) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """What a stage gets: this Python first, no secret of ours, progress as on a terminal."""
+    """The environment of a stage: this Python first, no webhook, progress as on a terminal."""
     values = {name: value for name, value in os.environ.items() if name != WEBHOOK}
     return values | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
@@ -113,7 +113,7 @@ def _environment() -> dict[str, str]:
 
 
 def _lines(stream: IO[bytes]) -> Iterator[str]:
-    """Lines as they come, without the redrawn states of progress bars, all but a few."""
+    """Lines as they are written, with progress bars only every `BAR_SECONDS`."""
     decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
     rest, shown = "", time.monotonic()
     while chunk := os.read(stream.fileno(), 65536):

@@ -1,9 +1,8 @@
-"""Champion and challenger: models/colorized.safetensors → a version of the registered model.
+"""Registering models/colorized.safetensors and comparing it with the champion.
 
-Every challenger that can be loaded becomes a version, with what was measured and the verdict's
-reasons as its tags: so the registry holds every decision, and a model that was turned down can be
-looked at and served. The aliases `champion` and `previous` move on promotion alone. This is a side
-effect, and therefore no stage of DVC.
+Every challenger that can be loaded becomes a version of the registered model, with its measurements
+and the reasons of the decision as tags. The aliases `champion` and `previous` change on promotion
+only. This is a side effect and therefore not a stage of DVC.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ def promote(root: Path, dry_run: bool = False) -> Verdict:
     Raises
     ------
     ValueError
-        When there are no weights or no validation pictures, or MLflow refuses; one line.
+        One line: no weights, no validation pictures, or an error of MLflow.
     """
     with lock.take(root):
         params = load_params(root / "params.yaml")
@@ -40,7 +39,7 @@ def promote(root: Path, dry_run: bool = False) -> Verdict:
         if not path.is_file():
             raise CheckpointError(f"{path}: no such weights file; run `dvc repro` first")
         registry = Registry(root, create=True)
-        if not dry_run:  # the run that trained the weights may wait for the store
+        if not dry_run:  # the run that trained the weights may be unsent
             deliver(root)
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         known, old = registry.find(sha256), registry.alias(champion.CHAMPION)
@@ -106,19 +105,14 @@ def _holdout(root: Path, params: Params, device: torch.device) -> Holdout:
         params.promote.pictures,
         params.promote.seeds,
         p.seed,
-        {
-            "sampler": p.sampler,
-            "steps": p.steps,
-            "guidance": p.guidance,
-            "temperature": p.temperature,
-        },
+        p.model_dump(include={"sampler", "steps", "guidance", "temperature"}),
         _in(root, stage.FEATURES),
         device,
     )
 
 
 def _known(registry: Registry, version: Version | None, protocol: str) -> Measured | None:
-    """What was measured of the version under this protocol, if anything."""
+    """The version's measurements under this protocol, if there are any."""
     data = version and registry.measured(version, protocol)
     return Measured.from_bytes(data) if data else None
 
@@ -136,7 +130,7 @@ def _note(run: Run, verdict: Verdict) -> None:
 
 
 def _run(root: Path, registry: Registry, sha256: str) -> Run:
-    """The run that trained these weights, or one of their own where this store does not have it."""
+    """The run that trained these weights, or a new one if this store does not have it."""
     found = registry.find_run(sha256)
     run = Run.reopen(root, found[0]) if found else None
     if run is None:

@@ -2,10 +2,10 @@
 
 PICTURES is a folder of color photographs, their shorter side at least 192 pixels. Shards go to
 WORK/lab, checkpoints to WORK/checkpoints, and the weights to WORK/colorized.safetensors. The
-embedded photographs are not trained on: they measure the result. Run it again to go on after a
-stop.
+embedded photographs are not trained on: they measure the result. The same command resumes a stopped
+training.
 
-There are two phases, each as long as `--minutes` says: denoising, then the adversarial finish
+There are two phases, whose lengths are `--minutes`: denoising, then the adversarial finish
 (`colorized.training.finish`). `--init FILE` goes on from weights of this network. In several
 processes: `torchrun --standalone --nproc-per-node N -m pipelines.release …`.
 """
@@ -58,7 +58,7 @@ FINISH = FinishSettings(
 
 
 def settings(device: torch.device, minutes: float, finish: bool, seed: int) -> TrainSettings:
-    """What a phase trains with."""
+    """The settings of a phase."""
     return TrainSettings(
         steps=10,  # of the minutes, the last four cool down
         minutes=minutes,
@@ -81,7 +81,7 @@ def settings(device: torch.device, minutes: float, finish: bool, seed: int) -> T
 
 
 def build_shards(pictures: Path, lab: Path) -> None:
-    """Cut the crops of all photographs below `pictures`, unless it has been done."""
+    """Cut the crops of all photographs below `pictures`, unless they exist."""
     if (lab / "stats.json").exists():
         return
     source = sources.photographs(sources.list_photographs(pictures), pictures)
@@ -95,9 +95,9 @@ def main() -> None:
     parser.add_argument("pictures", type=Path, help="folder of color photographs")
     parser.add_argument("work", type=Path, help="for shards, checkpoints and the weights")
     parser.add_argument(
-        "--minutes", type=float, nargs=2, default=(600.0, 840.0), help="of either phase; 0: none"
+        "--minutes", type=float, nargs=2, default=(600.0, 840.0), help="of each phase; 0 skips it"
     )
-    parser.add_argument("--init", type=Path, help="weights to go on from")
+    parser.add_argument("--init", type=Path, help="weights to start from")
     parser.add_argument("--seed", type=int, default=0, help="of crops and noise")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
@@ -109,7 +109,7 @@ def main() -> None:
 
 
 def run(options: argparse.Namespace, processes: Processes) -> None:
-    """What `main` does, in one of the processes."""
+    """`main` in one of the processes."""
     lab = options.work / "lab"
     if processes.main and any(options.minutes):
         build_shards(options.pictures, lab)

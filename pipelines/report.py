@@ -1,4 +1,4 @@
-"""The metrics as a table for people."""
+"""The metrics as a table on the terminal."""
 
 from __future__ import annotations
 

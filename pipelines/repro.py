@@ -1,4 +1,4 @@
-"""`make repro`: run the pipeline, then say how good the result is and where to look."""
+"""`make repro`: run the pipeline, then print its metrics and where the results are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is shown of a retraining: in MLflow as runs, in Prefect as artifacts."""
+"""The results of a retraining: runs in MLflow, artifacts in Prefect."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from colorized.tracking import versions
 from pipelines import stage
 
 GRID_PIXELS = 1200
-"""Long side of the picture grid as Prefect keeps it, in its database."""
+"""Longer side of the picture grid in Prefect's database."""
 
 
 def log(run: tracking.Run | tracking.FileRun, params: Params) -> None:
-    """What a row of the retraining shows: metrics, data, hashes; and what it is a version of."""
+    """Log metrics, data, hashes and versions to the run of the retraining."""
     run.tags(_md5s())
     versions.log(run, stage.ROOT)
     found = json.loads(stage.METRICS.read_text(encoding="utf-8"))
@@ -37,14 +37,14 @@ def log(run: tracking.Run | tracking.FileRun, params: Params) -> None:
 
 
 def log_stage(name: str, section: dict[str, Any], started: float, status: str) -> None:
-    """A child run for a stage that logs none: its parameters, the md5 of its results."""
+    """Log a child run for a stage that has none: its parameters and the md5 of its results."""
     parent = os.environ[tracking.PARENT]
     tags = {"stage": name, **_md5s(name)}
     tracking.open_run(stage.ROOT, name, section, tags, parent, started).finish(status)
 
 
 def show() -> None:
-    """The table of metrics and the picture grid, for the page of the run."""
+    """Add the table of metrics and the picture grid to Prefect's page of the run."""
     values = json.loads(stage.METRICS.read_text(encoding="utf-8"))
     rows = (f"| {k} | {f'{v:.4g}' if isinstance(v, float) else v} |" for k, v in values.items())
     table = "\n".join(["| metric | value |", "|---|---:|", *rows])
@@ -54,7 +54,7 @@ def show() -> None:
         jpeg = io.BytesIO()
         grid.convert("RGB").save(jpeg, "JPEG", quality=85)
     data = base64.b64encode(jpeg.getvalue()).decode()
-    # An artifact of type image would show the address of the picture as well: all these letters.
+    # An artifact of type image would also show its URL: all of this base64 text.
     create_markdown_artifact(
         f"![picture grid](data:image/jpeg;base64,{data})",
         key="grid",
@@ -63,7 +63,7 @@ def show() -> None:
 
 
 def up_to_date() -> State[Any]:
-    """Say that nothing was retrained, on the page of the run and as its state."""
+    """The state of a run that did not retrain, also shown on its page."""
     message = "up to date, nothing retrained"
     create_markdown_artifact(
         f"Data, parameters and code are those of the last run: {message}.", key="result"
@@ -72,7 +72,7 @@ def up_to_date() -> State[Any]:
 
 
 def _md5s(*names: str) -> dict[str, str]:
-    """DVC's md5 of every result of these stages, or of all, as dvc.lock has them."""
+    """The md5 in dvc.lock of every output of these stages, or of all stages."""
     found = versions.read_lock(stage.ROOT)
     chosen = (outs for name, outs in found.items() if name in (names or found))
     return {f"dvc.{path}": md5 for outs in chosen for path, md5 in outs.items()}

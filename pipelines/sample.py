@@ -27,9 +27,9 @@ from pipelines import stage
 
 
 def main(params: Params) -> None:
-    """Color the test split as a user's photographs are, one by one, and time it.
+    """Color and time the test split one by one, as photographs are, with the new weights.
 
-    The released weights color it, too, so that one sees whether training helped.
+    The released weights color it, too, to show whether training helped.
     """
     p = params.sample
     device = devices.open_device(params.train.device)
@@ -50,14 +50,14 @@ def main(params: Params) -> None:
     count = min(p.diversity_pictures, len(rows))
     chosen = rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)]
     np.save(stage.SAMPLES / "draws.npy", np.stack(list(_draws(colorizer, shard, chosen, p))))
-    # No output of the stage, which would else differ each time.
+    # Not an output of the stage, because it differs each time.
     timing = {"seconds_per_image": round(statistics.median(seconds), 4)}
     stage.TIMING.write_text(json.dumps(timing) + "\n", encoding="utf-8")
     print(f"{len(rows)} crops colored, {timing['seconds_per_image']} s each")
 
 
 def _array(path: Path, shard: Shard, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """A new file of RGB (N, S, S, 3), of as many pictures of the shard's size as rows."""
+    """A new memory-mapped file of one RGB picture per row, (N, S, S, 3)."""
     shape = (len(rows), *shard.L.shape[1:], 3)
     return np.lib.format.open_memmap(path, "w+", np.uint8, shape)
 
@@ -70,7 +70,7 @@ def _color(
     path: Path,
     what: str,
 ) -> list[float]:
-    """Color each row with a seed of its own; how many seconds it took."""
+    """Color each row with its own seed; the seconds that each took."""
     images, seconds = _array(path, shard, rows), []
     for i in track(range(len(rows)), what, "crops"):
         L, _ = picture(shard, rows[i])
@@ -83,8 +83,8 @@ def _color(
 
 
 def _before(shard: Shard, rows: NDArray[np.int64], p: Sample, device: torch.device) -> Path:
-    """The crops as the released weights color them, kept from one training to the next."""
-    # All that they depend on, the code too.
+    """The crops colored with the released weights, cached between trainings."""
+    # Of everything that they depend on, including the code.
     key = hashlib.sha256(RELEASED.read_bytes())
     key.update(f"{p} {device}".encode())
     key.update(np.ascontiguousarray(shard.L[rows]).tobytes())
@@ -103,7 +103,7 @@ def _before(shard: Shard, rows: NDArray[np.int64], p: Sample, device: torch.devi
 def _draws(
     colorizer: ChromaSampler, shard: Shard, rows: NDArray[np.int64], p: Sample
 ) -> Iterator[NDArray[np.float32]]:
-    """Several colorings of each of these rows, to measure how much they differ."""
+    """Several colorings of each of these rows, to measure their diversity."""
     options = sampling(colorizer.defaults, p)
     for row in track(rows, "drawing again", "crops"):
         repeated = np.repeat(picture(shard, row)[0][None], p.diversity_draws, axis=0)
@@ -111,17 +111,12 @@ def _draws(
 
 
 def sampling(defaults: SamplingOptions, p: Sample) -> SamplingOptions:
-    """The options of the weights, but for those that params.yaml gives.
+    """The options of the weights, overridden by those that params.yaml gives.
 
-    Every crop should have a seed of its own: they are draws of a distribution, which FID compares.
+    Every crop should have its own seed, because FID compares independent draws.
     """
-    return defaults.override(
-        sampler=p.sampler,
-        steps=p.steps,
-        guidance=p.guidance,
-        temperature=p.temperature,
-        seed=p.seed,
-    )
+    given = p.model_dump(include={"sampler", "steps", "guidance", "temperature", "seed"})
+    return defaults.override(**given)
 
 
 def picture(shard: Shard, row: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

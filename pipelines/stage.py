@@ -1,4 +1,4 @@
-"""What every stage shares: where things are, and errors that are one line."""
+"""What all stages share: paths, and errors as one line."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ SAMPLES = ROOT / "data" / "samples"
 TIMING = ROOT / "data" / "timing.json"
 FEATURES = ROOT / "data" / "features"
 BEFORE = ROOT / "data" / "before"
-"""Test crops as the released weights color them."""
+"""Test crops colored with the released weights."""
 REPORTS = ROOT / "reports"
 METRICS = REPORTS / "metrics.json"
 GRID = REPORTS / "grid.jpg"
 DATASET = REPORTS / "dataset"
 
 AGAIN = "COLORIZED_TRAIN_AGAIN"
-"""Environment variable: train, even if this training came to its end before."""
+"""Environment variable: train even if this training was finished before."""
 RAN = "COLORIZED_STAGE_RAN"
-"""Environment variable: a file to make when a stage is run, which DVC need not do."""
+"""Environment variable: a file that a stage creates when it runs, unlike a restored one."""
 
 OUT_OF_MEMORY = "out of memory: lower train.batch_size or train.crop_size"
 
 
 def run(main: Callable[[Params], None]) -> None:
-    """Run a stage with params.yaml, alone; a foreseen failure is one line on stderr and exit 1."""
-    # DVC and terminals end a stage with either signal; both mean: stop cleanly.
+    """Run a stage under the lock; a foreseen failure is one line on stderr and exit code 1."""
+    # SIGTERM and SIGINT both stop a stage cleanly.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if ran := os.environ.get(RAN):
         Path(ran).touch()
-    # Of several processes that train together the first holds the lock for all.
+    # The first of several training processes holds the lock for all.
     alone = os.environ.get("RANK", "0") == "0"
     try:
         with lock.take(ROOT) if alone else nullcontext():
@@ -70,7 +70,7 @@ def run(main: Callable[[Params], None]) -> None:
 
 
 def surroundings() -> dict[str, str]:
-    """Tags that say what the run of a stage is part of."""
+    """Tags that name the Prefect run of which a stage is part."""
     flow = os.environ.get("PREFECT__FLOW_RUN_ID")
     return {"prefect_flow_run": flow} if flow else {}
 

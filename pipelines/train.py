@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ from colorized.training.recipe import FINISHED, Recipe
 from colorized.training.stopping import StopOnSignal
 from pipelines import stage
 
-# What may change between a stop and the next start: only who computes what.
+# These may change when a training resumes: they only distribute the work.
 FREE = ("workers", "accumulate")
 CURVES = stage.REPORTS / "training.csv"
 CHUNK_CACHE_BYTES = 4 << 30
@@ -91,42 +92,38 @@ def main(params: Params) -> None:
     denoiser.to(processes.device)
     state = TrainState(denoiser, config, settings, processes, objective)
     try:
+        train = functools.partial(
+            fit.fit,
+            state,
+            _open_train(stats),
+            open_shard(stage.LAB, "val"),
+            folder,
+            validate_every=params.train.validate_every,
+            checkpoint_every=params.train.checkpoint_every,
+            workers=params.train.workers,
+            should_stop=StopOnSignal(),
+        )
         if processes.main:
-            _lead(params, state, config, stats, about, made)
-        else:
-            _follow(params, state, stats, folder)
+            _lead(params, train, state, config, stats, about, made)
+        else:  # the first one logs
+            train(log=lambda step, numbers: None)
     except OutOfMemory as error:
         raise ValueError(str(error)) from error
     processes.close()
 
 
-def _follow(params: Params, state: TrainState, stats: Mapping[str, Any], folder: Path) -> None:
-    """Train as one of several processes that is not the first: that one logs and writes."""
-    fit.fit(
-        state,
-        _open_train(stats),
-        open_shard(stage.LAB, "val"),
-        folder,
-        validate_every=params.train.validate_every,
-        checkpoint_every=params.train.checkpoint_every,
-        log=lambda step, numbers: None,
-        workers=params.train.workers,
-        should_stop=StopOnSignal(),
-    )
-
-
 def _lead(
     params: Params,
+    train: Callable[..., None],
     state: TrainState,
     config: ModelConfig,
     stats: Mapping[str, Any],
     about: Mapping[str, Any],
     made: Recipe,
 ) -> None:
-    """Train as the only process, or the first: with the run's log, grids, weights and curves."""
+    """Train as the first process, which logs the run and writes grids, weights and curves."""
     folder = stage.CHECKPOINTS / made.fingerprint
-    train_pictures, val_shard = _open_train(stats), open_shard(stage.LAB, "val")
-    should_stop = StopOnSignal()
+    val_shard = open_shard(stage.LAB, "val")
     if not (folder / fit.GOOD).exists() and (why := recipe.why_not(made, stage.CHECKPOINTS)):
         print(why)
     history = History(folder)
@@ -156,19 +153,11 @@ def _lead(
             plots.save(path, validation_grid(draw, val_shard))
             run.file(path, "grids")
 
-        fit.fit(
-            state,
-            train_pictures,
-            val_shard,
-            folder,
-            validate_every=params.train.validate_every,
-            checkpoint_every=params.train.checkpoint_every,
+        train(
             log=log,
-            workers=params.train.workers,
             on_step=on_step,
             on_validate=on_validate,
             on_restore=lambda line: print(line, flush=True),
-            should_stop=should_stop,
         )
         noted = _publish(state.ema, config, about, history)
         run.file(stage.WEIGHTS, "weights")
@@ -196,7 +185,7 @@ def _lead(
 def _publish(
     denoiser: Denoiser, config: ModelConfig, about: Mapping[str, Any], history: History
 ) -> dict[str, str]:
-    """Write weights and curves; the hashes by which the weights are found, in DVC and in marks."""
+    """Write weights and curves; the hashes of the weights, as DVC and marks name them."""
     save_weights(stage.WEIGHTS, denoiser.network.state_dict(), config, dict(about))
     history.publish(CURVES)
     written = stage.WEIGHTS.read_bytes()
@@ -206,7 +195,7 @@ def _publish(
 def _publish_finished(
     denoiser: Denoiser, config: ModelConfig, about: Mapping[str, Any], folder: Path
 ) -> None:
-    """Write what a training that came to its end led to; its run stays as it is."""
+    """Write the results of a training that was finished before; its run is not changed."""
     path = folder / fit.LAST
     load_tensors(denoiser.network, load_checkpoint(path)["ema"], str(path))
     _publish(denoiser, config, about, History(folder))
@@ -217,13 +206,11 @@ def _publish_finished(
 def _start(params: Params, stats: Mapping[str, Any]) -> tuple[ModelConfig, Denoiser, str]:
     """The denoiser to train, and the sha256 of the weights it starts from, if any."""
     a, b = stats["ab_std"]
+    one, two, three = params.model.channels
     config = ModelConfig(
-        channels=(params.model.channels[0], params.model.channels[1], params.model.channels[2]),
-        time_channels=params.model.time_channels,
-        width=params.model.width,
-        depth=params.model.depth,
-        schedule=params.diffusion.schedule,
-        T=params.diffusion.T,
+        channels=(one, two, three),
+        **params.model.model_dump(exclude={"channels"}),
+        **params.diffusion.model_dump(),
         ab_std=(a, b),
         work_size=params.train.crop_size,
     )
@@ -244,7 +231,7 @@ def _start(params: Params, stats: Mapping[str, Any]) -> tuple[ModelConfig, Denoi
             raise ValueError(
                 f"{path}: was trained with {key} {found}, params.yaml asks for {wanted}"
             )
-    # The scale of chroma is part of what the weights know; that of pictures is what they see now.
+    # The scale of chroma belongs to the weights, the scale of pictures to this training.
     config = dataclasses.replace(weights.config, work_size=params.train.crop_size)
     return config, weights.denoiser, hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -254,34 +241,17 @@ def _open_train(stats: Mapping[str, Any]) -> Pictures:
     stored = stats["storage"]
     if not stored:
         return open_shard(stage.LAB, "train")
-    # A stream's cache must hold the chunks that are mixed; what more there is saves fetching.
+    # The cache must hold the chunks that are mixed; a larger one saves downloads.
     return streaming.open_stream(stored["url"], stage.CHUNKS, CHUNK_CACHE_BYTES, stored["sha256"])
 
 
 def _settings(params: Params, device: torch.device) -> TrainSettings:
-    t = params.train
+    """The values of params.yaml by their names there, except these two."""
+    names = {field.name for field in dataclasses.fields(TrainSettings)}
     return TrainSettings(
-        steps=t.steps,
-        minutes=t.minutes,
-        batch_size=t.batch_size,
-        accumulate=t.accumulate,
-        crop_size=t.crop_size,
-        film=t.film,
-        levels=t.levels,
-        learning_rate=t.lr,
-        warmup_steps=t.warmup_steps,
-        cooldown_steps=t.cooldown_steps,
-        weight_decay=t.weight_decay,
-        clip_norm=t.clip_norm,
-        spike=t.spike,
-        restores=t.restores,
-        ema_decay=t.ema_decay,
-        condition_dropout=t.condition_dropout,
-        noise_shift=t.noise_shift,
-        encoder_lr_scale=t.encoder_lr_scale,
-        bfloat16=devices.use_bfloat16(t.precision, device),
-        compile=t.compile,
-        seed=t.seed,
+        **params.train.model_dump(include=names),
+        learning_rate=params.train.lr,
+        bfloat16=devices.use_bfloat16(params.train.precision, device),
     )
 
 
@@ -297,7 +267,7 @@ def _open_run(
         **versions.describe(stage.ROOT),
         **stage.surroundings(),
     }
-    # What the other stages do does not tell trainings apart.
+    # The other stages' parameters do not distinguish trainings.
     values = params.model_dump(exclude={"sample", "evaluate", "promote", "keep"})
     note = folder / "run_id"
     run = open_run(

@@ -1,7 +1,10 @@
 """What several test modules share: no telemetry, no store but a test's own, a few real crops."""
 
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -13,8 +16,11 @@ os.environ |= {
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
 
+from colorized import cli
 from colorized.data import sources
 from colorized.data.dataset import Shard
+from colorized.inference.colorizer import ChromaSampler
+from colorized.model.weights import RELEASED, load_weights
 
 PHOTOS = Path(__file__).resolve().parents[1] / "data" / "sample" / "photos"
 
@@ -29,3 +35,39 @@ def shard() -> Shard:
     source = sources.photographs(paths, PHOTOS)
     crops = [source.cut(number, 2, settings) for number in range(len(paths))]
     return Shard(np.concatenate([c.L for c in crops]), np.concatenate([c.ab for c in crops]))
+
+
+@pytest.fixture(scope="session")
+def colorizer() -> ChromaSampler:
+    """The released weights, loaded once."""
+    return ChromaSampler(load_weights(RELEASED))
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(7)
+
+
+class Result(NamedTuple):
+    code: int
+    out: list[str]
+    err: list[str]
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command in this process, in an empty working folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["colorized", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit:
+            cli.main()
+        assert isinstance(exit.value.code, int)
+        captured = capsys.readouterr()
+        return Result(exit.value.code, captured.out.splitlines(), captured.err.splitlines())
+
+    return run

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -25,6 +24,10 @@ PHOTOGRAPHS = (
     # for validation
     "citrus", "colosseum", "great-pyramid", "moose", "windmill-altenbeichlingen",
 )  # fmt: skip
+SHORT_TRAINING = {
+    "steps": 4, "batch_size": 4, "crop_size": 64, "warmup_steps": 1, "cooldown_steps": 2,
+    "validate_every": 2, "checkpoint_every": 2, "precision": "float32",
+}  # fmt: skip
 START_SECONDS = 120
 
 
@@ -97,10 +100,7 @@ def small_project(folder: Path) -> Path:
     (folder / "models" / "released").symlink_to(ROOT / "models" / "released")
     values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     values["preprocess"] |= {"image_size": 64, "train_crops": 2, "val_crops": 3, "test_crops": 3}
-    values["train"] |= {
-        "steps": 4, "batch_size": 4, "crop_size": 64, "warmup_steps": 1, "cooldown_steps": 2,
-        "validate_every": 2, "checkpoint_every": 2, "precision": "float32",
-    }  # fmt: skip
+    values["train"] |= SHORT_TRAINING
     values["sample"] |= {"steps": 1}
     values["promote"] |= {"seeds": 2, "pictures": 15}
     save_params(folder, values)
@@ -119,8 +119,3 @@ def small_project(folder: Path) -> Path:
 
 def save_params(folder: Path, values: object) -> None:
     (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
-
-
-def copy_project(folder: Path, to: Path) -> Path:
-    shutil.copytree(folder, to, symlinks=True)
-    return to

@@ -14,32 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import trainings
 
 from colorized.data.dataset import Shard, open_shard
 from colorized.model.weights import ModelConfig
 from colorized.training import fit
 from colorized.training.distributed import Processes, open_processes
-from colorized.training.loop import Step, TrainSettings, TrainState
+from colorized.training.loop import Step, TrainState
 
 CONFIG = ModelConfig((8, 16, 32), 16, 32, 1, "cosine", 100, (12.0, 18.0), 32)
-SETTINGS = TrainSettings(
-    steps=6,
-    batch_size=4,
-    crop_size=32,
-    levels=2,
-    film=0.5,
-    learning_rate=3e-3,
-    warmup_steps=1,
-    cooldown_steps=1,
-    weight_decay=0.01,
-    clip_norm=1.0,
-    ema_decay=0.95,
-    condition_dropout=0.2,
-    noise_shift=1.0,
-    encoder_lr_scale=0.5,
-    bfloat16=False,
-    seed=0,
-)
+SETTINGS = dataclasses.replace(trainings.SETTINGS, steps=6, batch_size=4, condition_dropout=0.2)
 
 
 def fresh(processes: Processes, **changes: Any) -> TrainState:

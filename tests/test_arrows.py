@@ -1,15 +1,17 @@
-"""The house: which packages may import which, and that `--help` waits for nothing heavy."""
+"""Which package may import which, and that stages depend on the packages they use."""
 
 import ast
-import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "docs"))
+
+import structure  # noqa: E402
+
 LIBRARY = sorted((ROOT / "colorized").rglob("*.py"))
 
 LEAVES = {"atomic", "devices", "options", "params", "plots", "progress", "storage", "text"}
@@ -23,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "params": {"options"},
     "storage": {"atomic", "text"},
     "color": set(),
-    "photo": {"atomic", "color"},
+    "photo": {"atomic", "color", "text"},
     "model": {"atomic", "color", "options"},
     "data": LEAVES | {"color", "photo"},
     "training": LEAVES | {"color", "data", "model"},
@@ -39,29 +41,20 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 
 
-def imports(nodes: list[ast.stmt]) -> Iterator[str]:
-    """Dotted names of what these statements and the blocks in them import."""
-    for node in nodes:
-        for part in ast.walk(node):
-            if isinstance(part, ast.Import):
-                yield from (alias.name for alias in part.names)
-            elif isinstance(part, ast.ImportFrom):
-                assert part.level == 0, "imports are absolute"
-                yield from (f"{part.module}.{alias.name}" for alias in part.names)
-
-
-def parse(path: Path) -> list[ast.stmt]:
-    return ast.parse(path.read_text(encoding="utf-8")).body
-
-
 def at_import(path: Path) -> set[str]:
     """Top-level packages that importing the module imports: functions and classes aside."""
-    body = [n for n in parse(path) if not isinstance(n, ast.FunctionDef | ast.ClassDef)]
-    return {name.partition(".")[0] for name in imports(body)}
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    outside = [n for n in body if not isinstance(n, ast.FunctionDef | ast.ClassDef)]
+    return {name.partition(".")[0] for name in structure.imports(outside)}
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names of all that a file imports, anywhere in it."""
+    return set(structure.imports(ast.parse(path.read_text(encoding="utf-8")).body))
 
 
 def anywhere(path: Path) -> set[str]:
-    return {name.partition(".")[0] for name in imports(parse(path))}
+    return {name.partition(".")[0] for name in imports(path)}
 
 
 def part_of(path: Path) -> str:
@@ -86,7 +79,7 @@ def test_every_part_has_its_line() -> None:
 @pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_arrows_point_one_way(path: Path) -> None:
     part = part_of(path)
-    used = {n.split(".")[1] for n in imports(parse(path)) if n.startswith("colorized.")}
+    used = {n.split(".")[1] for n in imports(path) if n.startswith("colorized.")}
     assert used - {part} <= MAY_IMPORT[part]
 
 
@@ -95,6 +88,11 @@ def test_library_knows_nothing_of_pipelines(path: Path) -> None:
     assert not {"pipelines", "dvc", "prefect"} & at_import(path)
     if path.parent.name != "cli":  # its commands may, when they run
         assert not {"pipelines", "dvc", "prefect"} & anywhere(path)
+
+
+def test_the_picture_is_that_of_the_imports() -> None:
+    """`python docs/structure.py` draws it anew."""
+    assert structure.PICTURE.read_text(encoding="utf-8") == structure.draw()
 
 
 def test_the_table_has_no_circle() -> None:
@@ -109,16 +107,6 @@ def test_only_tracking_imports_mlflow() -> None:
     paths = [p for folder in ("colorized", "pipelines") for p in (ROOT / folder).rglob("*.py")]
     users = {path.parent for path in paths if "mlflow" in anywhere(path)}
     assert users == {ROOT / "colorized" / "tracking"}
-
-
-def test_importing_the_command_line_waits_for_nothing_heavy() -> None:
-    code = "import sys, colorized.cli, colorized.tracking; print(*sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    modules = set(done.stdout.split())
-    assert {"colorized.cli", "typer"} <= modules
-    assert not modules & {"torch", "mlflow", "prefect", "dvc", "matplotlib", "numpy", "PIL"}
 
 
 def stages() -> dict[str, dict[str, list[str]]]:
@@ -138,7 +126,7 @@ def test_stages_depend_on_the_packages_they_reach(name: str) -> None:
         if path == ROOT / "colorized" / "__init__.py":  # loads what it names when it is asked for
             continue
         used.add(path)
-        todo |= {f for n in imports(parse(path)) for f in modules_of(n)} - used
+        todo |= {f for n in imports(path) for f in modules_of(n)} - used
     reached = set()
     for path in used:
         parts = path.relative_to(ROOT).parts

@@ -88,7 +88,11 @@ def test_integer_is_taken_where_a_float_is_meant(tmp_path: Path) -> None:
         ("  test_share:", "  test_share: 0.95", ": preprocess.val_share + preprocess.test_share "),
         ("  val_share:", "  val_share: 0", ": preprocess.val_share: "),
         ("  min_scale:", "  min_scale: 1.5", ": preprocess.min_scale: "),
-        ("  guidance: null", "  guidance: 11", ": sample.guidance: guidance must be in 0 … 10, got 11"),
+        (
+            "  guidance: null",
+            "  guidance: 11",
+            ": sample.guidance: guidance must be in 0 … 10, got 11",
+        ),
         ("  sampler:", "  sampler: euler", ": sample.sampler: sampler must be one of dpm_solver"),
         ("  T:", "  T: 10\n  T: 20", ': not valid YAML: found duplicate key "T"'),
         ("  T:", "  T: [10", ": not valid YAML: "),

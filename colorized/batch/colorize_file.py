@@ -1,4 +1,4 @@
-"""All that is done to one photograph: read, color, mark, write.
+"""Color one photograph: read, color, mark, write.
 
 The command line, worker processes and the nodes of a cluster call the same function.
 """
@@ -44,14 +44,13 @@ def colorize_file(
     """Color the photograph `job.source` and write it to `job.target`, whose folder is made.
 
     A file of several pages becomes one of as many. Of several candidates the first has the
-    target's name. All else that the settings ask for lies beside it: see `_written`.
+    target's name. Other files that the settings ask for are written beside it: see `_written`.
 
-    What is in color already is passed over, unless the settings say otherwise; of a file of several
-    pages those keep their colors. `on_page` is called with the number of each page that is begun,
-    from 1 on.
+    A photograph in color is skipped, unless the settings say otherwise; of a file of several pages
+    those in color keep their colors. `on_page` is called with the number of each page, from 1 on,
+    when it is begun.
 
-    Whatever is wrong with the photograph, or with writing, is in the outcome; nothing is raised
-    but an interrupt.
+    Errors of reading, coloring and writing are in the outcome; only an interrupt is raised.
     """
     began = time.monotonic()
     original = None
@@ -102,7 +101,7 @@ def colorize_file(
 
 
 def _read(path: Path) -> tuple[Stamp, bytes]:
-    """A photograph's stamp, and its content; empty of a large one, which is read in parts."""
+    """Digest of a photograph, and its content; empty for a large file, which is read in parts."""
     if not path.is_file():
         with photo.open_scan(path):  # says what is wrong
             pass
@@ -118,7 +117,7 @@ def _read(path: Path) -> tuple[Stamp, bytes]:
 def _written(
     target: Path, colored: ColoredPhoto, settings: Settings
 ) -> Iterator[tuple[Path, Stamp]]:
-    """Write the files of a photograph, the colored one first, and give each back with its stamp.
+    """Write the files of a photograph, the colored one first, and yield each with its digest.
 
     photo.jpg, photo.jpg.json, photo.candidate-2.jpg, …, photo.jpg.candidates.png,
     photo.jpg.uncertainty.png, photo.jpg.layer.png
@@ -166,7 +165,7 @@ def thumbnail(lightness: NDArray[np.float32], ab: NDArray[np.float32]) -> bytes:
     Parameters
     ----------
     lightness
-        L* (H, W) of any size; what is colored is small already, so it is that of the network.
+        L* (H, W) of any size.
     ab
         (h, w, 2), CIELAB units.
     """

@@ -1,7 +1,7 @@
-"""Photographs of files and folders, colored into a folder: what `colorized colorize` does.
+"""Coloring of files and folders into a folder, as `colorized colorize` does it.
 
-What is done already is passed over, so that the same call goes on after an interruption; no file
-that is not of the batch is replaced unasked. docs/batch.md says how.
+Finished photographs are skipped, so that the same call resumes an interrupted batch; files that are
+not of the batch are not replaced unless asked. See docs/batch.md.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from colorized.batch.job import Settings, Stamp
 from colorized.batch.journal import Journal
 from colorized.batch.plan import Result as Result
 from colorized.batch.report import Report
-from colorized.batch.workers import Alone, Crew, count, equip
+from colorized.batch.workers import InProcess, WorkerPool, count, worker_specs
 from colorized.model.header import sampling_defaults
 from colorized.model.released import RELEASED
 
@@ -99,9 +99,9 @@ def colorize_folder(
 
 @dataclass(frozen=True)
 class Batch:
-    """What is at work: `results` of all photographs but those that are `done` already.
+    """A running batch: `results` of all photographs but the `done` ones, finished already.
 
-    Of all, `renamed` keep the names that an earlier version gave to their results.
+    `renamed` results keep the names that an earlier version gave them.
     """
 
     results: Iterator[Result]
@@ -120,12 +120,12 @@ def color(
     timeout: float,
     overwrite: bool,
 ) -> Batch:
-    """Color what of a plan is not done already; what cannot be done comes first.
+    """Color the photographs of a plan that are not finished; failures come first.
 
     Parameters
     ----------
     weights, name
-        Their file, and what marks call them.
+        Their file, and their name in marks.
     workers
         None for as many as the devices keep busy.
     timeout
@@ -145,10 +145,10 @@ def color(
         if not todo:
             return
         number = min(count(devices), len(todo)) if workers is None else workers
-        equipment = equip(weights, name, devices, number)
-        crew = Crew(equipment, timeout or math.inf) if number else Alone(equipment[0])
-        with crew:
-            crew.wait_until_ready()
-            yield from plan.color(todo, crew, settings, facts, journal, overwrite)
+        specs = worker_specs(weights, name, devices, number)
+        pool = WorkerPool(specs, timeout or math.inf) if number else InProcess(specs[0])
+        with pool:
+            pool.wait_until_ready()
+            yield from plan.color(todo, pool, settings, facts, journal, overwrite)
 
     return Batch(work(), len(done), renamed)

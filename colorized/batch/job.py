@@ -1,7 +1,4 @@
-"""What is to be done to a photograph, and what became of it.
-
-Plain values, which go between processes and machines; nothing heavy is imported for them.
-"""
+"""Jobs and outcomes: plain values that are sent between processes and machines."""
 
 from __future__ import annotations
 
@@ -32,27 +29,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a result follows from, beside the photograph and the weights.
+    """What determines a result, beside the photograph and the weights.
 
-    Attributes
-    ----------
-    sampling
-        How the colors are drawn.
-    max_pixels
-        Larger photographs are refused before they are decoded.
-    candidates
-        How many colorings of each photograph.
-    hints, hints_sha256
-        Colors that are known, and the digest of the file that says them.
-    uncertainty
-        Whether to write a map of where the candidates disagree.
-    layer
-        Whether to write the colors alone, too.
-    mark
-        Where the picture says that a machine colored it, in words.
-    recolor
-        Whether photographs that are in color already are colored, too; of no consequence for
-        others.
+    `max_pixels` bounds a photograph before it is decoded, `hints_sha256` is the digest of the file
+    of `hints`, `mark` the place of the visible mark, and `recolor` says whether photographs in
+    color are colored, too.
     """
 
     sampling: SamplingOptions
@@ -66,7 +47,7 @@ class Settings:
     recolor: bool = False
 
     def facts(self, weights_sha256: str) -> dict[str, Any]:
-        """What decides the result, for a journal to compare: values of JSON."""
+        """The values that determine the result, as JSON, for a journal to compare."""
         return {
             "weights": weights_sha256,
             **asdict(self.sampling),
@@ -80,7 +61,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Stamp:
-    """A file as it was: its digest, and by what one sees quickly that it has not changed."""
+    """Digest of a file, with size and time for a quick check that it has not changed."""
 
     sha256: str
     size: int
@@ -88,7 +69,7 @@ class Stamp:
 
     @classmethod
     def of(cls, path: Path, *, sync: bool = False) -> Stamp:
-        """Of a file as it is; with `sync` it is on the disk afterwards."""
+        """Digest of a file; with `sync` the file is synced to disk."""
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             if sync:
@@ -97,7 +78,7 @@ class Stamp:
         return cls(digest, status.st_size, status.st_mtime_ns)
 
     def fits(self, path: Path) -> bool:
-        """Whether the file is still this one. One with other times is read."""
+        """Whether the file is unchanged; it is read only where its time differs."""
         status = os.stat(path)
         if status.st_size != self.size:
             return False
@@ -106,29 +87,12 @@ class Stamp:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one photograph.
+    """Outcome of one photograph.
 
-    Attributes
-    ----------
-    files
-        What was written, the colored photograph first, and now is on the disk; empty where there
-        was an error.
-    original
-        The file that was read; None where it could not be.
-    notes
-        What a user should know, one line each, which names the photograph.
-    error
-        Why it could not be colored, one line that names it; empty where it was.
-    passed_over
-        Why it was left as it is, one line that names it: it is in color already.
-    disk_full
-        Whether that was because the disk, or the user's share of it, is full.
-    size
-        Width and height of the photograph in pixels; zeros where it could not be read.
-    seconds
-        How long it took.
-    thumbnail
-        A small JPEG file, the photograph before and after; empty where there is none.
+    `files` were written and synced, the colored photograph first. `notes`, `error` and
+    `passed_over`, which says why it was skipped, are lines that name the photograph. `size` is its
+    width and height in pixels, zeros where it could not be read, and `thumbnail` a small JPEG file
+    of it before and after.
     """
 
     files: tuple[tuple[Path, Stamp], ...] = ()

@@ -1,11 +1,10 @@
-"""What a folder of results knows of itself, so that a batch can be killed and go on.
+"""The journal of a folder of results, by which an interrupted batch is resumed.
 
 `OUT/.colorized/journal.jsonl` has a line for each photograph: its original, the settings, and the
 digests of the files that were made of it. A result is made in a folder beside the journal. Then its
-line is written, and brought to the disk, and only then the files are moved to their names. Whatever
-ends the batch between two of these steps, a rerun finds out how far it came: a file that has its
-name and the digest in the journal is a result; one without a line is somebody else's, and is not
-touched.
+line is written and synced to disk, and only then the files are moved to their names. So a rerun
+knows how far a batch came, wherever it was interrupted: a file with a name and digest of the
+journal is a result; one without a line is a foreign file, and is not touched.
 
 One process writes: it holds the lock beside the journal, which ends with the process.
 """
@@ -22,7 +21,6 @@ import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import filelock
@@ -32,10 +30,10 @@ from colorized.batch.job import Stamp
 from colorized.text import printable
 
 FOLDER = ".colorized"
-"""Of a folder with results, the folder that is the program's own."""
+"""The program's own folder inside a folder of results."""
 
 SHARDS = "shards"
-"""In it, the folder of what a cluster has done: more files of such lines."""
+"""In it, the folder with the manifests of a cluster: more files of such lines."""
 
 OTHER_SETTINGS = "was colored with other settings"
 
@@ -56,24 +54,8 @@ class JournalError(ValueError):
 class Entry:
     """A line of the journal: one photograph that was colored.
 
-    Attributes
-    ----------
-    target
-        The colored photograph, below the folder of results.
-    source, original
-        Where the original was, and what it was.
-    settings
-        What the result follows from, beside the original.
-    files
-        All that was written for it, `target` among them, below the folder of results.
-    size
-        Width and height of the photograph in pixels.
-    seconds
-        How long it took.
-    notes
-        What a user should know of it, one line each.
-    at
-        When, in seconds since 1970.
+    `target` and all other `files` lie below the folder of results; `source` is the path of the
+    original, `size` its width and height in pixels, and `at` the time in seconds since 1970.
     """
 
     target: str
@@ -91,7 +73,7 @@ class Entry:
 
     @classmethod
     def parse(cls, line: bytes) -> Entry:
-        """Raises ValueError, KeyError or TypeError where the line is none of this program's."""
+        """Raises ValueError, KeyError or TypeError where the line is not an entry."""
         values = json.loads(line)
         values["original"] = Stamp(**values["original"])
         values["files"] = {name: Stamp(**stamp) for name, stamp in values["files"].items()}
@@ -147,12 +129,7 @@ class Journal:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         shutil.rmtree(self.staging, ignore_errors=True)
         with contextlib.suppress(OSError):  # it is not there, or a file is to go on
             (self.folder / _PAGES).rmdir()
@@ -196,7 +173,7 @@ class Journal:
             self._owned.setdefault(name, []).append((entry.target, stamp))
 
     def add(self, entry: Entry) -> None:
-        """Write an entry; when this returns it is on the disk."""
+        """Write an entry, and sync it to disk."""
         end = self._file.seek(0, os.SEEK_END)
         line = memoryview(entry.line())
         try:
@@ -215,13 +192,13 @@ class Journal:
         return path.relative_to(self.out).as_posix()
 
     def conflict(self, source: Path, target: Path, settings: Mapping[str, Any]) -> tuple[bool, str]:
-        """Whether a photograph is done, and else, what of its target must not be replaced unasked.
+        """Whether a photograph is finished, and why its target must not be replaced unasked.
 
         Returns
         -------
         bool, str
-            True and nothing for one that is done. False and nothing for one to do. False and why,
-            without the name of the target, for one that would replace something.
+            True and "" for one that is finished, False and "" for one to color, False and the
+            reason for one that would replace a file.
         """
         entry = self.known.get(self.relative(target))
         if entry is None:

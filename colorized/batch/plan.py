@@ -1,7 +1,7 @@
-"""Files and folders in → a plan of what is written where, checked before any work is done.
+"""The plan of a batch, checked before any work, and the work itself.
 
-Then the work itself: what the journal knows as done is passed over, and what is colored gets its
-name only when the journal has it.
+Photographs that are finished by the journal are skipped; a result is moved to its name only when
+the journal has it.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from typing import Any, Protocol, TypeVar
 from colorized import photo
 from colorized.batch.job import Job, Outcome, Settings
 from colorized.batch.journal import OTHER_SETTINGS, Entry, Journal
-from colorized.text import line
+from colorized.text import line, printable
 
 
 class BatchError(ValueError):
     """One line that names the file or folder in question."""
 
     def __init__(self, path: Path | None, problem: str) -> None:
-        super().__init__(f"{photo.printable(path)}: {problem}" if path else problem)
+        super().__init__(f"{printable(path)}: {problem}" if path else problem)
 
 
-class Crew(Protocol):
-    """Whoever colors photographs: see `workers`."""
+class Pool(Protocol):
+    """Protocol of a worker pool: see `workers`."""
 
     def run(self, jobs: Iterable[Job], settings: Settings) -> Iterator[tuple[Job, Outcome]]: ...
 
@@ -40,7 +40,7 @@ class DiskFull(OSError):
 
 @dataclass(frozen=True)
 class Result:
-    """A photograph of the batch, and what became of it: `entry` if it is in color now."""
+    """Result of a photograph of the batch; `entry` is None where it was not colored."""
 
     job: Job
     outcome: Outcome
@@ -49,18 +49,10 @@ class Result:
 
 @dataclass
 class Plan:
-    """What a batch is to do.
+    """Plan of a batch into `folder`.
 
-    Attributes
-    ----------
-    folder
-        Of the results.
-    jobs
-        One for each photograph that can be colored.
-    failed
-        What cannot be: of two photographs with one target the second, folders that cannot be read.
-    passed_over
-        Files of folders that are no pictures by their names.
+    `failed` are photographs that cannot be colored, such as the second of two with one target;
+    `passed_over` are files of folders that are not pictures by their names.
     """
 
     folder: Path
@@ -70,12 +62,12 @@ class Plan:
 
     def fail(self, job: Job, path: Path, problem: str) -> None:
         """Note that a job cannot be done because of a file or folder."""
-        error = f"{photo.printable(path)}: {problem}"
+        error = f"{printable(path)}: {problem}"
         self.failed.append(Result(job, Outcome(error=error), None))
 
 
 def plan(inputs: Sequence[Path], out: Path) -> Plan:
-    """What is written where, of `inputs`, which are files or folders.
+    """Plan the targets of `inputs`, which are files or folders.
 
     A file goes to `out/name`; a folder's tree is kept below `out`. If there is one input, a file,
     and `out` is the name of a picture, the result is that file. Of a folder are passed over: files
@@ -96,7 +88,7 @@ def plan(inputs: Sequence[Path], out: Path) -> Plan:
 
 
 def checked(inputs: Sequence[Path], out: Path) -> Plan:
-    """As `plan`, whether the folders can be written aside."""
+    """As `plan`, without the check whether folders can be written."""
     found = Plan(out)
     if (file := named_file(inputs, out)) is not None:
         if not inputs[0].exists():
@@ -108,7 +100,7 @@ def checked(inputs: Sequence[Path], out: Path) -> Plan:
         jobs,
         source=lambda job: os.path.realpath(job.source),
         target=lambda job: os.path.realpath(job.target),
-        name=lambda job: photo.printable(job.source),
+        name=lambda job: printable(job.source),
     ):
         if why:
             found.fail(job, job.target, why)
@@ -146,16 +138,16 @@ def without_conflicts(
     target: Callable[[A], str],
     name: Callable[[A], str],
 ) -> Iterator[tuple[A, str]]:
-    """Each item, and why it cannot be done, which is empty for one that can.
+    """Each item, and the reason why it conflicts with another; empty where it does not.
 
-    Of several with one target the first can. An item that is given twice comes once.
+    Of several with one target the first has none. An item that is given twice comes once.
 
     Parameters
     ----------
     source, target
-        What tells an item's original and its result from others: absolute paths or addresses.
+        Absolute paths or addresses of an item's original and result.
     name
-        What a person calls its original.
+        Its original in messages.
     """
     every = list(items)
     originals = {source(item) for item in every}
@@ -178,7 +170,7 @@ def raise_if_all_failed(jobs: Sequence[Job], failed: Sequence[Result]) -> None:
 
 
 def jobs_of(given: Path, out: Path, found: Plan) -> Iterator[Job]:
-    """The photographs of one file or folder; what is none of them is noted in `found`.
+    """The photographs of one file or folder; other files are noted in `found`.
 
     Raises
     ------
@@ -264,7 +256,7 @@ def with_known_names(jobs: Iterable[Job], journal: Journal) -> tuple[list[Job], 
 def remaining(
     jobs: Iterable[Job], journal: Journal, settings: Mapping[str, Any], overwrite: bool
 ) -> tuple[list[Job], list[Job], list[Result]]:
-    """Of `jobs`, those that are to be done, those that are done already, and those that cannot be.
+    """Divide jobs into those to color, those finished, and those that fail.
 
     What would replace a file that is not of this journal, that was changed, or that was made from
     another original cannot be done, unless `overwrite` is set.
@@ -281,7 +273,7 @@ def remaining(
     for job in jobs:
         is_done, why = journal.conflict(job.source, job.target, settings)
         if why and not overwrite:
-            error = f"{photo.printable(job.target)}: {why}; --overwrite replaces it"
+            error = f"{printable(job.target)}: {why}; --overwrite replaces it"
             failed.append(Result(job, Outcome(error=error), None))
             if why.startswith(OTHER_SETTINGS):
                 failed.insert(0, failed.pop())
@@ -296,18 +288,18 @@ def remaining(
 
 def color(
     jobs: Sequence[Job],
-    crew: Crew,
+    pool: Pool,
     settings: Settings,
     facts: Mapping[str, Any],
     journal: Journal,
     overwrite: bool,
 ) -> Iterator[Result]:
-    """Color photographs, and give each back when it has its name, or its error.
+    """Color photographs, and yield each when it has its name, or its error.
 
     Parameters
     ----------
     facts
-        What of the settings and the weights decides the results, for the journal.
+        What determines the results, for the journal: see `Settings.facts`.
 
     Raises
     ------
@@ -322,7 +314,7 @@ def color(
         staged.append(Job(job.source, file, journal.drawn_before(job.target, facts)))
         targets[file] = job
     colored = 0
-    for made, outcome in crew.run(staged, settings):
+    for made, outcome in pool.run(staged, settings):
         job = targets[made.target]
         if made.drawn_before is not None and not outcome.error:
             shutil.rmtree(made.drawn_before, ignore_errors=True)
@@ -339,7 +331,7 @@ def color(
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise DiskFull(
-                    f"{photo.printable(journal.out)}: the disk is full; {colored} of {len(jobs)} "
+                    f"{printable(journal.out)}: the disk is full; {colored} of {len(jobs)} "
                     "photographs were colored, and the same command goes on with the others"
                 ) from error
             outcome = replace(outcome, error=line(error))
@@ -349,10 +341,10 @@ def color(
 
 
 def _renamed(outcome: Outcome, made: Path, target: Path) -> Outcome:
-    """What was said of the file where it was made, said of the one it becomes."""
+    """The outcome with the target's folder in its error, in place of the staging folder."""
     if not outcome.error:
         return outcome
-    folder, name = photo.printable(made.parent), photo.printable(target.parent)
+    folder, name = printable(made.parent), printable(target.parent)
     return replace(outcome, error=outcome.error.replace(folder, name))
 
 
@@ -368,7 +360,7 @@ def _publish(
         if not overwrite:
             raise BatchError(target, "exists already; --overwrite replaces it")
         if (owner := journal.owner(target)) is not None:
-            raise BatchError(target, f"belongs to the result {photo.printable(owner)}")
+            raise BatchError(target, f"belongs to the result {printable(owner)}")
     entry = Entry(
         target=journal.relative(job.target),
         source=os.path.abspath(job.source),

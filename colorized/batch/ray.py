@@ -1,10 +1,10 @@
-"""The same batch on many machines: Ray Data, from and to folders or S3-compatible stores.
+"""Batches on a Ray cluster, from and to folders or S3-compatible stores.
 
 Photographs are dealt out in shards. A shard has a manifest among the results,
 `.colorized/shards/NAME.jsonl`, of the journal's lines (see `journal`): the line of a photograph
-is written before its files are put to their names, and each put is whole or nothing. A shard whose
-node dies is done again by another, which passes over what the manifest and the store have; so does
-a rerun, and a batch on one machine in the same folder.
+is written before its files, and each file is written atomically. A shard whose node dies is given
+to another node, which skips what is in the manifest and the store; so does a rerun, and a batch on
+one machine in the same folder.
 
 An actor holds one device. Its photographs are colored by a process of its own, as on one machine,
 so that a file that crashes its decoder costs itself and not the actor.
@@ -28,8 +28,14 @@ from typing import Any
 from colorized import photo
 from colorized.batch.job import Job, Settings, Stamp
 from colorized.batch.journal import FOLDER, SHARDS, Entry, Journal
-from colorized.batch.plan import BatchError, checked, plan, raise_if_all_failed
-from colorized.batch.workers import Crew, Equipment
+from colorized.batch.plan import (
+    BatchError,
+    checked,
+    plan,
+    raise_if_all_failed,
+    without_conflicts,
+)
+from colorized.batch.workers import WorkerPool, WorkerSpec
 from colorized.model.released import RELEASED
 from colorized.storage import Found, Store, is_remote
 from colorized.text import line, printable
@@ -50,13 +56,18 @@ class Task:
     source: str
     target: str
 
+    @property
+    def original(self) -> str:
+        """The path or address of the photograph."""
+        return Store(self.source_store).path(self.source)
+
 
 @dataclass(frozen=True)
 class Batch:
-    """What a cluster is asked to do; values that go to its machines.
+    """A batch, as it is sent to the machines of a cluster.
 
-    `out` is the store's `url`, and `weights` a file in it: given to an actor as a value they would
-    be lost with the machine that keeps them, and the actor could not be started again elsewhere.
+    `out` is the store's `url`, and `weights` a file in it: sent as a value they would be lost with
+    the machine that holds them, and an actor could not be restarted elsewhere.
     """
 
     out: str
@@ -69,10 +80,10 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Told:
-    """Of one photograph: its result or its error, and notes, one line each.
+class TaskResult:
+    """Result of one photograph: target or error, and notes, one line each.
 
-    `target` is empty of one that is in color already, which a note says.
+    `target` is empty for one that was skipped, and a note says why.
     """
 
     target: str
@@ -115,25 +126,26 @@ def find(inputs: Sequence[str], out: str) -> list[Task]:
         if not names:
             raise BatchError(Path(given), "holds no photographs")
         found += [Task(given, n, Path(n).with_name(photo.output_name(n)).as_posix()) for n in names]
-    tasks: dict[str, Task] = {}
-    for task in found:
-        known = tasks.setdefault(task.target, task)
-        if known != task:
-            first, second = (printable(Store(t.source_store).path(t.source)) for t in (known, task))
-            raise BatchError(
-                Path(task.target),
-                f"would hold both {first} and {second}; color them into two folders",
-            )
-    return list(tasks.values())
+    tasks = []
+    for task, why in without_conflicts(
+        found,
+        source=lambda task: task.original,
+        target=lambda task: results.path(task.target),
+        name=lambda task: printable(task.original),
+    ):
+        if why:
+            raise BatchError(Path(task.target), why)
+        tasks.append(task)
+    return tasks
 
 
 def remaining(
     tasks: Iterable[Task], out: Store, known: Mapping[str, Entry], facts: Mapping[str, Any],
     overwrite: bool,
 ) -> tuple[list[Task], int]:  # fmt: skip
-    """The photographs that are to be done, and how many are done already.
+    """The photographs to color, and how many are finished already.
 
-    A result in a store is known by its size, an original there by size and time.
+    A result in a store is compared by size, an original there by size and time.
 
     Raises
     ------
@@ -194,7 +206,7 @@ def manifests(out: Store) -> dict[str, Entry]:
 
 
 def _entries(out: Store, manifest: str) -> dict[str, Entry]:
-    """The lines of a shard's manifest; none where it was not begun."""
+    """The entries of a shard's manifest; none where there is none yet."""
     try:
         found = [Entry.parse(text) for text in out.read(manifest).splitlines()]
     except FileNotFoundError:
@@ -204,7 +216,7 @@ def _entries(out: Store, manifest: str) -> dict[str, Entry]:
 
 @contextlib.contextmanager
 def lending(out: Store, name: str, content: bytes) -> Iterator[None]:
-    """A file that is among the results for a while."""
+    """Store a temporary file among the results."""
     out.put(name, content)
     try:
         yield
@@ -212,8 +224,8 @@ def lending(out: Store, name: str, content: bytes) -> Iterator[None]:
         out.remove(name)
 
 
-def color(tasks: Sequence[Task], batch: Batch, address: str | None) -> Iterator[Told]:
-    """Color photographs on the cluster at `address`; without one, on one that is made here.
+def color(tasks: Sequence[Task], batch: Batch, address: str | None) -> Iterator[TaskResult]:
+    """Color photographs on the cluster at `address`, or on a new one on this machine.
 
     Raises
     ------
@@ -251,8 +263,8 @@ def color(tasks: Sequence[Task], batch: Batch, address: str | None) -> Iterator[
         context.enable_progress_bars = False
         shards = [list(tasks[i : i + SHARD]) for i in range(0, len(tasks), SHARD)]
         rows = [{"shard": json.dumps([vars(task) for task in shard])} for shard in shards]
-        told = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-            Painter,
+        results = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+            ColorizeActor,
             fn_constructor_args=(batch,),
             batch_size=1,
             # From one on: where a node has died there is no room for all of them.
@@ -260,9 +272,9 @@ def color(tasks: Sequence[Task], batch: Batch, address: str | None) -> Iterator[
             num_gpus=1 if gpu else 0,
             num_cpus=1,
         )
-        for row in told.iter_rows():
-            for values in json.loads(row["told"]):
-                yield Told(values["target"], values["error"], tuple(values["notes"]))
+        for row in results.iter_rows():
+            for values in json.loads(row["results"]):
+                yield TaskResult(values["target"], values["error"], tuple(values["notes"]))
     except ray.exceptions.RayError as error:
         cause = getattr(error, "cause", None) or error
         raise ClusterError(f"the cluster gave up: {line(cause)}") from error
@@ -270,8 +282,8 @@ def color(tasks: Sequence[Task], batch: Batch, address: str | None) -> Iterator[
         ray.shutdown()
 
 
-class Painter:
-    """An actor: one device, for as long as the batch lasts."""
+class ColorizeActor:
+    """An actor that holds one device during the batch."""
 
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
@@ -283,15 +295,15 @@ class Painter:
         except FileNotFoundError as error:
             missing = self.out.path(batch.weights)
             raise ClusterError(f"{missing}: not seen by this machine") from error
-        equipment = Equipment(weights, batch.weights_name, batch.device, 1)
-        self._crew = Crew([equipment], batch.timeout)
-        self._crew.__enter__()
+        spec = WorkerSpec(weights, batch.weights_name, batch.device, 1)
+        self._pool = WorkerPool([spec], batch.timeout)
+        self._pool.__enter__()
 
     def __call__(self, rows: dict[str, Any]) -> dict[str, Any]:
-        """Color shards; each gives what became of its photographs, as JSON."""
-        return {"told": [json.dumps([vars(t) for t in self._shard(r)]) for r in rows["shard"]]}
+        """Color shards, and return their results as JSON."""
+        return {"results": [json.dumps([vars(t) for t in self._shard(r)]) for r in rows["shard"]]}
 
-    def _shard(self, row: str) -> Iterator[Told]:
+    def _shard(self, row: str) -> Iterator[TaskResult]:
         tasks = [Task(**values) for values in json.loads(row)]
         digest = hashlib.sha256(json.dumps([row, dict(self.batch.facts)]).encode()).hexdigest()
         manifest = f"{FOLDER}/{SHARDS}/{digest[:32]}.jsonl"
@@ -301,7 +313,7 @@ class Painter:
             todo = []
             for number, task in enumerate(tasks):
                 if task.target in known and self._there(known[task.target]):
-                    yield Told(task.target, "", known[task.target].notes)
+                    yield TaskResult(task.target, "", known[task.target].notes)
                     continue
                 own = Path(folder, str(number))
                 own.mkdir()
@@ -310,18 +322,18 @@ class Painter:
                         task.source, own / f"original{Path(task.source).suffix}"
                     )
                 except OSError as error:
-                    yield Told(task.target, line(error), ())
+                    yield TaskResult(task.target, line(error), ())
                     continue
                 job = Job(source, own / "made" / Path(task.target).name)
                 jobs[job.target] = task
                 todo.append(job)
-            for job, outcome in self._crew.run(todo, self.batch.settings):
+            for job, outcome in self._pool.run(todo, self.batch.settings):
                 task = jobs[job.target]
-                name = printable(Store(task.source_store).path(task.source))
+                name = printable(task.original)
                 why = outcome.error.replace(printable(job.source), name)
                 if outcome.passed_over:
                     note = outcome.passed_over.replace(printable(job.source), name)
-                    yield Told("", "", (note,))
+                    yield TaskResult("", "", (note,))
                     continue
                 if not why:
                     try:
@@ -334,7 +346,7 @@ class Painter:
                     except OSError as error:
                         why = line(error)
                 notes = tuple(n.replace(printable(job.source), name) for n in outcome.notes)
-                yield Told(task.target, why, notes)
+                yield TaskResult(task.target, why, notes)
 
     def _there(self, entry: Entry) -> bool:
         """Whether all files of an entry are where they belong."""
@@ -352,7 +364,7 @@ class Painter:
         parent = Path(task.target).parent
         return Entry(
             target=task.target,
-            source=Store(task.source_store).path(task.source),
+            source=task.original,
             original=original,
             settings=dict(self.batch.facts),
             files={(parent / p.name).as_posix(): stamp for p, stamp in outcome.files},
@@ -365,7 +377,7 @@ class Painter:
 
 @contextlib.contextmanager
 def known_results(out: str) -> Iterator[dict[str, Entry]]:
-    """What is known of the results in `out`; a folder is locked meanwhile."""
+    """Known entries of the results in `out`; a folder is locked meanwhile."""
     if is_remote(out):
         yield manifests(Store(out))
         return

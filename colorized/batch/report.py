@@ -1,8 +1,7 @@
-"""What became of a batch, for people (HTML) and for programs (CSV), in the folder of results.
+"""The report of a batch, as HTML and CSV, in the folder of results.
 
-The report is of the folder: all that its journal knows, and what could not be done this time. It
-is one file to a page, with its thumbnails inside, so that the pictures in the folder are results
-only.
+It lists all entries of the folder's journal and the failures of this run. Each page is one file
+with its thumbnails inside, so that the pictures in the folder are results only.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ _COLUMNS = (
     "original_sha256", "result_sha256", "settings",
 )  # fmt: skip
 STATES = ("failed", "in color already", "colored", "before", "no picture")
-"""What became of a file; the last but one was colored before this run."""
+"""Outcome of a file; `before` is colored by an earlier run."""
 
 _GENERATOR = '<meta name="generator" content="colorized">'
 _THUMBNAILS = "thumbnails.jsonl"
@@ -70,7 +69,7 @@ class Thumbnails:
         self._path = path
 
     def add(self, target: str, content: bytes) -> None:
-        """Without it the report has no picture there; that must not end a batch."""
+        """Append a thumbnail; a failure leaves the report without it, and does not end a batch."""
         line = json.dumps([target, base64.b64encode(content).decode()]) + "\n"
         with contextlib.suppress(OSError), open(self._path, "a", encoding="ascii") as file:
             file.write(line)
@@ -111,7 +110,7 @@ class Report:
         self._thumbnails = Thumbnails(journal.folder / _THUMBNAILS)
 
     def add(self, result: Result) -> None:
-        """Take note of a result, and keep its thumbnail for the reports of later runs."""
+        """Add a result, and keep its thumbnail for the reports of later runs."""
         if result.entry is None:
             self._others.append(result)
             return
@@ -120,7 +119,7 @@ class Report:
             self._thumbnails.add(result.entry.target, result.outcome.thumbnail)
 
     def rows(self) -> list[Row]:
-        """What could not be done first, then what is in color, by name, then what is no picture."""
+        """Failures first, then colored files by name, then files that are no pictures."""
         rows = [self._left(result) for result in self._others]
         rows += [
             self._colored(target)
@@ -161,7 +160,7 @@ class Report:
         )
 
     def write(self) -> list[Path]:
-        """Write the table and the pages, and say which files they are.
+        """Write the table and the pages; returns their paths.
 
         Raises
         ------

@@ -1,12 +1,11 @@
-"""Processes that color photographs, watched by one that does not touch them.
+"""Worker processes that color photographs.
 
 A decoder that crashes or hangs on a damaged file, or a photograph that needs more memory than there
-is, takes a worker with it. The photograph is named, another worker takes the place, and the
-others go on. Each worker has a connection of its own, so nothing that one leaves half-done can
-hold up another.
+is, ends one worker. The photograph is reported, and the worker is replaced. Each worker has its own
+connection, so that none can block another.
 
-On processors there are as many workers as cores, with one thread each: while one decodes or
-encodes, another has the network at work. Workers that share a GPU overlap in the same way.
+On CPUs there is one worker per core, with one thread each: while one decodes or encodes, another
+runs the network. Workers that share a GPU overlap in the same way.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NoReturn
 
 import psutil
@@ -44,8 +42,8 @@ class WorkerError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Equipment:
-    """What a worker loads when it starts: the weights' file, their name, a device, threads."""
+class WorkerSpec:
+    """What a worker loads when it starts, and its number of threads."""
 
     weights: Path
     name: str
@@ -54,7 +52,7 @@ class Equipment:
 
 
 def count(devices: Sequence[str]) -> int:
-    """How many workers these devices keep busy: one a core, or a few for each GPU.
+    """Number of workers for these devices: one per core, or a few per GPU.
 
     No more than there is memory for: two GiB each, as very large scans need.
     """
@@ -63,11 +61,14 @@ def count(devices: Sequence[str]) -> int:
     return max(1, min(wanted, fitting))
 
 
-def equip(weights: Path, name: str, devices: Sequence[str], workers: int) -> list[Equipment]:
-    """The equipment of each of `workers`: devices in turn, cores shared out."""
+def worker_specs(
+    weights: Path, name: str, devices: Sequence[str], workers: int
+) -> list[WorkerSpec]:
+    """The spec of each of `workers`: devices in turn, cores shared out."""
     threads = max(1, _cores() // max(workers, 1))
     return [
-        Equipment(weights, name, devices[i % len(devices)], threads) for i in range(max(workers, 1))
+        WorkerSpec(weights, name, devices[i % len(devices)], threads)
+        for i in range(max(workers, 1))
     ]
 
 
@@ -80,7 +81,7 @@ def _cores() -> int:
 
 @dataclass(eq=False)
 class _Worker:
-    equipment: Equipment
+    spec: WorkerSpec
     given: deque[Job] = field(default_factory=deque)
     ready: bool = False
     since: float = 0.0  # its photograph, or the page of it, was begun
@@ -89,7 +90,7 @@ class _Worker:
     def __post_init__(self) -> None:
         self.connection, theirs = _processes.Pipe()
         self.process = _processes.Process(
-            target=_work, args=(theirs, self.equipment), daemon=True, name="colorized worker"
+            target=_work, args=(theirs, self.spec), daemon=True, name="colorized worker"
         )
         with _no_interrupts():
             self.process.start()
@@ -97,19 +98,19 @@ class _Worker:
         self.started = time.monotonic()
 
     def end(self) -> int | None:
-        """End it at once, and say with which exit code it ended."""
+        """Kill the process; returns its exit code."""
         self.process.kill()
         self.process.join()
         self.connection.close()
         return self.process.exitcode
 
 
-class Crew:
-    """Worker processes, from the entering of its context to the end of it.
+class WorkerPool:
+    """Worker processes, for the duration of a `with` block.
 
     Parameters
     ----------
-    equipment
+    specs
         Of each worker.
     timeout
         Seconds after which a photograph is given up, or one of several pages of a file; infinity
@@ -119,24 +120,19 @@ class Crew:
     """
 
     def __init__(
-        self, equipment: Sequence[Equipment], timeout: float, start_timeout: float = 600
+        self, specs: Sequence[WorkerSpec], timeout: float, start_timeout: float = 600
     ) -> None:
-        self.equipment = equipment
+        self.specs = specs
         self.timeout = timeout
         self.start_timeout = start_timeout
         self._workers: list[_Worker] = []
 
-    def __enter__(self) -> Crew:
-        for equipment in self.equipment:
-            self._workers.append(_Worker(equipment))
+    def __enter__(self) -> WorkerPool:
+        for spec in self.specs:
+            self._workers.append(_Worker(spec))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for worker in self._workers:
             worker.end()
 
@@ -151,7 +147,7 @@ class Crew:
         self._greet(self._workers[0])
 
     def run(self, jobs: Iterable[Job], settings: Settings) -> Iterator[tuple[Job, Outcome]]:
-        """Color photographs, and give each back as soon as it is done, in any order.
+        """Color photographs, and yield each as soon as it is done, in any order.
 
         Raises
         ------
@@ -161,7 +157,8 @@ class Crew:
         todo = iter(jobs)
         again: deque[Job] = deque()
         while True:
-            for worker in self._by_need():
+            # Idle workers first, so that the last photographs are spread.
+            for worker in sorted(self._workers, key=lambda worker: len(worker.given)):
                 while len(worker.given) < _DEPTH:
                     job = again.popleft() if again else next(todo, None)
                     if job is None:
@@ -182,10 +179,6 @@ class Crew:
                     yield self._replace(worker, again, why)
                 else:
                     self._fail_start(worker)
-
-    def _by_need(self) -> list[_Worker]:
-        """Those without work first: of the last photographs each shall have one."""
-        return sorted(self._workers, key=lambda worker: len(worker.given))
 
     def _give(self, worker: _Worker, job: Job, settings: Settings) -> None:
         if not worker.given:
@@ -242,21 +235,21 @@ class Crew:
         why = why or f"the process that worked on it {_end(ended)}; it may be damaged, or too large"
         job = worker.given.popleft()
         again.extend(worker.given)
-        self._workers[self._workers.index(worker)] = _Worker(worker.equipment)
+        self._workers[self._workers.index(worker)] = _Worker(worker.spec)
         return job, Outcome(error=f"{printable(job.source)}: {why}")
 
 
-class Alone:
-    """A crew without workers: this process does it, without protection and without time limit."""
+class InProcess:
+    """A pool without workers: this process does it, without protection and without time limit."""
 
-    def __init__(self, equipment: Equipment) -> None:
+    def __init__(self, spec: WorkerSpec) -> None:
         from colorized import photo
         from colorized.api import Colorizer
 
-        photo.use_threads(equipment.threads)
-        self._model = Colorizer(equipment.weights, device=equipment.device, name=equipment.name)
+        photo.use_threads(spec.threads)
+        self._model = Colorizer(spec.weights, device=spec.device, name=spec.name)
 
-    def __enter__(self) -> Alone:
+    def __enter__(self) -> InProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -272,7 +265,7 @@ class Alone:
             yield job, colorize_file.colorize_file(job, self._model, settings)
 
 
-def _work(connection: Connection, equipment: Equipment) -> None:
+def _work(connection: Connection, spec: WorkerSpec) -> None:
     """What a worker does, until its connection is closed."""
     threading.Thread(target=_follow_parent, daemon=True).start()
     from colorized import photo
@@ -280,8 +273,8 @@ def _work(connection: Connection, equipment: Equipment) -> None:
     from colorized.batch import colorize_file
 
     try:
-        photo.use_threads(equipment.threads)
-        model = Colorizer(equipment.weights, device=equipment.device, name=equipment.name)
+        photo.use_threads(spec.threads)
+        model = Colorizer(spec.weights, device=spec.device, name=spec.name)
     except (OSError, ValueError, RuntimeError, MemoryError) as error:
         connection.send(("failed", line(error)))
         return
@@ -295,7 +288,7 @@ def _work(connection: Connection, equipment: Equipment) -> None:
 
 
 def _follow_parent() -> None:
-    """End with the parent, however it ends: what it has not seen must not appear."""
+    """End with the parent process: results that it has not seen must not appear."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     wait([parent.sentinel])
@@ -304,7 +297,7 @@ def _follow_parent() -> None:
 
 @contextlib.contextmanager
 def _no_interrupts() -> Iterator[None]:
-    """A process started in this context ignores Ctrl-C, which is for its parent to see to."""
+    """A process started in this context ignores Ctrl-C, which its parent handles."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,7 +1,7 @@
-"""The command line. Heavy imports happen inside the commands, so that --help is instant.
+"""The command line. Heavy imports are inside the commands, so that --help is fast.
 
-One line per result goes to stdout, to be piped; errors, warnings and, on a terminal, a progress
-bar go to stderr. Usage errors exit with 2, failures with 1, an interrupt with 130.
+One line per result goes to stdout; errors, warnings and, on a terminal, a progress bar go to
+stderr. Usage errors exit with 2, failures with 1, an interrupt with 130.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _commands(
 
 
 def _forgotten_command(first: str) -> str | None:
-    """What to type where a photograph or folder stands in place of a command."""
+    """A hint for the user if a photograph or folder was given in place of a command."""
     from colorized.text import printable
 
     functions = [command.callback for command in app.registered_commands]
@@ -83,7 +83,7 @@ def _forgotten_command(first: str) -> str | None:
 
 
 def main() -> None:
-    """Entry point: whatever goes wrong is said in one line on stderr."""
+    """Entry point: every error is one line on stderr."""
     try:
         # Without arguments: the help, which is still a usage error.
         if len(sys.argv) == 1:

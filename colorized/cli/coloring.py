@@ -7,9 +7,8 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -24,22 +23,17 @@ if TYPE_CHECKING:
     from colorized.batch.report import Report
 
 
-class Engine(StrEnum):
-    """Who does the work: processes of this machine, or a cluster."""
-
-    LOCAL = "local"
-    RAY = "ray"
-
-
-class Mark(StrEnum):
-    """Where the picture says so: on the picture, or in a margin below it."""
-
-    CORNER = "corner"
-    MARGIN = "margin"
+WeightsOption = Annotated[
+    str | None,
+    typer.Option(
+        help="A .safetensors file, or of MLflow models:/colorized@champion or runs:/ID.",
+        show_default="the released weights",
+    ),
+]
 
 
 def _sampling(name: str, help_text: str) -> Any:
-    """A sampling option, whose default stands in the weights file."""
+    """A sampling option; its default is in the weights file."""
     low, high = LIMITS[name]
     return typer.Option(
         min=low, max=high, callback=finite, help=help_text, show_default="the weights'"
@@ -66,32 +60,25 @@ def colorize(
         float | None,
         _sampling("temperature", "Below 1, colors are likelier and vary less from seed to seed."),
     ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            help="A .safetensors file, or of MLflow models:/colorized@champion or runs:/ID.",
-            show_default="the released weights",
-        ),
-    ] = None,
+    weights: WeightsOption = None,
     candidates: Annotated[
         int,
         typer.Option(min=1, max=32, help="Colorings of each photograph, the most typical first."),
     ] = 1,
     hints: Annotated[
         Path | None,
-        typer.Option(
-            help="Colors that you know, as JSON or PNG; for one photograph.", show_default=False
-        ),
+        typer.Option(help="Known colors, as JSON or PNG; for one photograph.", show_default=False),
     ] = None,
     uncertainty: Annotated[
-        bool, typer.Option("--uncertainty", help="Map where the candidates disagree.")
+        bool, typer.Option("--uncertainty", help="Map where the candidates differ.")
     ] = False,
     layer: Annotated[
-        bool, typer.Option("--layer", help="Write the colors alone, too, to lay over the scan.")
+        bool,
+        typer.Option("--layer", help="Also write a layer of the colors, to put over the scan."),
     ] = False,
     mark: Annotated[
-        Mark | None,
-        typer.Option(help="Say in the picture that a machine colored it.", show_default=False),
+        Literal["corner", "margin"] | None,
+        typer.Option(help="Write into the picture that a machine colored it.", show_default=False),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or mps; or cuda:0,cuda:1.")] = (
         "cpu"
@@ -106,21 +93,22 @@ def colorize(
     ] = None,
     timeout: Annotated[
         float,
-        typer.Option(min=0, callback=finite, help="Seconds after which a photograph is given up."),
+        typer.Option(min=0, callback=finite, help="Most seconds for a photograph; 0: no limit."),
     ] = 600,
     max_pixels: Annotated[
         int, typer.Option(min=1, help="Larger photographs are refused.")
     ] = 300_000_000,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
     recolor: Annotated[
-        bool, typer.Option("--recolor", help="Color what is in color already, too.")
+        bool, typer.Option("--recolor", help="Color photographs that are in color already.")
     ] = False,
     engine: Annotated[
-        Engine, typer.Option(help="ray works on a cluster, with folders or s3://bucket/folder.")
-    ] = Engine.LOCAL,
+        Literal["local", "ray"],
+        typer.Option(help="ray works on a cluster, with folders or s3://bucket/folder."),
+    ] = "local",
     address: Annotated[
         str | None,
-        typer.Option(help="Of the Ray cluster.", show_default="one that is made here"),
+        typer.Option(help="Address of the Ray cluster.", show_default="a new one here"),
     ] = None,
     report: Annotated[
         bool | None,
@@ -133,9 +121,9 @@ def colorize(
 ) -> None:
     """Color photographs at their own resolution.
 
-    An output keeps its input's name and format; a format that cannot hold color becomes PNG. Of a
-    folder the tree is kept. What is done or in color already is passed over, so the same command
-    goes on after an interruption.
+    An output keeps its input's name and format; a format that cannot hold color becomes PNG.
+    Subfolders are kept. Photographs that are done or in color already are skipped, so the same
+    command goes on after an interruption.
     """
     from colorized.batch import folder as batch
     from colorized.batch import plan
@@ -162,11 +150,11 @@ def colorize(
         )
         return Settings(
             sampling, max_pixels, candidates,
-            uncertainty=uncertainty, layer=layer, mark=mark.value if mark else None,
+            uncertainty=uncertainty, layer=layer, mark=mark,
             recolor=recolor, **known,
         )  # fmt: skip
 
-    if engine is Engine.RAY:
+    if engine == "ray":
         if hints is not None:
             raise Failure("--hints is for one photograph, --engine ray for many")
         _on_cluster(inputs, out, settings, weights, device, address, timeout, overwrite)
@@ -199,7 +187,7 @@ def colorize(
         try:
             failed, in_color = _follow(work.results, results, total, work.done)
         except plan.DiskFull:
-            full = True  # there is no room for a report either, and one line says so
+            full = True  # no room for a report either
             raise
         finally:
             if results is not None and not full:
@@ -236,7 +224,7 @@ def _on_cluster(
             return
         lent = f"{FOLDER}/weights-{Stamp.of(path).sha256}"
         asked = ray.Batch(store.url, wanted, facts, lent, name, device, timeout or math.inf)
-        # Ray says on stdout what it thinks of its machines; results alone belong there.
+        # Ray prints messages on stdout, which is for results only.
         results = sys.stdout
         with (
             redirect_stdout(sys.stderr),
@@ -244,15 +232,15 @@ def _on_cluster(
             ray.lending(store, lent, path.read_bytes()),
         ):
             bar = progress.add_task("", total=len(tasks), completed=done)
-            for told in ray.color(todo, asked, address):
+            for result in ray.color(todo, asked, address):
                 progress.advance(bar)
-                for note in told.notes:
+                for note in result.notes:
                     complain("warning", note)
-                if told.error:
+                if result.error:
                     failed += 1
-                    complain("error", told.error)
-                elif told.target:
-                    print(printable(store.path(told.target)), file=results, flush=True)
+                    complain("error", result.error)
+                elif result.target:
+                    print(printable(store.path(result.target)), file=results, flush=True)
     if failed:
         complain("error", f"{failed} of {len(tasks)} photographs could not be colored")
         raise typer.Exit(1)
@@ -296,7 +284,7 @@ def _progress() -> Progress:
 def _follow(
     work: Iterator[Result], results: Report | None, total: int, done: int
 ) -> tuple[int, int]:
-    """Say of each photograph what became of it; how many failed, and are in color already."""
+    """Print each photograph's result; the numbers that failed and that are in color already."""
     from colorized.text import printable
 
     failed = in_color = 0
@@ -331,7 +319,7 @@ def _write(results: Report) -> None:
 
 @contextmanager
 def weights_file(given: str | None) -> Iterator[tuple[Path, str]]:
-    """The file of the weights that --weights names, for a while, and their name."""
+    """The file and the name of the weights of --weights, for the time of the context."""
     from colorized import tracking
     from colorized.model import released
 

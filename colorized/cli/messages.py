@@ -1,4 +1,4 @@
-"""How the commands speak: results on stdout, errors and warnings on stderr, one line each."""
+"""Errors and warnings of the commands, one line each on stderr."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 
 class Failure(ValueError):
-    """One line for the user; the command cannot do what it was asked."""
+    """One line that says why the command failed."""
 
 
 def finite(value: float | None) -> float | None:

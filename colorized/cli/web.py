@@ -6,29 +6,21 @@ from typing import Annotated
 
 import typer
 
-from colorized.cli.coloring import weights_file
+from colorized.cli.coloring import WeightsOption, weights_file
 from colorized.cli.messages import finite
 
 
 def web(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 is any that is free.")] = 8000,
-    host: Annotated[str, typer.Option(help="Other than this machine's own needs a --token.")] = (
-        "127.0.0.1"
-    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")] = 8000,
+    host: Annotated[str, typer.Option(help="Any but 127.0.0.1 needs a --token.")] = ("127.0.0.1"),
     token: Annotated[
         str | None,
-        typer.Option(envvar="COLORIZED_TOKEN", help="What clients must know.", show_default=False),
+        typer.Option(envvar="COLORIZED_TOKEN", help="Secret of the clients.", show_default=False),
     ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            help="A .safetensors file, or of MLflow models:/colorized@champion or runs:/ID.",
-            show_default="the released weights",
-        ),
-    ] = None,
+    weights: WeightsOption = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or mps.")] = "cpu",
     queue: Annotated[
-        int, typer.Option(min=1, max=1000, help="Requests at once; more are told to come back.")
+        int, typer.Option(min=1, max=1000, help="Requests at a time; more are asked to retry.")
     ] = 16,
     max_pixels: Annotated[
         int, typer.Option(min=1, help="Larger photographs are refused.")
@@ -38,9 +30,9 @@ def web(
         float, typer.Option(min=1, callback=finite, help="Seconds for one photograph.")
     ] = 180.0,
 ) -> None:
-    """Open a web page, and a service, that color photographs.
+    """Start a web page and a service that color photographs, and print their address.
 
-    Prints its address. Ends on Ctrl-C or SIGTERM, when what it holds is done.
+    Ctrl-C or SIGTERM stops them after the current requests.
     """
     from colorized.web import serve
 

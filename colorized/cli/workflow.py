@@ -1,4 +1,4 @@
-"""Commands around the model: retraining, promotion, and what made a picture."""
+"""Commands for retraining, promotion and lineage."""
 
 from __future__ import annotations
 
@@ -10,20 +10,17 @@ import typer
 
 from colorized.cli.messages import Failure, finite
 
+Force = Annotated[bool, typer.Option("--force", help="Train even if nothing changed.")]
 Commit = Annotated[
     bool, typer.Option("--commit", help="Commit dvc.lock, params.yaml and reports/ afterwards.")
 ]
-Push = Annotated[
-    bool, typer.Option("--push", help="Commit, then push to DVC's remote and to git's.")
-]
+Push = Annotated[bool, typer.Option("--push", help="Commit, then push with DVC and git.")]
 
 
 def retrain(
-    force: Annotated[
-        bool, typer.Option("--force", help="Train, even if nothing changed since last time.")
-    ] = False,
+    force: Force = False,
     stage_hours: Annotated[
-        float, typer.Option(min=0, callback=finite, help="A stage is ended after this long.")
+        float, typer.Option(min=0, callback=finite, help="Time limit of a stage.")
     ] = 48.0,
     commit: Commit = False,
     push: Push = False,
@@ -40,11 +37,9 @@ def retrain(
 
 def schedule(
     cron: Annotated[str, typer.Option(help='When to retrain: "0 3 * * 0" is Sundays at 3.')],
-    name: Annotated[str, typer.Option(help="What Prefect calls it.")] = "weekly",
-    timezone: Annotated[str, typer.Option(help="Of the hours in --cron.")] = "UTC",
-    force: Annotated[
-        bool, typer.Option("--force", help="Train, even if nothing changed since last time.")
-    ] = False,
+    name: Annotated[str, typer.Option(help="Name of the deployment in Prefect.")] = "weekly",
+    timezone: Annotated[str, typer.Option(help="Time zone of --cron.")] = "UTC",
+    force: Force = False,
     commit: Commit = False,
     push: Push = False,
 ) -> None:
@@ -61,13 +56,10 @@ def schedule(
 
 def promote(
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Measure and judge; change nothing.")
+        bool, typer.Option("--dry-run", help="Measure and compare; change nothing.")
     ] = False,
 ) -> None:
-    """Make the newly trained weights the champion, if they are better than it.
-
-    Says whether they are, and why.
-    """
+    """Make the newly trained weights the champion if they are better; print the reasons."""
     _enter_project()
     from pipelines import promote
 
@@ -77,7 +69,7 @@ def promote(
 
 
 def rollback() -> None:
-    """Make the champion before this one the champion again."""
+    """Make the previous champion the champion again."""
     _enter_project()
     from pipelines import promote
 
@@ -89,9 +81,7 @@ def clean(
     keep: Annotated[
         int | None, typer.Option(min=0, help="Finished trainings to keep: keep.trainings.")
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would go; remove nothing.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be removed.")] = False,
 ) -> None:
     """Remove the checkpoints of all but the last finished trainings, here and in MLflow."""
     _enter_project()
@@ -112,7 +102,7 @@ def clean(
 def import_run(
     file: Annotated[Path, typer.Argument(help="File of a run in models/unsent.")],
 ) -> None:
-    """Bring the run of a machine without MLflow into the store."""
+    """Import the run of a machine without MLflow."""
     from colorized import tracking
 
     run_id, new = tracking.import_run(Path.cwd(), file)
@@ -122,9 +112,9 @@ def import_run(
 def lineage(
     photograph: Annotated[Path, typer.Argument(help="A photograph that was colored.")],
 ) -> None:
-    """Say what colored a photograph: weights, training run, commit, data, parameters.
+    """Print what colored a photograph: weights, training run, commit, data, parameters.
 
-    Works in the project's folder, and with what MLFLOW_TRACKING_URI names.
+    Works in the project's folder, with the server of MLFLOW_TRACKING_URI if that is set.
     """
     from colorized.tracking import lineage
 
@@ -133,7 +123,7 @@ def lineage(
 
 
 def _enter_project() -> None:
-    """Make `pipelines` importable: it belongs to the project's folder, not to the package."""
+    """Make `pipelines` importable, which is in the project's folder, not in the package."""
     if not Path("pipelines", "flows.py").is_file():
         raise Failure("run this in the project's folder")
     sys.path.insert(0, str(Path.cwd()))

@@ -5,7 +5,6 @@ from colorized.color.lab import (
     fit_gamut,
     lab8_to_lab,
     lab_planes_to_linear,
-    lab_to_lab8,
     lab_to_linear,
     lab_to_srgb,
     lightness,
@@ -16,7 +15,6 @@ from colorized.color.lab import (
     recombine,
     srgb_to_lab,
     srgb_to_linear,
-    standardize_ab,
     unstandardize_ab,
 )
 
@@ -25,7 +23,6 @@ __all__ = [
     "fit_gamut",
     "lab8_to_lab",
     "lab_planes_to_linear",
-    "lab_to_lab8",
     "lab_to_linear",
     "lab_to_srgb",
     "lightness",
@@ -36,6 +33,5 @@ __all__ = [
     "recombine",
     "srgb_to_lab",
     "srgb_to_linear",
-    "standardize_ab",
     "unstandardize_ab",
 ]

@@ -1,12 +1,12 @@
-r"""Pictures that are smooth but for the edges of another picture, the lightness.
+r"""An energy that lets chroma change only at the edges of lightness.
 
 For the chroma x of neighboring pixels p and q, eight to each pixel,
 
     E(x) = Σ_{p,q} w_pq (x_p - x_q)²,      w_pq = 1 / (1 + (|L_p - L_q| / σ)^α) + w_0,
 
-lets color flow freely where lightness is even, and hardly across an edge: Levin, Lischinski, Weiss,
-*Colorization using Optimization*, 2004. Its gradient is 2 A x with a sparse symmetric A, so that
-with another quadratic added to it E is minimized by solving a linear system.
+couples pixels strongly where lightness is even, and weakly across an edge: Levin, Lischinski,
+Weiss, *Colorization using Optimization*, 2004. Its gradient is 2 A x with a sparse symmetric A, so
+that the sum of E and another quadratic is minimized by solving a linear system.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-# Half of the eight neighbors (down, right), the other half being the same pairs, and their share:
-# the diagonal ones are further off.
+# Half of the eight neighbors (the other half are the same pairs), and their weights: diagonal ones
+# are farther away.
 _NEIGHBORS = ((0, 1, 1.0), (1, 0, 1.0), (1, 1, 0.7), (1, -1, 0.7))
 
 
 class Edges:
-    """w_pq of a lightness.
+    """The weights w_pq of a picture's lightness.
 
     Parameters
     ----------
@@ -31,9 +31,9 @@ class Edges:
     sigma
         Difference in L* at which w_pq is halved.
     alpha
-        How fast it falls beyond that.
+        Steepness of its fall beyond that.
     floor
-        w_0, what flows across any edge.
+        w_0, the least weight.
     """
 
     def __init__(self, L: Tensor, sigma: float, alpha: float, floor: float) -> None:

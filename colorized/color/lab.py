@@ -6,11 +6,11 @@ With r, g, b the linear-light sRGB values and X, Y, Z relative to the white poin
     L* = 116 f(Y) - 16,    a* = 500 (f(X) - f(Y)),    b* = 200 (f(Y) - f(Z)).
 
 Each row of M sums to one, since white is (1, 1, 1) on both sides; so does each row of its inverse.
-A neutral pixel therefore has a* = b* = 0 to the last bit, and the other way round.
+A neutral pixel therefore has a* = b* = 0 exactly, and vice versa.
 
-Every function takes NumPy arrays and tensors alike, float32 or float64, and gives back the same
-kind, dtype and device. `axis` names the channel axis. Arrays are computed by torch, in their own
-memory: its vectorized powers are several times faster than NumPy's.
+Every function takes NumPy arrays or tensors, float32 or float64, and returns the same kind, dtype
+and device. `axis` is the channel axis. Arrays are computed by torch in their own memory, because
+its vectorized powers are several times faster than NumPy's.
 
 IEC 61966-2-1:1999 (sRGB); CIE 15:2004 (LAB, with its exact fractions).
 """
@@ -313,15 +313,6 @@ def lightness(rgb: Tensor, axis: int = -1) -> Tensor:
 
 
 @_on_arrays
-def lab_to_lab8(lab: Tensor, axis: int = -1) -> Tensor:
-    """OpenCV's 8-bit LAB, uint8: L*·255/100, a* + 128, b* + 128, rounded and clipped."""
-    _floating(lab)
-    scale = _along([255 / 100, 1, 1], lab, axis)
-    offset = _along([0, 128, 128], lab, axis)
-    return (lab * scale + offset).round().clamp(0, 255).to(torch.uint8)
-
-
-@_on_arrays
 def lab8_to_lab(lab8: Tensor, axis: int = -1) -> Tensor:
     """CIELAB, float32, of OpenCV's 8-bit LAB (uint8); same shape."""
     if lab8.dtype != torch.uint8:
@@ -331,23 +322,10 @@ def lab8_to_lab(lab8: Tensor, axis: int = -1) -> Tensor:
     return (lab8 - offset) * scale
 
 
-def _deviation(ab: Tensor, std: float | Sequence[float], axis: int) -> Tensor:
-    pair = np.asarray(std, dtype=np.float64)
-    if pair.shape not in ((), (2,)) or not (np.isfinite(pair) & (pair > 0)).all():
-        raise ValueError(f"std must be one or two positive numbers, got {std}")
-    return _along(np.broadcast_to(pair, 2).tolist(), _floating(ab), axis)
-
-
 @_on_arrays
-def standardize_ab(ab: Tensor, std: float | Sequence[float], axis: int = -1) -> Tensor:
-    """ab in units of the chroma deviation `std`: one for both channels, or one for each."""
-    return ab / _deviation(ab, std, axis)
-
-
-@_on_arrays
-def unstandardize_ab(ab: Tensor, std: float | Sequence[float], axis: int = -1) -> Tensor:
-    """ab in CIELAB units, from units of the chroma deviation `std`; undoes `standardize_ab`."""
-    return ab * _deviation(ab, std, axis)
+def unstandardize_ab(ab: Tensor, std: Sequence[float], axis: int = -1) -> Tensor:
+    """ab in CIELAB units, from units of the deviations `std` of a* and b*."""
+    return ab * _along(std, _floating(ab), axis)
 
 
 @_on_arrays

@@ -1,11 +1,11 @@
 """Resizing in linear light.
 
-Where pixels are merged, it is light that adds up, not its gamma-coded value: a chequered roof seen
-from afar keeps its luminance and the mixed hue of its tiles. Both training pictures and scans are
-brought to the model's scale this way, so that the model sees in use what it saw in training.
+Light adds up where pixels are merged, gamma-coded values do not: their mean would change luminance
+and hue. Training pictures and scans are both brought to the model's scale this way, so that the
+model sees in use what it saw in training.
 
-Shrinking is exact: a new pixel is the mean over its area, of which an old pixel at the edge may
-cover a part.
+Shrinking is exact: a new pixel is the mean over its area, in which old pixels at the edges count
+by the part that is inside.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from colorized.color import lab
 
 
 def resize(plane: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """(H, W) or (H, W, C) → (height, width) or (height, width, C), along each axis by itself.
+    """(H, W) or (H, W, C) → (height, width) or (height, width, C), one axis after the other.
 
-    Where it shrinks, the mean over the area of a new pixel; bicubic where it grows.
+    An axis that shrinks takes the mean over the area of a new pixel, one that grows is bicubic.
     """
     out = np.asarray(plane, dtype=np.float32)
     return _along_rows(_along_rows(out, height).swapaxes(0, 1), width).swapaxes(0, 1)
@@ -50,17 +50,12 @@ _BICUBIC = Image.Resampling.BICUBIC
 def shrink_rows(
     strip: NDArray[np.float32], start: int, old: int, new: int
 ) -> tuple[int, NDArray[np.float32]]:
-    """What the rows from `start` on, of `old` ones, add to `new` ones: `resize` in strips.
-
-    Parameters
-    ----------
-    strip
-        (rows, W).
+    """`resize` in strips: the contribution of a strip (rows, W), from row `start` of `old` rows on.
 
     Returns
     -------
-    The number of the first row they add to, and what they add to it and those after it, (n, W).
-    Sums over all strips are what `resize` makes of the whole.
+    The first of the `new` rows that it contributes to, and the contributions to that row and the
+    next ones, (n, W). Their sum over all strips is the result of `resize`.
     """
     stop = start + len(strip)
     first, last = start * new // old, -(-stop * new // old)

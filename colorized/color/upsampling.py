@@ -1,25 +1,23 @@
-r"""Chroma of a few thousand pixels → chroma of a scan, along the edges of the scan's lightness.
+r"""Enlarging the network's chroma to a scan, along the edges of the scan's lightness.
 
 The network gives ab of a picture some 64 pixels high. Interpolated to a scan it would bleed over
-every edge. Colors change where lightness changes, more often than not, so x, the chroma of the
-*guide*, a picture of at most `GUIDE_SIZE` pixels whose lightness is known, is taken to be the
-minimum of
+every edge. Since colors mostly change where lightness changes, the chroma x of the *guide*, a
+picture of at most `GUIDE_SIZE` pixels whose lightness is known, is the minimum of
 
     μ ‖U D x - U y‖² + E(x)
 
-with y the network's chroma, D the mean over the area of one of its pixels, U what puts such a mean
-back into every pixel of the area, and E of `edges`, which punishes changes of color where lightness
-is even. The first term keeps what the network said: seen from afar, x is the network's picture. It
-is minimized on a pyramid, each level begun with the solution of the one before, so that a few
-iterations do on each.
+with y the network's chroma, D the mean over the area of one of its pixels, U the copy of such a
+mean to every pixel of the area, and E of `edges`, which penalizes changes of color where lightness
+is even. The first term keeps x close to y at the network's scale. The sum is minimized on a
+pyramid, where each level starts from the solution of the previous one and needs few iterations.
 
 From the guide to the scan, chroma follows the scan's own lightness:
 
     ab = x + s (L - L_guide),      s = Cov(L, x) / (Var L + ε) over 3 × 3 pixels of the guide,
 
 with s and x - s L_guide interpolated linearly: the local linear model of He, Sun, Tang, *Guided
-Image Filtering*, 2013, without its smoothing, which would undo the edges of x. Every pixel of the
-scan so follows from its own lightness and from small pictures, and a scan can be done in strips.
+Image Filtering*, 2013, without its smoothing, which would blur the edges of x. A pixel of the scan
+depends only on its own lightness and on small pictures, so a scan can be colored in strips.
 
 docs/colors.md measures this against interpolation and against other filters.
 """

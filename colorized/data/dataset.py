@@ -1,13 +1,12 @@
-"""Pictures in CIELAB, by row → batches for training.
+"""Batches for training, from pictures in CIELAB.
 
-`Pictures` is what training reads: a `Shard`, two memory-mapped arrays on disk, or a
-`streaming.Stream`, chunks in an S3-compatible store. `batches` yields random crops of
-them as tensors. Everything about the batch of step k follows from (seed, k) alone, and a process
-among several gets its slice of it: a run that was interrupted goes on with the very batches it
-would have seen, and two processes see together what one would see.
+Training reads `Pictures`: a `Shard`, two memory-mapped arrays on disk, or a `streaming.Stream`,
+chunks in an S3-compatible store. `batches` yields random crops of them as tensors. The batch of
+step k depends on (seed, k) only, and each of several processes gets a slice of it: an interrupted
+run goes on with the same batches, and two processes together see what one would see.
 
-Crops are resized as photographs are in use, in linear light, and never enlarged: what is enlarged
-teaches blur. A share of them is shown to the network as `colorized.data.film` would show them.
+Crops are resized in linear light, as scans are in use, and never enlarged, which would teach blur.
+A share of them is shown to the network through `colorized.data.film`.
 """
 
 from __future__ import annotations
@@ -42,8 +41,8 @@ Lab8 = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 class Batch:
     """Square pictures, float32.
 
-    `lightness` is L* (B, 1, S, S) in 0 … 100, `ab` is (B, 2, S, S) in CIELAB units, and `seen` what
-    the network is shown in place of L*: the same, or as film shows it.
+    `lightness` is L* (B, 1, S, S) in 0 … 100, `ab` is (B, 2, S, S) in CIELAB units, and `seen` the
+    network's input in place of L*: the same, or a simulation of film.
     """
 
     lightness: Tensor
@@ -62,7 +61,7 @@ def chroma_target(batch: Batch, ab_std: tuple[float, float]) -> Tensor:
 
 
 def chroma_8bit(batch: Batch) -> Tensor:
-    """ab at the model's resolution as 8-bit values, what the variational bound is a bound on.
+    """ab at the model's resolution as 8-bit values, to which the variational bound refers.
 
     uint8 (B, 2, S/2, S/2): a* + 128 and b* + 128, averaged over 2×2 pixels and rounded.
     """
@@ -84,8 +83,8 @@ class Pictures(Protocol):
     def order(self, seed: int, epoch: int) -> NDArray[np.int64]:
         """A permutation of the rows that depends on (seed, epoch) alone.
 
-        How well it mixes is for the storage to choose: what is fetched chunk by chunk cannot be
-        read in any order.
+        The storage decides how well it mixes: chunks that are fetched one by one cannot be read in
+        any order.
         """
 
     def batch(self, rows: NDArray[np.int64] | slice) -> Batch:
@@ -165,10 +164,9 @@ class CropBatches:
         Crops of a step, over all processes; batch k holds entries k·B … (k+1)·B - 1 of the orders
         of the epochs.
     crop_size
-        Side of the square crops, pixels: a crop shows between so many pixels of the picture and
-        all of its side.
+        Side of the square crops, pixels; a crop covers between this and the picture's whole side.
     film
-        Share of the crops that the network is shown as film would show them.
+        Share of the crops that pass through the simulation of film.
     rank, world
         Which of how many processes this is.
     """
@@ -244,13 +242,12 @@ def batches(
     Parameters
     ----------
     workers
-        Processes that prepare batches ahead; each maps the pictures itself. 0: this one does it
-        when asked.
+        Processes that prepare batches ahead; 0: this one prepares each when it is needed.
 
     Raises
     ------
     OSError, ValueError
-        What reading the pictures raises, in whichever process.
+        From reading the pictures, in any process.
     """
     items = _from_workers(crops, steps, workers) if workers else (crops[step] for step in steps)
     for packed in items:
@@ -292,10 +289,9 @@ def _from_workers(crops: CropBatches, steps: range, workers: int) -> Iterator[Te
 
 @dataclass
 class _Ring(Dataset[int | Exception]):
-    """Item k is where in the ring the batch of step k lies, or why it does not.
+    """Item k is the place of the batch of step k in the ring, or an error for the user.
 
-    An error that is meant for the user is an item because the loader would put the worker's
-    traceback into its message.
+    Raised in a worker, the loader would put its traceback into the error's message.
     """
 
     crops: CropBatches
@@ -328,19 +324,19 @@ def prepare(
     size: int,
     rng: np.random.Generator | None = None,
 ) -> NDArray[np.int32]:
-    """A square picture at the size of training, and what the network is shown of it, packed.
+    """A square picture at the size of training, and the network's input, packed.
 
     Parameters
     ----------
     L, ab
         8-bit CIELAB (H, H) and (H, H, 2), H at least `size`.
     rng
-        Of the film that shows it; without one the network is shown L*.
+        For the simulation of film; None: the network's input is L*.
 
     Returns
     -------
     ndarray
-        int32 (size, size): the bytes of L, a, b and of what is shown; see `unpack`.
+        int32 (size, size): the bytes of L, a, b and the input; see `unpack`.
     """
     lab8 = np.concatenate([L[..., None], ab], axis=-1)
     if len(L) == size and rng is None:
@@ -356,7 +352,7 @@ def prepare(
 
 
 def unpack(packed: Tensor) -> Batch:
-    """What `prepare` made of B pictures, (B, S, S), in CIELAB units."""
+    """The batch of B pictures that `prepare` packed, (B, S, S)."""
     L, a, b, shown = (packed >> shift & 255 for shift in (0, 8, 16, 24))
     lightness = L[:, None] * (100 / 255)
     return Batch(lightness, torch.stack([a, b], 1) - 128.0, shown[:, None] * (100 / 255))

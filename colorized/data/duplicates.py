@@ -22,7 +22,7 @@ def perceptual_hash(L8: NDArray[np.uint8]) -> int:
 
 
 class Lookalikes:
-    """Hashes of pictures, and which of them a new one is like.
+    """A set of perceptual hashes that finds the nearest one to a new hash.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class Lookalikes:
         self._names.append(name)
 
     def find(self, hash: int) -> str | None:
-        """The name of the most alike picture, or None where none is alike."""
+        """The name of the most similar picture, or None if none is within `max_bits`."""
         if not self._names:
             return None
         known = self._hashes[: len(self._names)]

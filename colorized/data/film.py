@@ -1,10 +1,10 @@
-"""Lightness as an old emulsion and its print show it, of a modern photograph in color.
+"""Simulation of black-and-white film and prints, from a modern photograph in color.
 
-A black-and-white photograph is no L*. Plates until about 1885 saw blue alone, orthochromatic ones
-until about 1930 blue and green: skies white, red lips and bricks nearly black. Development and
-printing add a tone curve, the lens and the enlarger blur, age fades, and the emulsion has grain. A
-model that has seen only L* takes all of that for the photograph. So a share of the training
-pictures is shown to the network as film would show them, and the target stays their true colors.
+The gray values of a black-and-white photograph are not L*. Plates until about 1885 were sensitive
+to blue only, orthochromatic ones until about 1930 to blue and green, which makes skies white and
+red lips and bricks nearly black. Development and printing add a tone curve, lens and enlarger blur,
+prints fade, and the emulsion has grain. So the network sees a share of the training pictures as
+film would have recorded them, while the target stays their true colors.
 
 The sensitivities are rough: weights of linear red, green and blue around those of three emulsions
 (Wall, *History of Three-Color Photography*, 1925), varied from picture to picture. All other

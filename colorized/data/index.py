@@ -1,4 +1,4 @@
-"""What a folder of LAB shards says of itself: `stats.json` and the lines of `index.csv`."""
+"""Reading `stats.json` and `index.csv` of a folder of LAB shards."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def read_stats(folder: Path) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        When it is not there or damaged.
+        When it is missing or damaged.
     """
     path = folder / "stats.json"
     try:

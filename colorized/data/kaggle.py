@@ -1,4 +1,4 @@
-"""The Kaggle data set, from an account to verified arrays on disk.
+"""The Kaggle data set: download, verification, and arrays on disk.
 
 The archive holds pictures as OpenCV's 8-bit CIELAB (see `color`), all of them uint8:
 `l/gray_scale.npy` (N, H, H) and, in three parts that follow each other, `ab/ab1.npy`, `ab2.npy`,
@@ -47,7 +47,7 @@ _MEMBERS = {
 CHUNK = 1 << 18
 
 WAITS = (1.0, 2.0, 4.0)
-"""Seconds before each further attempt; they begin anew when an attempt got further."""
+"""Seconds before each further attempt; they start over after an attempt that made progress."""
 TIMEOUT = (10.0, 30.0)
 """Seconds without a connection, and without a byte, after which an attempt has failed."""
 
@@ -66,25 +66,29 @@ class KaggleError(ValueError):
 def fetch(
     dataset: str, version: int | None, *, by_hand: Path, downloads: Path, out: Path
 ) -> int | None:
-    """Get the archive, verify it and unpack it: `out` then holds L.npy, ab1.npy, ab2.npy, ab3.npy
-    and manifest.json, in place of what was there; its version, None if it was put there by hand.
+    """Replace `out` by L.npy, ab1.npy, ab2.npy, ab3.npy and manifest.json of the verified archive.
 
     Parameters
     ----------
     dataset
         `owner/slug`.
     version
-        None: the newest, found out when an archive is downloaded.
+        None: the newest, looked up when an archive is downloaded.
     by_hand
-        Folder in which a person may put slug.zip: then it is used, without any network.
+        Folder in which a user may put slug.zip, which is then used without any network.
     downloads
-        Folder that keeps downloaded archives, and what there is of a broken download.
+        Folder that keeps downloaded archives and the part of an interrupted download.
+
+    Returns
+    -------
+    int or None
+        The version; None for an archive put there by hand.
 
     Raises
     ------
     KaggleError
         One line with what is wrong and what to do. A damaged download is removed, an archive put
-        by hand never; `out` is then what it was before.
+        there by hand never; `out` is left as it was.
     """
     owner, _, slug = dataset.partition("/")
     if not owner or not slug or "/" in slug:
@@ -126,7 +130,7 @@ def open_arrays(folder: Path) -> tuple[NDArray[np.uint8], list[NDArray[np.uint8]
     Raises
     ------
     KaggleError
-        Where a file is not there, or is not an array that goes with the others.
+        When a file is missing, or is not an array that belongs to the others.
     """
     shapes = {}
     maps: list[NDArray[np.uint8]] = []
@@ -161,11 +165,11 @@ def _room(folder: Path) -> Iterator[None]:
 
 
 # ------------------------------------------------------------------------------------------------
-# From an account to an archive.
+# Download.
 
 
 class _Download:
-    """Of one data set; `by_hand` is where a person may put the archive instead."""
+    """The download of one data set; `by_hand` is where a user may put the archive instead."""
 
     def __init__(self, dataset: str, folder: Path, by_hand: Path) -> None:
         self.dataset, self.folder, self.by_hand = dataset, folder, by_hand
@@ -173,7 +177,7 @@ class _Download:
         self.partial: Path | None = None
 
     def get(self, version: int | None) -> tuple[Path, int]:
-        """The archive in `folder`/slug-vN/slug.zip, and N; one that is there is not asked for."""
+        """The archive in `folder`/slug-vN/slug.zip, downloaded if it is missing, and N."""
         if version is not None and self._place(version).is_file():
             return self._place(version), version
         try:
@@ -216,7 +220,7 @@ class _Download:
         return int(json.loads(answer)["current_version_number"])
 
     def _ask(self, api: Any, version: int) -> requests.Response:
-        """The answer of the storage to which Kaggle leads, unread: its address and headers."""
+        """The response of the storage to which Kaggle redirects: address and headers, no body."""
         from kagglesdk.datasets.types.dataset_api_service import ApiDownloadDatasetRequest
 
         request = ApiDownloadDatasetRequest()
@@ -228,9 +232,9 @@ class _Download:
         return answer
 
     def _go_on(self, address: requests.Response, bar: Progress, task: Any) -> None:
-        """One attempt: append to `partial` what it lacks of the object at the address.
+        """One attempt: append to `partial` what is missing of the object at the address.
 
-        Beside it lies what it is a part of; the rest of another object would never be appended.
+        A marker beside it identifies the object, so that the rest of another is never appended.
         """
         assert self.partial is not None
         identity = address.headers.get("ETag") or address.headers.get("Last-Modified") or ""
@@ -342,7 +346,7 @@ def _sign_in() -> Any:
 
 
 def _of_storage(error: requests.RequestException) -> bool:
-    """Whether it is not Kaggle's API that answers: that is asked by POST alone."""
+    """Whether the storage answered and not Kaggle's API, which gets POST requests only."""
     return error.request is not None and error.request.method == "GET"
 
 
@@ -361,11 +365,11 @@ def _asked_to_wait(error: requests.RequestException) -> float:
 
 
 # ------------------------------------------------------------------------------------------------
-# From an archive to arrays. A KaggleError here says what is wrong with a member, and no more.
+# Unpacking. A KaggleError raised here names the member and what is wrong with it, nothing else.
 
 
 def _unpack(archive: Path, out: Path) -> dict[str, dict[str, Any]]:
-    """Every array of the archive to its file in `out`; all that can be checked before is."""
+    """Write every array of the archive to its file in `out`, after all headers were checked."""
     about, found = {}, {}
     with _readable("no whole zip archive"), zipfile.ZipFile(archive) as zipped:
         for name, pattern in _MEMBERS.items():
@@ -401,7 +405,7 @@ def _unpack(archive: Path, out: Path) -> dict[str, dict[str, Any]]:
 
 @contextlib.contextmanager
 def _readable(else_it: str) -> Iterator[None]:
-    """What zipfile raises for bytes that are not, or no more, what they should be."""
+    """Turn what zipfile raises for damaged bytes into a KaggleError."""
     try:
         yield
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
@@ -443,7 +447,7 @@ def _check_shapes(shapes: Mapping[str, tuple[int, ...]]) -> None:
 
 
 def _check_alignment(folder: Path, names: Mapping[str, str]) -> None:
-    """Every part of ab must fit the pictures of L at its place clearly better than others."""
+    """Check that every part of ab fits its own pictures of L clearly better than other ones."""
     L, parts = open_arrays(folder)
     first = 0
     for part, ab in zip(PARTS, parts, strict=True):

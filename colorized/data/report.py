@@ -1,4 +1,4 @@
-"""What a folder of LAB shards holds, for people: a page, a histogram of chroma, a contact sheet."""
+"""The report of a data set: a page, a histogram of chroma, and a contact sheet of crops."""
 
 from __future__ import annotations
 

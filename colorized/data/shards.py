@@ -3,9 +3,9 @@
 `data/lab` holds, for each split, `{split}_L.npy` (N, S, S) and `{split}_ab.npy` (N, S, S, 2) in
 OpenCV's 8-bit CIELAB; `index.csv`, a line for each row of them; and `stats.json`, the `Report`.
 
-A picture's split follows from its content alone, so it keeps it when others are added. The held-out
-pictures are cut first: when one comes up for training, all that it might be a copy of are known,
-and it can be left out at once. So pictures pass through memory a few at a time.
+A picture's split depends on its content only, so it stays the same when others are added. Held-out
+pictures are cut first, so that a training picture can be compared with all of them and left out at
+once. Only a few pictures are in memory at a time.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,9 +41,10 @@ from colorized.data.sources import (
     Unusable,
     split_of,
 )
+from colorized.data.streaming import StreamWriter
 
 FEW = 16
-"""Fewer pictures than this are cut sooner than processes for them would have started."""
+"""Fewer pictures than this are cut in this process: starting others would take longer."""
 CHUNK = 8
 CHROMA_BINS = 60
 """Bins of the histogram of chroma, 2 units wide each."""
@@ -52,32 +52,9 @@ CHROMA_BINS = 60
 INDEX = ("id", "split", "row", "file", "sha256", "chroma", "y", "x", "side")
 
 
-class Writer(Protocol):
-    """Takes the rows of one split, in order; readable after a `with` block that ended well."""
-
-    def append(self, L: NDArray[np.uint8], ab: NDArray[np.uint8]) -> None:
-        """Add rows: L (n, S, S) and ab (n, S, S, 2)."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
-
-
-class RemoteWriter(Writer, Protocol):
-    """Writes to a folder elsewhere; `sha256` of what was written is known at the end."""
-
-    url: str
-    sha256: str
-
-
 @dataclass
 class Chroma:
-    """Sums over pixels, exact over 8-bit values, from which the statistics of chroma follow."""
+    """Exact sums over 8-bit pixels, for the statistics of chroma."""
 
     count: int = 0
     sum: NDArray[np.int64] = field(default_factory=lambda: np.zeros(2, np.int64))
@@ -131,7 +108,7 @@ class Cut:
 
 @dataclass
 class Report:
-    """What became of the pictures.
+    """Counts and statistics of the pictures that were cut.
 
     `photographs` and `crops` are counted by split, `left_out` by kind; `rejects` maps a name to its
     reason. `ab_mean` and `ab_std`, CIELAB units, and `chroma_histogram`, shares of pixels in bins 2
@@ -156,16 +133,16 @@ def build_shards(
     out: Path,
     settings: CropSettings,
     progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
-    train_writer: RemoteWriter | None = None,
+    train_writer: StreamWriter | None = None,
 ) -> Report:
     """Cut every picture and write the shards, `index.csv` and `stats.json` to `out`.
 
-    The folder appears, in place of an older one, when all of it is written.
+    The folder replaces an older one when everything is written.
 
     Parameters
     ----------
     train_writer
-        Takes the training split where that does not go to `out`.
+        Receives the training split, if that does not go to `out`.
 
     Raises
     ------
@@ -183,7 +160,7 @@ def build_shards(
 
 
 def _check_space(source: Source, folder: Path, settings: CropSettings, with_train: bool) -> None:
-    """Refuse before the work what would not fit after it."""
+    """Raise a SourceError if the shards will not fit on the disk."""
     crops = settings.crops if with_train else settings.crops | {"train": 0}
     rows = sum(crops[split] for split in _splits(source, settings))
     needed, free = rows * settings.image_size**2 * 3, shutil.disk_usage(folder).free
@@ -204,7 +181,7 @@ def _write(
     out: Path,
     settings: CropSettings,
     progress: Callable[[Iterable[Any]], Iterable[Any]],
-    train_writer: RemoteWriter | None,
+    train_writer: StreamWriter | None,
 ) -> Report:
     report = Report(settings.image_size)
     splits = _splits(source, settings)
@@ -224,11 +201,11 @@ def _write(
     # Held-out pictures first; the sort keeps the source's order within a split.
     order = sorted(unique, key=lambda number: SPLITS[::-1].index(splits[number]))
     with ExitStack() as stack:
-        writers: dict[str, Writer] = {}
+        writers: dict[str, FileWriter | StreamWriter] = {}
         for split in SPLITS:
             remote = train_writer if split == "train" else None
-            writer: Writer = remote or FileWriter(out, split, settings.image_size)
-            writers[split] = stack.enter_context(writer)
+            writers[split] = remote or FileWriter(out, split, settings.image_size)
+            stack.enter_context(writers[split])
         file = stack.enter_context(open(out / "index.csv", "w", newline="", encoding="utf-8"))
         index = csv.writer(file, lineterminator="\n")
         index.writerow(INDEX)
@@ -290,7 +267,7 @@ def _check_splits(photographs: Counter[str], report: Report, count: int) -> None
 
 
 class FileWriter:
-    """One split as two .npy files in `folder`."""
+    """One split as two .npy files in `folder`, whole after a `with` block."""
 
     def __init__(self, folder: Path, split: str, size: int) -> None:
         self._L = ArrayWriter(folder / f"{split}_L.npy", (size, size))
@@ -303,12 +280,7 @@ class FileWriter:
     def __enter__(self) -> FileWriter:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._L.close()
         self._ab.close()
 
@@ -404,7 +376,7 @@ def _cut_chunk(jobs: list[tuple[int, int]]) -> list[Cut]:
     source, settings = _worker
     cuts = [cut(source, number, count, settings) for number, count in jobs]
     if source.quick(settings):
-        # Sooner cut again by who asks than sent there.
+        # Cutting them again is faster than sending them between processes.
         return [replace(c, crops=None) for c in cuts]
     return cuts
 

@@ -1,6 +1,6 @@
 """Where color photographs come from, and how crops in 8-bit CIELAB are cut from them.
 
-A `Source` knows its pictures by number: `Photographs` are files, `LabArrays` the arrays of the
+A `Source` numbers its pictures: `Photographs` are files, `LabArrays` the arrays of the
 Kaggle data set. Crops are resized in linear light (see `resample`); one that has its size already
 is taken as it is.
 """
@@ -62,7 +62,7 @@ class Source(Protocol):
 
     @property
     def names(self) -> Sequence[str]:
-        """What a user knows each picture by."""
+        """The name of each picture for messages and reports."""
 
     @property
     def digests(self) -> Sequence[str]:
@@ -78,7 +78,7 @@ class Source(Protocol):
         """
 
     def quick(self, settings: CropSettings) -> bool:
-        """Whether `cut` only looks up what is there."""
+        """Whether `cut` only copies rows, without resizing."""
 
     def rgb(self, name: str) -> NDArray[np.uint8]:
         """The whole picture of that name: sRGB (H, W, 3)."""
@@ -110,6 +110,8 @@ class Photographs:
             raise Unusable("broken", error.strerror or str(error)) from error
         except photo.PhotoError as error:
             raise Unusable("broken", str(error).removeprefix(f"{path}: ")) from error
+        except MemoryError as error:
+            raise Unusable("broken", "needs more memory than there is") from error
         if digest != self.digests[number]:
             raise Unusable("changed", "changed since the download stage; run `dvc repro` again")
         boxes = _boxes(rgb.shape, count, digest, settings)
@@ -197,7 +199,7 @@ def list_photographs(folder: Path) -> list[Path]:
     Raises
     ------
     SourceError
-        When the folder is not there or holds none.
+        When the folder is missing or holds none.
     """
     if not folder.is_dir():
         raise SourceError(f"{folder}: no such folder of photographs")
@@ -217,7 +219,7 @@ def list_sample(folder: Path) -> list[Path]:
     Raises
     ------
     SourceError
-        When the list or a photograph of it is not there, or the list is empty.
+        When the list or a photograph in it is missing, or the list is empty.
     """
     listing = folder / "photos.csv"
     try:

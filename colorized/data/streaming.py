@@ -1,4 +1,4 @@
-"""Pictures that outgrow a disk: chunks of them in an S3-compatible store.
+"""Data sets larger than a disk: chunks of pictures in an S3-compatible store.
 
 A set is a folder `s3://bucket/folder` of chunks and an index. A chunk holds rows one after the
 other, each the S² bytes of L and then the 2·S² of ab. `StreamWriter` uploads each chunk when it is
@@ -18,7 +18,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 from filelock import FileLock
@@ -47,7 +46,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Stream(Pictures):
-    """A set that `open_stream` found, read through a folder of chunks."""
+    """A set opened by `open_stream`, read through a local cache of chunks."""
 
     url: str
     row_bytes: int
@@ -104,9 +103,9 @@ class Stream(Pictures):
 
 
 class StreamWriter:
-    """Writes a set to a folder, in place of what it holds: `with StreamWriter(url) as writer: …`.
+    """Replaces the set in a folder of a store: `with StreamWriter(url) as writer: …`.
 
-    The set is there when the block ended well, and then `sha256` names it.
+    The set is complete when the block ends without an error; `sha256` then identifies it.
 
     Parameters
     ----------
@@ -142,21 +141,16 @@ class StreamWriter:
                 self._upload()
 
     def __enter__(self) -> StreamWriter:
-        # The index first, so that what is left is no set.
+        # The index first, so that an interrupted deletion leaves no set.
         self._store.remove(INDEX)
         for name in self._store.files():
             if re.fullmatch(r"chunk-\d+\.bin", name):
                 self._store.remove(name)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Upload what is left, then the index."""
-        if error is not None:
+        if kind is not None:
             return
         if not self.rows:
             raise ValueError(f"{self.url}: no pictures to store")
@@ -184,14 +178,14 @@ def open_stream(url: str, cache: Path, cache_bytes: int, sha256: str = "") -> St
     cache, cache_bytes
         Folder for chunks, and how much of it may be filled; several processes may share it.
     sha256
-        Of the set that is meant, as its writer gave it; any, if empty.
+        Expected digest of the set, as its writer gave it; empty: any set.
 
     Raises
     ------
     StorageError
-        When the store cannot be read, or holds no set there, or another one.
+        When the store cannot be read, or holds no set or another one.
     ValueError
-        When `cache_bytes` is less than the chunks take that are in use at a time.
+        When `cache_bytes` is too small for the chunks in use at a time.
     """
     try:
         data = _store(url).read(INDEX)
@@ -234,7 +228,7 @@ def _make_room(cache: Path, free: int) -> None:
 
 
 def _fetch(url: str, chunk: Chunk, path: Path) -> None:
-    """Download to `path`, which appears when it is whole and what was written."""
+    """Download to `path`, which appears only when it is complete and its digest is right."""
     with atomic.replacing(path) as partial:
         try:
             _store(url).fetch(chunk.name, partial)

@@ -1,4 +1,4 @@
-"""The pictures that models meet on for promotion, and what a model makes of them."""
+"""The validation pictures for promotion, and the measurement of a model on them."""
 
 from __future__ import annotations
 

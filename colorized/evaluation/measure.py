@@ -1,4 +1,4 @@
-"""What is measured of colored test crops, as named numbers for a table."""
+"""Metrics of colored test crops, by name."""
 
 from __future__ import annotations
 

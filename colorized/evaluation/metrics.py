@@ -1,4 +1,4 @@
-r"""How good colors are: distances between sets of pictures, and measures of single ones.
+r"""Metrics of colors: distances between sets of pictures, and measures of single pictures.
 
 Fréchet inception distance (Heusel et al., *GANs trained by a two time-scale update rule*, 2017).
 With m and C the mean and covariance of Inception features of two sets (see `inception`),

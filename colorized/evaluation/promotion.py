@@ -1,12 +1,12 @@
-"""Whether a new model takes the champion's place: pure functions of what was measured.
+"""Whether a new model replaces the champion: pure functions of measurements.
 
-Both are measured under one `Protocol`, on pictures that no training has seen and no report names,
-several times with different noise. A model's FID is the mean over these draws. How much of the
-difference of two models is chance is asked of a bootstrap over photographs, the same for both (see
-`metrics.interval`). With margin m a challenger is promoted when FID ≤ FID(champion) (1 - m) and the
-95 % interval of the difference lies below 0; and when it holds what every model must hold: finite
-colors, not grayed out, a lower paired KID than that of no colors. The last is no FID, which with
-few pictures is kind to gray: a plausible color that is not the true one counts against a model.
+Both are measured under one `Protocol`, on validation pictures, several times with different noise.
+A model's FID is the mean over these draws. The uncertainty of the difference of two models comes
+from a bootstrap over photographs, the same for both (see `metrics.interval`). With margin m a
+challenger is promoted when FID ≤ FID(champion) (1 - m) and the 95 % interval of the difference lies
+below 0, and when it meets what every model must meet: finite colors, not grayed out, a lower paired
+KID than that of no colors. The last is not FID, which with few pictures favors gray: a plausible
+color that is not the true one counts against a model.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a model's colors of the protocol's pictures are like.
+    """Measurements of a model's colors of the protocol's pictures.
 
     `features` (K, N, D), float16, are those of each draw, K is 0 where the colors are not finite.
     Colorfulness is the mean over all draws.

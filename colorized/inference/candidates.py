@@ -1,10 +1,9 @@
-"""Several colorings of one photograph: which to show, in which order, and where they disagree.
+"""Choosing among several colorings of one photograph, and measuring where they differ.
 
-Of N that were drawn, K are picked. The first is the medoid, the one with the smallest mean distance
-from the others: of draws from P(ab | L) it is nearest to what most of them agree on. Each next one
-is that with the largest distance from the nearest of those picked before (Gonzalez, *Clustering to
-Minimize the Maximum Intercluster Distance*, 1985), so that K pictures show how far colors can go.
-Picked, they are sorted by their mean distance from all N, the most typical ones first.
+K of N draws are picked. The first is the medoid, the draw with the smallest mean distance from the
+others. Each next one has the largest distance from the nearest of those already picked (Gonzalez,
+*Clustering to Minimize the Maximum Intercluster Distance*, 1985), so that the K span the range of
+colors. They are sorted by their mean distance from all N, the most typical first.
 
 The distance of two colorings is the mean over all pixels of sqrt(Δa*² + Δb*²), in CIELAB units.
 """
@@ -25,15 +24,13 @@ class Candidates:
     Attributes
     ----------
     ab
-        (K, h, w, 2), CIELAB units, at the network's scale; `ChromaSampler.enlarge` brings one to
-        that of the photograph.
+        (K, h, w, 2), CIELAB units, at the network's scale; see `ChromaSampler.enlarge`.
     seeds
-        `ChromaSampler.colorize` draws the same coloring from the seed of each.
+        With each of which `ChromaSampler.colorize` gives the same coloring.
     distances
-        Mean distance of each from the others that were drawn, CIELAB units; rising.
+        Mean distance of each from the other draws, CIELAB units, ascending.
     uncertainty
-        (h, w): the mean distance of two colorings at a pixel, of all that were drawn, CIELAB
-        units; 0 where there was but one.
+        (h, w): mean distance of two of all draws at a pixel, CIELAB units; 0 for a single draw.
     """
 
     ab: NDArray[np.float32]

@@ -1,8 +1,8 @@
-"""Weights and a photograph's lightness → its colors.
+"""Sampling the chroma of a photograph from its lightness.
 
-The network works at the scale it was trained on, whatever the size of the scan: lightness is
-resized so that its shorter side is the weights' `work_size`, chroma is drawn there and brought
-back to the scan's own size. The lightness of the scan itself is never touched.
+The network works at the scale it was trained on: lightness is resized so that its shorter side is
+the weights' `work_size`, chroma is sampled there and enlarged to the size of the scan. The
+lightness of the scan itself is not changed.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from colorized.model.weights import Weights
 from colorized.options import SamplingOptions
 
 MAX_ASPECT = 8
-"""Photographs longer than this many times their breadth are squeezed to it for the network."""
+"""Largest aspect ratio for the network; longer photographs are squeezed to it."""
 
 MAX_BATCH = 8
 """Colorings drawn at once."""
 
-# How often chroma is corrected for what enlarging makes of the known colors.
+# Corrections of the hinted chroma for the change that enlarging causes.
 _SETTLING = 2
 
 Image: TypeAlias = NDArray[np.float32]
@@ -80,8 +80,6 @@ class ChromaSampler:
             Called after evaluation i = 1 … n with (i, n, ab), the present estimate (h, w, 2)
             before saturation. What it raises ends the sampling.
 
-        The same parameters give the same colors, whatever was colored before.
-
         Returns
         -------
         ndarray
@@ -104,18 +102,9 @@ class ChromaSampler:
     ) -> Candidates:
         """Draw several colorings of one photograph, and pick typical and different ones.
 
-        Of `count` colorings one is all that is drawn. Of more, twice as many are drawn, with the
-        seeds `options.seed`, `options.seed` + 1, …, and `candidates.pick` picks `count` of them.
-
-        Parameters
-        ----------
-        count
-            How many to keep.
-        on_step
-            As in `colorize`, with ab (K, h, w, 2) of the K colorings that are drawn just now, at
-            most `MAX_BATCH`.
-
-        Other parameters and errors as in `colorize`.
+        For more than one, twice as many are drawn, with the seeds `options.seed`,
+        `options.seed` + 1, …, and `candidates.pick` picks `count` of them. `on_step` gets ab
+        (K, h, w, 2) of the K ≤ `MAX_BATCH` colorings being drawn; the rest is as in `colorize`.
         """
         if count < 1:
             raise ValueError(f"count must be at least 1, got {count}")
@@ -132,15 +121,14 @@ class ChromaSampler:
         return upsampling.guide_size(h // 2, w // 2, height, width)
 
     def guide(self, lightness: Image) -> Image:
-        """L* (H, W) at a few hundred pixels: all that is looked at as a whole.
+        """L* (H, W) at a few hundred pixels, which gives the same colors as the photograph itself.
 
-        It may stand for the photograph wherever one is colored, with the same result: a scan that
-        does not fit into memory is brought to `guide_size` strip by strip, then colored, then
-        enlarged strip by strip by an `upsampling.Enlarger`.
+        A scan that does not fit into memory is shrunk to `guide_size` in strips, then colored, then
+        enlarged in strips by an `upsampling.Enlarger`.
         """
         height, width = lightness.shape
         size = self.guide_size(height, width)
-        # To light and back would cost the last digits.
+        # Conversion to linear light and back would lose precision.
         return lightness if size == (height, width) else resample.resize_lightness(lightness, *size)
 
     def shrink(self, lightness: Image) -> Image:
@@ -152,7 +140,7 @@ class ChromaSampler:
     def enlarge(self, ab: Image, lightness: Image, guide: Image | None = None) -> Image:
         """Chroma at the network's scale (h, w, 2) → (H, W, 2), along the edges of L* (H, W).
 
-        `guide` saves the time to make it again.
+        `guide` is computed unless it is given.
         """
         height, width = lightness.shape
         guide = self.guide(lightness) if guide is None else guide
@@ -170,7 +158,7 @@ class ChromaSampler:
         """One draw for each seed, (K, h, w, 2), for a guide; the encoder runs once."""
         sigmas = sampling.noise_levels(options, self.config.few_step_sigmas)
         small = self.shrink(guide)
-        known = hints.lay(guide) if hints else None
+        known = hints.rasterize(guide) if hints else None
         L = torch.from_numpy(small)[None, None].to(self.device)
         cond = self.denoiser.encode(L)
         denoiser = asked(self.denoiser, options, sigmas)
@@ -183,7 +171,7 @@ class ChromaSampler:
         total = len(sigmas) * -(-len(seeds) // MAX_BATCH)
         drawn: list[Image] = []
         for start in range(0, len(seeds), MAX_BATCH):
-            # A generator for each, so that a seed gives the same colors alone and among others.
+            # One generator each, so that a seed gives the same colors alone and among others.
             some = seeds[start : start + MAX_BATCH]
             generators = [torch.Generator().manual_seed(seed) for seed in some]
             noise = sampling.noise_source(shape, generators, options.temperature, self.device)
@@ -220,7 +208,7 @@ def _steering(
 
 
 def _settled(ab: Image, guide: Image, known: Known) -> Image:
-    """Chroma (h, w, 2) that has the known colors after it was enlarged, and not only before."""
+    """Correct chroma (h, w, 2) so that it has the known colors after enlarging, too."""
     size = (ab.shape[0], ab.shape[1])
     steering = _steering(known, guide, size)
     for _ in range(_SETTLING):
@@ -232,7 +220,7 @@ def _settled(ab: Image, guide: Image, known: Known) -> Image:
 
 
 def _gathered(share: Image, ab: Image, size: tuple[int, int]) -> tuple[Image, Image]:
-    """How much of each pixel of (h, w) is known, and the mean chroma of what is known in it."""
+    """The known share of each pixel of (h, w), and the mean chroma of that share."""
     small = resample.resize(share, *size).clip(0, 1)
     weighted = resample.resize(ab * share[..., None], *size)
     return small, weighted / np.maximum(small, 1e-6)[..., None]

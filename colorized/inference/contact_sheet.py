@@ -72,20 +72,13 @@ def contact_sheet(
 
 
 def uncertainty_map(uncertainty: NDArray[np.float32], height: int, width: int) -> Picture:
-    """Where colorings disagree, and by how much: dark is certain, with a scale below.
-
-    Parameters
-    ----------
-    uncertainty
-        `Candidates.uncertainty`, (h, w).
-    height, width
-        Of the map; its scale comes on top of that.
+    """`Candidates.uncertainty` (h, w) as a map (height, width) above a scale, dark = certain.
 
     Returns
     -------
     ndarray
         RGB (height + scale, width, 3): brightness rises evenly with the mean difference of two
-        colorings, from 0 to `UNCERTAINTY_MAX` CIELAB units, and stays there beyond.
+        colorings, from 0 to `UNCERTAINTY_MAX` CIELAB units, where it is clipped.
     """
     large = resample.resize(uncertainty, height, width)
     letters = max(8, min(16, width // 26))

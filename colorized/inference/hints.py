@@ -1,8 +1,7 @@
-"""What a person knows of a photograph's colors: at points, or in regions.
+"""Color hints: colors that a user gives at points of a photograph, or in regions.
 
-A hint says chroma. Lightness is the photograph's own, so of a hint's color only a* and b* count;
-where the photograph is so dark or so light that sRGB holds no such chroma, it is reduced at the
-same hue, as all chroma is.
+Of a hint's color only a* and b* are used; lightness is that of the photograph. Where it is so dark
+or light that sRGB holds no such chroma, chroma is reduced at the same hue.
 
 JSON: ``{"points": [{"x": 0.41, "y": 0.6, "radius": 0.02, "color": "#8b1a1a"}]}``, where x and y are
 shares of width and height, from the left and the top, and the radius is a share of the shorter
@@ -32,7 +31,7 @@ MAX_PIXELS = 50_000_000
 
 _OPAQUE = 128
 _MESSAGES = {"string_pattern_mismatch": "must be like #8b1a1a", "model_type": "must be an object"}
-# A color picker's colors are rarely exact: a loss of less goes without saying.
+# Share of chroma below which a loss is not reported: colors of a color picker are rarely exact.
 _WORTH_SAYING = 0.1
 
 
@@ -68,7 +67,7 @@ class _File(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """Hints laid over a photograph of (H, W).
+    """Hints rasterized for a photograph of (H, W).
 
     Attributes
     ----------
@@ -76,13 +75,13 @@ class Known:
         (H, W): how much of a pixel is known, 0 … 1.
     ab
         (H, W, 2), CIELAB units: its chroma, in the gamut; it means something where share > 0.
-    said
+    requested
         The same before it was reduced to the gamut.
     """
 
     share: NDArray[np.float32]
     ab: NDArray[np.float32]
-    said: NDArray[np.float32]
+    requested: NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +100,8 @@ class Hints:
     points: tuple[Point, ...] = ()
     mask: NDArray[np.uint8] | None = None
 
-    def lay(self, lightness: NDArray[np.float32]) -> Known:
-        """What the hints say of a photograph whose L* is (H, W), small or large.
+    def rasterize(self, lightness: NDArray[np.float32]) -> Known:
+        """Share and chroma of known color for a photograph whose L* is (H, W).
 
         Raises
         ------
@@ -121,7 +120,7 @@ class Hints:
         fitted[known] = _fitted(lightness[known], ab[known])
         return Known(share, fitted, ab)
 
-    def beyond(self, lightness: NDArray[np.float32]) -> list[str]:
+    def out_of_gamut(self, lightness: NDArray[np.float32]) -> list[str]:
         """One line for each hint whose chroma does not exist at the lightness it is given for."""
         lines = [
             f"hint {number}, {self.points[number - 1].color}: no such chroma at this lightness; "
@@ -129,9 +128,9 @@ class Hints:
             for number in self.softened(lightness)
         ]
         if self.mask is not None:
-            known = Hints(mask=self.mask).lay(lightness)
+            known = Hints(mask=self.mask).rasterize(lightness)
             at = known.share > 0
-            lost = _lost(known.share[at], known.said[at], known.ab[at])
+            lost = _lost(known.share[at], known.requested[at], known.ab[at])
             if lost > _WORTH_SAYING:
                 lines.append(
                     f"hints: {lost:.0%} of their chroma does not exist at this lightness; "
@@ -145,8 +144,8 @@ class Hints:
         for number, point in enumerate(self.points, start=1):
             window, cover = _disc(point, *lightness.shape)
             share, L = cover[cover > 0], lightness[window][cover > 0]
-            said = np.broadcast_to(point.ab, (len(L), 2))
-            if _lost(share, said, _fitted(L, said)) > _WORTH_SAYING:
+            requested = np.broadcast_to(point.ab, (len(L), 2))
+            if _lost(share, requested, _fitted(L, requested)) > _WORTH_SAYING:
                 numbers.append(number)
         return numbers
 
@@ -265,10 +264,10 @@ def _fitted(lightness: NDArray[np.float32], ab: NDArray[np.float32]) -> NDArray[
 
 
 def _lost(
-    share: NDArray[np.float32], said: NDArray[np.float32], kept: NDArray[np.float32]
+    share: NDArray[np.float32], requested: NDArray[np.float32], kept: NDArray[np.float32]
 ) -> float:
-    """The share of chroma `said` (N, 2) that `kept` (N, 2) has not, 0 … 1; each weighs (N,)."""
-    had, has = (float((share * np.linalg.norm(ab, axis=-1)).sum()) for ab in (said, kept))
+    """The share of chroma `requested` (N, 2) that `kept` (N, 2) lacks, 0 … 1; weights (N,)."""
+    had, has = (float((share * np.linalg.norm(ab, axis=-1)).sum()) for ab in (requested, kept))
     return 1 - has / had if had > 0 else 0.0
 
 

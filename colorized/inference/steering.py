@@ -1,4 +1,4 @@
-r"""Sampling with chroma that is known at some pixels.
+r"""Guided sampling: chroma is known at some pixels.
 
 At every evaluation the denoiser's x̂_0 is corrected by what it lacks at the known pixels, and the
 correction spreads along the edges of L: x̂_0 + r, where r minimizes

@@ -77,7 +77,10 @@ class ModelConfig:
 
     def finished(self, sigmas: Sequence[float], guidance: float) -> ModelConfig:
         """This configuration for weights finished at these levels, behind a mean guided so."""
-        options = SamplingOptions(len(sigmas), "consistency", guidance, temperature=1.0)
+        saturation = self.sampling.saturation
+        options = SamplingOptions(
+            len(sigmas), "consistency", guidance, temperature=1.0, saturation=saturation
+        )
         return replace(self, few_step_sigmas=tuple(sigmas), sampling=options)
 
     def noise(self) -> Schedule:

@@ -1,7 +1,7 @@
-"""Photographs in and out: their lightness, and all that a colored copy must carry over.
+"""Reading and writing of photographs: lightness, and the metadata of a colored copy.
 
-Whatever a file holds (gray, sepia, a palette, CMYK, 16 bits, several pages) is reduced to L*, and
-what is written is sRGB, in 16 bits where the original had them and the format does.
+A file of any kind (gray, sepia, palette, CMYK, 16 bits, several pages) is reduced to L*. Copies are
+sRGB, in 16 bits where the original had them and the format does.
 
     with open_scan(path) as scan:                       # a file of one or more photographs
         for page in scan.pages:
@@ -21,7 +21,6 @@ from colorized.photo.names import (
     is_picture_name,
     output_format,
     output_name,
-    printable,
     xmp_room,
 )
 from colorized.photo.page import Facts, Page, Photo, use_threads
@@ -51,7 +50,6 @@ __all__ = [
     "open_scan",
     "output_format",
     "output_name",
-    "printable",
     "read_photo",
     "read_rgb",
     "read_xmp",

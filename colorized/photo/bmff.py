@@ -1,4 +1,4 @@
-"""Boxes of HEIC and AVIF files: what their decoders leave out, or give up a file for.
+"""Boxes of HEIC and AVIF files that their decoders ignore, or refuse a file for.
 
 ISO/IEC 14496-12 (boxes), 23008-12 (items and their properties), 23000-22 (AVIF).
 """

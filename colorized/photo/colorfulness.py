@@ -1,4 +1,4 @@
-"""Whether a picture is in color already: its chroma, beyond what toning and age explain.
+"""Whether a picture is in color already: chroma beyond that of toning and age.
 
 A toned print has one color for each lightness, whatever the tone: sepia, selenium, cyanotype. So
 the chroma that counts is what is left of a* and b* when their median at each lightness is taken

@@ -1,4 +1,4 @@
-"""Boxes of a JPEG 2000 file: metadata in and out, which OpenJPEG leaves out.
+"""Metadata in the boxes of a JPEG 2000 file, which OpenJPEG neither reads nor writes.
 
 ISO/IEC 15444-1, annex I. XMP: Adobe, *XMP specification part 3*, 2020, section 1.1.4. EXIF and
 IPTC have no standard box; these are the ones that Photoshop and ExifTool read and write.

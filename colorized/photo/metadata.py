@@ -1,4 +1,4 @@
-"""EXIF, IPTC and resolution of a file → what its colored copy carries over of them."""
+"""EXIF, IPTC and resolution that are copied to the colored photograph."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
-# What is said of the photograph, and nothing of the old file's layout, of its orientation, which
-# is applied when reading, or of its gray thumbnail.
+# About the photograph; not about the layout of the file, its thumbnail, or its orientation, which
+# is applied when reading.
 _EXIF_KEPT = (
     ExifTags.Base.DocumentName,
     ExifTags.Base.ImageDescription,
@@ -76,7 +76,7 @@ def loaded_exif(block: bytes) -> Image.Exif:
 
 
 def resolution(x: Any, y: Any, unit: float = 1) -> tuple[float, float] | None:
-    """Pixels per inch of numbers with that factor, or None where they say nothing."""
+    """Pixels per inch of numbers with that factor, or None where they are not a resolution."""
     try:
         x, y = float(x) * unit, float(y) * unit
     except (TypeError, ValueError, ZeroDivisionError):

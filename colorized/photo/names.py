@@ -1,16 +1,24 @@
-"""What a file's name says: whether it can be read, what its colored copy is called and holds."""
+"""Names of formats, files and their copies, and errors that name a file in one line."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import pillow_heif
 from PIL import Image
 
+from colorized.text import printable
+
 pillow_heif.register_heif_opener(thumbnails=False)
+
+Check: TypeAlias = Callable[[int, int], None]
+"""Raises a `PhotoError` where a picture of (height, width) is refused."""
 
 READ = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "JPEG2000", "PDF", "PNG", "PPM", "TIFF", "WEBP")
 # Formats that hold color.
@@ -23,12 +31,12 @@ _XMP_ROOM = {"JPEG": 65_000, **dict.fromkeys(("JPEG2000", "PNG", "TIFF", "WEBP")
 _IPTC_ROOM = {"JPEG": 65_500, **dict.fromkeys(("JPEG2000", "PNG", "TIFF"), 1 << 24)}
 # Bytes of a name, on nearly all file systems.
 _LONGEST_NAME = 255
-# Of one family with PPM for Pillow, but their names promise gray or 1 bit.
+# PPM for Pillow, but gray or 1 bit by their names.
 _GRAY_SUFFIXES = (".pbm", ".pfm", ".pgm")
 # JPEG 2000 without the boxes of a file around it.
 CODESTREAM_SUFFIXES = (".j2c", ".j2k", ".jpc")
 
-# What decoders say of their own values, for programmers.
+# Messages of decoders that are about their own code.
 _OF_PROGRAMMERS = re.compile(
     r"reshape|literal|'\w+' object|__|argument|dtype|ndarray|unpack|buffer size|@|<\w+ "
 )
@@ -40,7 +48,7 @@ class PhotoError(ValueError):
 
 
 class TooManyPixels(PhotoError):
-    """A photograph is larger than `most` pixels, by what its file says of itself."""
+    """A photograph is larger than `most` pixels, by its header."""
 
     def __init__(self, message: str, width: int, height: int, most: int) -> None:
         super().__init__(message)
@@ -48,20 +56,15 @@ class TooManyPixels(PhotoError):
 
 
 class Damaged(ValueError):
-    """Why a file cannot be read, in words for people."""
+    """The reason why a file cannot be read, as a message for users."""
 
 
-# Pillow speaks of broken files in OSError and SyntaxError.
+# Pillow raises OSError and SyntaxError for broken files.
 _SPEAKING = (Damaged, OSError, PhotoError, SyntaxError)
 
 
-def printable(path: str | Path) -> str:
-    """The path in one line, whatever its name holds."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(path))
-
-
 def reason(error: BaseException, otherwise: str = "the file is damaged") -> str:
-    """What an exception says, in one line; `otherwise` where that is of Python, not of the file."""
+    """The message of an exception in one line; `otherwise` where it is not about the file."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     text = " ".join(text.split())
     if isinstance(error, EOFError):
@@ -74,7 +77,7 @@ def reason(error: BaseException, otherwise: str = "the file is damaged") -> str:
 
 
 def _from_decoder(error: BaseException) -> bool:
-    """Whether an exception is a decoder's own, or was raised by its code in the usual kinds."""
+    """Whether a decoder raised an exception, of its own type or of a built-in one."""
     if type(error).__module__.startswith(_DECODERS):
         return True
     trace = error.__traceback__
@@ -83,6 +86,19 @@ def _from_decoder(error: BaseException) -> bool:
     while trace.tb_next is not None:
         trace = trace.tb_next
     return str(trace.tb_frame.f_globals.get("__name__", "")).startswith(("PIL", "pillow_heif"))
+
+
+@contextlib.contextmanager
+def failing(path: str | Path, verb: Literal["read", "written"] = "read") -> Iterator[None]:
+    """Turn what a decoder or encoder raises into a `PhotoError`; it can raise anything."""
+    try:
+        yield
+    except (PhotoError, MemoryError):
+        raise
+    except Exception as error:
+        encoder = f"the encoder failed with {type(error).__name__}"
+        why = reason(error, "the file is damaged" if verb == "read" else encoder)
+        raise PhotoError(f"{printable(path)}: cannot be {verb}: {why}") from error
 
 
 def is_picture_name(path: str | Path) -> bool:

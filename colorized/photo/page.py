@@ -1,4 +1,4 @@
-"""A photograph as the colorizer meets it: rows of L*, and all that its copy must carry over."""
+"""A photograph as rows of L*, with the metadata of its copy."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ B = TypeVar("B")
 
 # Pixels of a strip: large enough to keep threads busy, small enough for the processor's cache.
 _STRIP = 1 << 19
-# L* below and above which a picture with nothing else is one that shows nothing.
+# A picture is reported as blank where all of its L* is below the one or above the other.
 _BLACK, _WHITE = 1.0, 99.0
 
 
@@ -43,27 +43,13 @@ class Raster(Protocol):
 
 @dataclass(frozen=True)
 class Facts:
-    """What a file says of a photograph, as its copy shall say it.
+    """Metadata of a photograph, for its copy.
 
-    Attributes
-    ----------
-    dpi
-        Resolution of the scan, horizontal and vertical, or None.
-    exif
-        An EXIF block, without orientation and thumbnail.
-    iptc
-        An IPTC-IIM record.
-    xmp
-        An XMP packet.
-    comments
-        Comments of a JPEG or GIF.
-    texts
-        Chunks of text of a PNG, whole.
-    private_tags
-        Tags of a TIFF beyond the baseline, GeoTIFF's among them: code, type, count, and bytes in
-        little-endian order.
-    aspect
-        Pixels per unit, horizontal and vertical, where the unit is not named and they differ.
+    `dpi` and `aspect` are horizontal and vertical; `aspect` is pixels per unit, where the unit is
+    not named and they differ. `exif` is a block without orientation and thumbnail, `iptc` an
+    IPTC-IIM record, `xmp` a packet. `comments` are those of a JPEG or GIF, `texts` whole chunks of
+    a PNG, `private_tags` those of a TIFF beyond the baseline, GeoTIFF's among them: code, type,
+    count, and bytes in little-endian order.
     """
 
     dpi: tuple[float, float] | None = None
@@ -77,24 +63,11 @@ class Facts:
 
 
 class Page:
-    """One photograph of a file, whose rows are decoded when they are asked for.
+    """One photograph of a file, whose rows are decoded on demand.
 
-    Attributes
-    ----------
-    path
-        The file it was read from, for messages.
-    height, width
-        Its size, upright.
-    bits
-        8 or 16: what its copy is written with, where the format can.
-    format
-        Pillow's name of the file's format, such as "JPEG".
-    facts
-        Metadata for its copy.
-    notes
-        What a user should know, one line each: a profile that could not be used, for instance.
-    total
-        Pixels of all pages of the file.
+    `height` and `width` are those of the upright picture, `bits`, 8 or 16, those of its copy where
+    the format has them, `format` Pillow's name of the file's format, `total` the pixels of all
+    pages. `notes` are lines for the user, on a profile that could not be used, for instance.
     """
 
     def __init__(
@@ -218,7 +191,7 @@ class Page:
         )
 
     def _check_range(self, lightness: NDArray[np.float32]) -> None:
-        """Note that it comes out all black or all white, unless its levels are all the same."""
+        """Note where it is all black or all white, though its levels are not all the same."""
         shade = "black" if lightness.max() < _BLACK else "white" if lightness.min() > _WHITE else ""
         if not shade:
             return
@@ -236,24 +209,10 @@ class Page:
 
 @dataclass
 class Photo:
-    """A photograph without its colors, whole.
+    """A photograph in memory; attributes as in `Page`.
 
-    Attributes
-    ----------
-    path
-        The file it was read from.
-    lightness
-        L* in 0 … 100, float32 (H, W), upright.
-    alpha
-        Opacity, uint8 or uint16 (H, W), or None where the file has none.
-    format
-        Pillow's name of the file's format, such as "JPEG".
-    bits
-        8 or 16: what its copy is written with, where the format can.
-    facts, notes
-        As in `Page`.
-    is_in_color
-        Whether the file had colors of its own, beyond toning and age.
+    `lightness` is L* in 0 … 100, (H, W), upright; `alpha` its opacity, uint8 or uint16 (H, W), or
+    None where the file has none.
     """
 
     path: Path
@@ -418,18 +377,18 @@ _threads: int | None = None
 
 
 def use_threads(count: int) -> None:
-    """How many strips are worked on at once in this process from now on."""
+    """Set how many strips are worked on at once in this process."""
     global _threads
     _threads = count
 
 
 def threads() -> int:
-    """How many strips are worked on at once: as many as torch has threads, unless told."""
+    """How many strips are worked on at once; by default as many as torch has threads."""
     return torch.get_num_threads() if _threads is None else _threads
 
 
 def in_order(f: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
-    """f of each item, by several threads, in order, few of them ahead of what is asked for."""
+    """f of each item, by several threads, in order, a few items ahead of the consumer."""
     if (count := threads()) == 1:
         yield from map(f, items)
         return

@@ -13,20 +13,19 @@ import pypdfium2
 import pypdfium2.raw
 
 from colorized.photo import tones
-from colorized.photo.names import Damaged, PhotoError, printable, reason
+from colorized.photo.names import Check, Damaged, PhotoError, failing
 from colorized.photo.page import BandCache, Banded, Facts, Page
 from colorized.photo.tones import Levels
+from colorized.text import printable
 
 # Of a page without scans, and the most that one with scans is given.
 _DPI, _MAX_DPI = 300.0, 1200.0
 _POINTS = 72.0  # per inch
-# PDFium is not made for threads, not even with a document for each.
+# PDFium is not thread-safe, not even with a document for each thread.
 _LOCK = threading.Lock()
 
 
-def read(
-    file: BinaryIO, path: Path, check: Callable[[int, int], None], close: Callable[[Any], Any]
-) -> list[Page]:
+def read(file: BinaryIO, path: Path, check: Check, close: Callable[[Any], Any]) -> list[Page]:
     """The pages of a PDF, each a photograph; `close` is given what is to be called at the end.
 
     Raises
@@ -41,7 +40,7 @@ def read(
         sizes = [document.get_page_size(i) for i in range(len(document))]
     if not scales:
         raise PhotoError(f"{printable(path)}: holds no pages")
-    # PDFium rounds up; a trifle is none.
+    # PDFium rounds up, but for rounding errors.
     shapes = [
         (max(1, int(np.ceil(h * s - 1e-3))), max(1, int(np.ceil(w * s - 1e-3))))
         for (w, h), s in zip(sizes, scales, strict=True)
@@ -53,7 +52,7 @@ def read(
 
     def render(number: int, _: int) -> Levels:
         height, width = shapes[number]
-        try:
+        with failing(path):
             with _LOCK:
                 bitmap = document[number].render(scale=scales[number], rev_byteorder=True)
                 pixels = bitmap.to_numpy()[..., :3].copy()
@@ -62,10 +61,6 @@ def read(
             rows = np.minimum(np.arange(height), pixels.shape[0] - 1)
             columns = np.minimum(np.arange(width), pixels.shape[1] - 1)
             return pixels if pixels.shape[:2] == (height, width) else pixels[rows][:, columns]
-        except MemoryError:
-            raise
-        except Exception as error:
-            raise PhotoError(f"{printable(path)}: cannot be read: {reason(error)}") from error
 
     pages = []
     for number, (height, width) in enumerate(shapes):

@@ -1,10 +1,11 @@
-"""Chunks of a PNG: what Pillow does not tell of them, and what it gives up a file for.
+"""Chunks of a PNG: those that Pillow does not read, or refuses a file for.
 
 PNG specification, third edition, 2025; ITU-T H.273 for the numbers of cICP.
 """
 
 from __future__ import annotations
 
+import functools
 import struct
 import zlib
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from collections.abc import Iterator
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
+
+from colorized import color
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
@@ -89,9 +92,9 @@ def aspect(data: bytes) -> tuple[int, int] | None:
 
 
 def profile(data: bytes) -> bytes:
-    """An ICC profile of what cICP, or else gAMA and cHRM, say; empty where it is sRGB.
+    """An ICC profile by cICP, or else by gAMA and cHRM; empty where it is sRGB.
 
-    A profile in the file is Pillow's to read, and is before gAMA, but after cICP.
+    A profile in the file, which Pillow reads, has precedence over gAMA, but not over cICP.
     """
     found = dict(chunks(data))
     gray = data[25] in (0, 4)
@@ -119,7 +122,9 @@ def profile_of_cicp(primaries: int, transfer: int, gray: bool) -> bytes:
         return b""
     if curve is None and (gray or corners is _BT709):
         return b""
-    return _profile(corners or _BT709, _D65, _srgb_curve() if curve is None else curve, gray)
+    if curve is None:
+        curve = color.srgb_to_linear(np.linspace(0, 1, 4096))
+    return _profile(corners or _BT709, _D65, curve, gray)
 
 
 def is_hdr(transfer: int) -> bool:
@@ -130,7 +135,7 @@ def is_hdr(transfer: int) -> bool:
 def _curve(transfer: int) -> NDArray[np.float64] | None:
     """Linear light of evenly spaced levels; None for sRGB, and for what is unknown."""
     v = np.linspace(0, 1, 4096)
-    if transfer in (1, 6, 14, 15):  # BT.709 and its kin
+    if transfer in (1, 6, 14, 15):  # BT.709 and equal curves
         return np.where(v < 0.081, v / 4.5, ((v + 0.099) / 1.099) ** (1 / 0.45))
     if transfer in (4, 5, 8):
         return v ** {4: 2.2, 5: 2.8, 8: 1.0}[transfer]
@@ -147,11 +152,6 @@ def _curve(transfer: int) -> NDArray[np.float64] | None:
     return None
 
 
-def _srgb_curve() -> NDArray[np.float64]:
-    v = np.linspace(0, 1, 4096)
-    return np.where(v <= 0.04045, v / 12.92, ((v + 0.055) / 1.055) ** 2.4)
-
-
 def _profile(
     corners: tuple[tuple[float, float], ...],
     white: tuple[float, float],
@@ -159,15 +159,8 @@ def _profile(
     gray: bool,
 ) -> bytes:
     table = np.rint(curve * 65535).astype(np.uint16)
+    profile = functools.partial(imagecodecs.cms_profile, whitepoint=(*white, 1.0))
     if gray:
-        return bytes(
-            imagecodecs.cms_profile("gray", whitepoint=(*white, 1.0), transferfunction=table)
-        )
-    return bytes(
-        imagecodecs.cms_profile(
-            "rgb",
-            whitepoint=(*white, 1.0),
-            primaries=[value for x, y in corners for value in (x, y, 1.0)],
-            transferfunction=np.stack([table] * 3),
-        )
-    )
+        return bytes(profile("gray", transferfunction=table))
+    primaries = [value for x, y in corners for value in (x, y, 1.0)]
+    return bytes(profile("rgb", primaries=primaries, transferfunction=np.stack([table] * 3)))

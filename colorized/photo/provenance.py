@@ -1,4 +1,4 @@
-"""What a colored photograph says of itself: an XMP packet that names what colored it, and how.
+"""Marks of coloring in a photograph: an XMP packet that names the model and its options.
 
 IPTC's *Digital Source Type* is `compositeWithTrainedAlgorithmicMedia`. The lightness was captured
 by a camera, but the colors are not in the original: a trained model drew them, and another seed
@@ -45,7 +45,7 @@ for _prefix, _uri in _PREFIXES.items():
 
 _DESCRIPTION = f"{{{_RDF}}}Description"
 _SOURCE_TYPE_KEY = f"{{{_IPTC_EXT}}}DigitalSourceType"
-# Of the old file, and no longer true of the copy: it is upright, and its thumbnail would be gray.
+# Not true of the copy: it is upright, and its thumbnail would be gray.
 _DROPPED = (_SOURCE_TYPE_KEY, f"{{{_TIFF}}}Orientation", f"{{{_XMP}}}Thumbnails")
 MAX_HINTS = 20_000
 """Characters of hints that a packet holds: a JPEG has room for 65,000 bytes, escaped."""
@@ -54,10 +54,10 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Marks:
-    """What colored a photograph.
+    """Model and options that colored a photograph.
 
-    `data_sha256` is the digest of the training data, empty where the weights do not say it;
-    `model` is a name for people. Of `candidates` colorings this is number `candidate`, from 1 on;
+    `data_sha256` is the digest of the training data, empty where the weights do not hold it;
+    `model` is a display name. Of `candidates` colorings this is number `candidate`, from 1 on;
     `hints_sha256` is the digest of the file of known colors, `hints` its text where it is short
     JSON; both are empty where there was none.
     """
@@ -112,7 +112,7 @@ def for_copy(marks: Marks, photo: Photo | Page, target: str | Path) -> bytes:
 
 
 def sidecar_name(target: Path) -> Path:
-    """Where the facts of a colored photograph lie beside it: photo.jpg.json."""
+    """The file of marks beside a colored photograph: photo.jpg.json."""
     return target.with_name(fitting(target.name, ".json"))
 
 
@@ -122,7 +122,7 @@ def sidecar(marks: Marks, target: Path, sha256: str) -> bytes:
     Parameters
     ----------
     target, sha256
-        The colored photograph's file and its digest: so each is found for the other.
+        The colored photograph's file and its digest, which link the two.
     """
     facts = {
         "file": target.name,

@@ -1,8 +1,8 @@
-"""Files in. Pillow decodes, with libheif for HEIC; tifffile and imagecodecs decode TIFF and what
-has 16 bits in color, PDFium renders PDF.
+"""Reading of files: Pillow, with libheif for HEIC; tifffile and imagecodecs for TIFF and 16-bit
+color; PDFium for PDF.
 
-Importing this module switches off Pillow's own limit on the size of a picture: `open_scan` has
-one that the user sets, and it too comes before decoding.
+Importing this module switches off Pillow's own limit on the size of a picture: `open_scan` has one
+that the user sets, which also is checked before decoding.
 """
 
 from __future__ import annotations
@@ -28,15 +28,17 @@ from colorized.photo import bmff, jp2, metadata, pdf, png, tiff, tones
 from colorized.photo.names import (
     READ,
     WRITE_ALPHA,
+    Check,
     PhotoError,
     TooManyPixels,
+    failing,
     output_format,
     output_name,
-    printable,
     reason,
 )
 from colorized.photo.page import Facts, Page, Photo, Whole, in_order, turned
 from colorized.photo.tones import Levels, ToneMapping
+from colorized.text import printable
 
 Image.MAX_IMAGE_PIXELS = None
 
@@ -55,15 +57,7 @@ _PILLOW = tuple(format for format in READ if format not in ("PDF", "TIFF"))
 
 @dataclass(frozen=True)
 class Scan:
-    """A file of one or more photographs.
-
-    Attributes
-    ----------
-    format
-        Pillow's name of the file's format, such as "JPEG".
-    pages
-        Its photographs: several in a TIFF or PDF.
-    """
+    """A file of one or more photographs; `format` is Pillow's name, such as "JPEG"."""
 
     path: Path
     format: str
@@ -81,17 +75,17 @@ def open_scan(
     source
         A path, or the content of a file.
     max_pixels
-        What a page may have; it is known before anything is decoded.
+        Limit of a page, checked before anything is decoded.
     name
-        What messages call the file, and whose suffix its copy has; the path by default.
+        The file in messages, whose suffix its copy has; by default the path.
 
     Raises
     ------
     PhotoError
-        The file is missing, damaged, no picture, an animation, or larger than `max_pixels`.
+        The file is missing, damaged, no picture, an animation, or above `max_pixels`.
     """
     path = Path(name if name is not None else "picture" if isinstance(source, bytes) else source)
-    with _told(path), contextlib.ExitStack() as stack:
+    with failing(path), contextlib.ExitStack() as stack:
         file = stack.enter_context(_opened(source))
         head = file.read(1024)
         file.seek(0)
@@ -149,17 +143,6 @@ def _only(scan: Scan) -> Page:
 
 
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Whatever a decoder raises, as one line that names the file."""
-    try:
-        yield
-    except PhotoError:
-        raise
-    except Exception as error:  # damaged data makes a decoder raise anything
-        raise PhotoError(f"{printable(path)}: cannot be read: {reason(error)}") from error
-
-
-@contextlib.contextmanager
 def _opened(source: Source) -> Iterator[BinaryIO]:
     if isinstance(source, bytes):
         yield io.BytesIO(source)
@@ -170,9 +153,6 @@ def _opened(source: Source) -> Iterator[BinaryIO]:
         raise PhotoError(f"{printable(source)}: {what}")
     with open(source, "rb") as file:
         yield file
-
-
-Check: TypeAlias = Callable[[int, int], None]
 
 
 def _checker(path: Path, max_pixels: int) -> Check:
@@ -278,7 +258,7 @@ def _opened_image(file: BinaryIO, path: Path) -> Image.Image:
     Raises
     ------
     PhotoError
-        It is of no known format, or of one but damaged, which is said then.
+        It is of no known format, or of a known one but damaged.
     """
     try:
         return Image.open(file, formats=_PILLOW)

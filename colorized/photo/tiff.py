@@ -1,4 +1,4 @@
-"""TIFF in and out, strip by strip, with tifffile and imagecodecs.
+"""Reading and writing of TIFF, strip by strip, with tifffile and imagecodecs.
 
 A scan of any size needs memory for a few strips or tiles only; one that is stored as a single
 compressed strip must be decoded as a whole. What is written has deflated strips, and is BigTIFF
@@ -24,17 +24,16 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, TiffImagePlugin, TiffTags
 
 from colorized.photo import metadata, tones
-from colorized.photo.names import Damaged, PhotoError, printable, reason
+from colorized.photo.names import Check, Damaged, PhotoError, failing, reason
 from colorized.photo.page import BandCache, Banded, Facts, Page, Raster, turned_raster
 from colorized.photo.tones import Levels, ToneMapping
+from colorized.text import printable
 
-# What tifffile says of doubtful files would go to stderr.
+# Warnings of tifffile would go to stderr.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
-Check = Callable[[int, int], None]
-
 _UNCOMPRESSED = 1
-# Of those that tifffile knows: what archives have, and what other programs put into a TIFF.
+# Those of tifffile's that occur in archives.
 _COMPRESSIONS = (1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946, 33003, 33005, 34712, 50000, 50001)
 _OLD_JPEG, _JPEG = 6, 7
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR, _CIELAB, _ICCLAB = (
@@ -46,7 +45,7 @@ _COLORMAP, _MAX_SAMPLE_VALUE, _YCBCR_SUBSAMPLING = 320, 341, 530
 _MAX_SAMPLES = 16
 _INCH, _CENTIMETER = 2, 3
 _DEFLATE = "adobe_deflate"
-# Added to a code, it gives one that no writer uses, and that sorts the same.
+# Added to a code, it gives an unused one that sorts the same.
 _STAND_IN = -1
 # Pixels decoded together, where strips are smaller.
 _BAND = 1 << 18
@@ -54,7 +53,7 @@ _BAND = 1 << 18
 _CLASSIC = 4_000_000_000
 # As many pages as a PageNumber tag can count.
 _MAX_PAGES = 65_535
-# Bounds on what the tags of a file may claim, which is read before any pixel is.
+# Bounds on the values of a file's tags, which are read before any pixel.
 _MAX_TAG_NUMBERS, _TAG_BYTES = 1 << 22, 1 << 26
 _TYPE_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4,
                16: 8, 17: 8, 18: 8}  # fmt: skip
@@ -67,7 +66,7 @@ _NOT_CARRIED = {
 _DNG = (50706, 52600)
 _NUMPY_TYPES = {1: "u1", 2: "u1", 3: "u2", 4: "u4", 5: "u4", 6: "i1", 7: "u1", 8: "i2", 9: "i4",
                 10: "i4", 11: "f4", 12: "f8", 16: "u8", 17: "i8"}  # fmt: skip
-# Formats of microscopes and scanners that tifffile reads in ways of their own.
+# Formats of microscopes and scanners, which tifffile would read as such.
 _PLAIN: dict[str, Any] = dict.fromkeys(
     ("is_lsm", "is_ndpi", "is_philips", "is_scanimage", "is_stk"), False
 )
@@ -109,9 +108,7 @@ def read(file: BinaryIO, path: Path, check: Check) -> list[Page]:
         try:
             every.append(tifffile.TiffPage(tif, number))
         except tifffile.TiffFileError as error:
-            raise PhotoError(
-                f"{printable(path)}: cannot be read: page {number + 1}: {reason(error)}"
-            ) from error
+            raise Damaged(f"page {number + 1}: {reason(error)}") from error
     found = [page for page in every if not (page.is_reduced or page.is_mask)]
     if not every:
         raise PhotoError(f"{printable(path)}: cannot be read: {problem or 'it has no pages'}")
@@ -128,7 +125,7 @@ def read(file: BinaryIO, path: Path, check: Check) -> list[Page]:
 
 
 def _directories(file: BinaryIO, path: Path) -> tuple[list[int], str]:
-    """Where the directories of the pages are, and what ends their chain early, if anything does.
+    """Offsets of the pages' directories, and the fault that ends their chain early, if any.
 
     Raises
     ------
@@ -312,7 +309,7 @@ def _needs_libtiff(page: Any) -> bool:
 def _by_libtiff(page: Any, path: Path, _: int) -> Levels:
     """RGB of a page, decoded by libtiff as a whole."""
     file = page.parent.filehandle
-    with _as_photo_error(path):
+    with failing(path):
         file.seek(0)
         data = file.read()
         # Directories are counted as they stand in the file, thumbnails among them.
@@ -402,25 +399,14 @@ def _raster(
             return out
 
     def band(number: int) -> Levels:
-        with _as_photo_error(path):
+        with failing(path):
             return levels(decoded(number))
 
     return Banded(height, width, rows, dtype, band, bands)
 
 
-@contextlib.contextmanager
-def _as_photo_error(path: Path) -> Iterator[None]:
-    """Whatever damaged data makes a decoder raise, as one line that names the file."""
-    try:
-        yield
-    except (PhotoError, MemoryError):
-        raise
-    except Exception as error:
-        raise PhotoError(f"{printable(path)}: cannot be read: {reason(error)}") from error
-
-
 def _check_jpeg(data: bytes, page: Any, down: int) -> None:
-    """That a segment is of the size that the page says, before a decoder makes room for it."""
+    """Check that a segment has the size of its page, before a decoder allocates memory."""
     at = 2
     while at + 9 <= len(data) and data[at] == 0xFF:
         marker, size = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
@@ -434,7 +420,7 @@ def _check_jpeg(data: bytes, page: Any, down: int) -> None:
 
 
 def _bytes(page: Any, code: int) -> bytes:
-    """What a tag holds, as it is in the file."""
+    """The bytes of a tag in the file."""
     tag = page.tags.get(code)
     if tag is None or tag.valuebytecount > 1 << 26:
         return b""
@@ -445,7 +431,7 @@ def _bytes(page: Any, code: int) -> bytes:
 
 
 def _facts(page: Any, notes: list[str]) -> tuple[Facts, int]:
-    """What the page says of its photograph, and its orientation."""
+    """Metadata of the page, and its orientation."""
     iptc = _bytes(page, _IPTC)
     if not iptc.startswith(metadata.IPTC_START):
         iptc = metadata.iptc_of_resources(_bytes(page, _PHOTOSHOP))
@@ -549,7 +535,7 @@ def _extra_tags(page: Sheet) -> tuple[list[tuple[int, int, int, Any, bool]], dic
             tags.append((code, TiffTags.BYTE, len(value), value, True))
         elif code in metadata.EXIF_IFDS:
             ifds[code] = exif.get_ifd(code)
-            # Room for it, under another code, since tifffile lets nobody set this one.
+            # Room for it, under another code, since tifffile does not write this one.
             tags.append((code + _STAND_IN, TiffTags.LONG, 1, 0, True))
         else:
             tags.append((code, TiffTags.SHORT, 1, value, True))

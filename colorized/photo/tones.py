@@ -1,4 +1,4 @@
-"""Levels of a file → sRGB and L*: profiles, ranges, and what is neither gray nor RGB.
+"""Conversion of a file's levels to sRGB and L*: profiles, ranges, and other color spaces.
 
 LittleCMS applies embedded profiles: through Pillow's ImageCms for 8 bits, through imagecodecs for
 16 bits in color, which Pillow does not have.
@@ -27,7 +27,7 @@ _INTENT = ImageCms.Intent.RELATIVE_COLORIMETRIC
 
 
 class ToneMapping:
-    """What the levels of a photograph mean, (H, W) for a gray one, (H, W, C) for others.
+    """Maps levels of a photograph, (H, W) for a gray one, (H, W, C) for others, to L* and sRGB.
 
     Parameters
     ----------

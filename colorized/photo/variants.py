@@ -1,17 +1,16 @@
-"""What else is made of a colored photograph: one with a visible mark, and its colors alone."""
+"""Variants of a colored photograph: with a visible mark, and its colors alone."""
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from colorized.photo.names import PhotoError
-from colorized.photo.page import Facts
 from colorized.photo.tones import Levels
 from colorized.photo.writing import Colored, Picture
 
@@ -20,7 +19,7 @@ Place: TypeAlias = Literal["corner", "margin"]
 
 TEXT = "Colors by machine"
 LAYER_LIGHTNESS = 65.0
-"""L* of a layer: where the hue that has least room in sRGB has most, 36 units of chroma."""
+"""L* of a layer, at which the least chroma that sRGB has for any hue is largest: 36 units."""
 
 _SMALLEST = 10  # a font that can still be read
 # The text's share of the shorter side, and the space around it in its own height.
@@ -49,7 +48,7 @@ def marked(one: Colored, place: Place) -> Colored:
         words = full
     return dataclasses.replace(
         one,
-        picture=_Marked(picture, words, place),
+        picture=cast(Picture, _Marked(picture, words, place)),
         chroma=lambda start, stop, L: _chroma(one, words, place, start, stop, L),
     )
 
@@ -59,53 +58,23 @@ def layer(one: Colored) -> Colored:
     picture = one.picture
     return dataclasses.replace(
         one,
-        picture=_Layer(picture),
+        picture=cast(Picture, _Layer(picture)),
         chroma=lambda start, stop, L: one.chroma(start, stop, picture.rows(start, stop)),
     )
 
 
 @dataclass(frozen=True)
 class _Around:
-    """A picture like another."""
+    """A picture like another, but for what a subclass changes."""
 
     picture: Picture
 
-    @property
-    def height(self) -> int:
-        return self.picture.height
-
-    @property
-    def width(self) -> int:
-        return self.picture.width
-
-    @property
-    def total(self) -> int:
-        return self.picture.total
-
-    @property
-    def bits(self) -> int:
-        return self.picture.bits
-
-    @property
-    def has_alpha(self) -> bool:
-        return self.picture.has_alpha
-
-    @property
-    def facts(self) -> Facts:
-        return self.picture.facts
-
-    def opacity(self, start: int, stop: int) -> Levels | None:
-        return self.picture.opacity(start, stop)
-
-    def strips(self) -> list[tuple[int, int]]:
-        return self.picture.strips()
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.picture, name)
 
 
-@dataclass(frozen=True)
 class _Layer(_Around):
-    @property
-    def bits(self) -> int:
-        return 8
+    bits = 8
 
     def rows(self, start: int, stop: int) -> Gray:
         return np.full((stop - start, self.width), LAYER_LIGHTNESS, np.float32)
@@ -176,7 +145,7 @@ def _chroma(
 
 
 def _part(words: Gray, height: int, start: int, stop: int) -> Gray:
-    """What of the words in the lower corner is in the rows [start, stop): the last of these."""
+    """The part of the words, in the lower corner, that is in the rows [start, stop)."""
     first = height - len(words)
     if stop <= first:
         return words[:0]

@@ -1,4 +1,4 @@
-"""Colored copies out: strip by strip, with all that the original carried, whole or not at all."""
+"""Writing of colored copies: strip by strip, with the original's metadata, atomically."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from colorized.photo.names import (
     WRITE_16,
     WRITE_ALPHA,
     PhotoError,
+    failing,
     iptc_room,
     output_format,
-    printable,
-    reason,
 )
 from colorized.photo.page import Facts, Photo, in_order
 from colorized.photo.tones import Levels
+from colorized.text import printable
 
 # Without loss, JPEG excepted, where full chroma resolution keeps 99.9 % of pixels within 2.5 of
 # their L*.
@@ -44,7 +44,7 @@ Rows: TypeAlias = Callable[[int, int, NDArray[np.float32]], NDArray[np.floating[
 
 
 class Picture(Protocol):
-    """What is written: a `Page`, strip by strip, or a `Photo` that is in memory."""
+    """A picture to write: a `Page`, strip by strip, or a `Photo` in memory."""
 
     @property
     def height(self) -> int: ...
@@ -67,14 +67,8 @@ class Picture(Protocol):
 class Colored:
     """A photograph and its colors.
 
-    Attributes
-    ----------
-    picture
-        Its lightness and what is carried over.
-    chroma
-        ab of rows, CIELAB units; called from several threads, in any order.
-    xmp
-        Its XMP packet, of no more than `xmp_room` bytes.
+    `chroma` gives ab of rows, CIELAB units, and is called from several threads, in any order; `xmp`
+    is a packet of no more than `xmp_room` bytes.
     """
 
     picture: Picture
@@ -117,16 +111,16 @@ def write_scan(colored: Iterable[Colored], path: str | Path) -> None:
     """
     path = Path(path)
     with contextlib.ExitStack() as stack:
-        with _failing(path):
+        with failing(path, "written"):
             partial = stack.enter_context(atomic.replacing(path))
             file = stack.enter_context(open(partial, "xb+"))
         _encoded(file, colored, path)
-        with _failing(path):
+        with failing(path, "written"):
             stack.close()
 
 
 def left_out(facts: Facts, path: str | Path) -> list[str]:
-    """What of a photograph a file of this name cannot hold, one note each."""
+    """Notes on the metadata that a file of this name cannot hold."""
     format = output_format(path)
     notes = []
     suffix = Path(path).suffix
@@ -150,18 +144,6 @@ def _whole(photo: Photo, ab: NDArray[np.floating[Any]], xmp: bytes) -> Colored:
     return Colored(photo, lambda start, stop, L: ab[start:stop], xmp)
 
 
-@contextlib.contextmanager
-def _failing(path: Path) -> Iterator[None]:
-    """What an encoder or the file system raises, as one line that names the file."""
-    try:
-        yield
-    except (PhotoError, MemoryError):
-        raise
-    except Exception as error:  # an encoder has more ways to refuse than OSError
-        why = reason(error, f"the encoder failed with {type(error).__name__}")
-        raise PhotoError(f"{printable(path)}: cannot be written: {why}") from error
-
-
 def _encoded(file: BinaryIO, colored: Iterable[Colored], path: Path) -> None:
     format = output_format(path)
     if format is None:
@@ -169,7 +151,7 @@ def _encoded(file: BinaryIO, colored: Iterable[Colored], path: Path) -> None:
     if format == "TIFF":
         raised: list[BaseException] = []
         try:
-            with _failing(path):
+            with failing(path, "written"):
                 tiff.write(file, (_sheet(one, raised) for one in _kept(colored, raised)))
         except PhotoError:
             if raised:  # by who gives the colors; it is no fault of the file
@@ -180,7 +162,7 @@ def _encoded(file: BinaryIO, colored: Iterable[Colored], path: Path) -> None:
     if others:
         raise PhotoError(f"{printable(path)}: cannot hold {1 + len(others)} pages; TIFF can")
     pixels = _pixels(one, format)
-    with _failing(path):
+    with failing(path, "written"):
         _WRITERS.get(format, _plain)(file, pixels, one, path)
 
 
@@ -188,7 +170,7 @@ A = TypeVar("A")
 
 
 def _kept(items: Iterable[A], raised: list[BaseException]) -> Iterator[A]:
-    """The items; what they raise is kept, too."""
+    """The items; an exception that they raise is also appended to `raised`."""
     try:
         yield from items
     except Exception as error:

@@ -1,10 +1,9 @@
 """MLflow: runs with their parameters, curves, pictures and files, and the registry of models.
 
-What is logged goes to the server or database `MLFLOW_TRACKING_URI` names, or to a SQLite file in
-the folder of the repository, also from the copies that DVC makes of it. A `Run` holds its id and
-nothing global. A store that does not answer stops nobody: what is logged waits in a file, and the
-next run sends it. Where MLflow is not installed, a `FileRun` writes the same to a file, which
-`import_run` brings into a store later.
+Runs are logged to the server or database of `MLFLOW_TRACKING_URI`, or to a SQLite file in the
+folder of the repository, also from the copies that DVC makes of it. A `Run` has an id and no global
+state. Where the store does not answer, entries wait in a file, and the next run sends them. Where
+MLflow is not installed, a `FileRun` writes the same to a file, which `import_run` imports later.
 """
 
 from colorized.tracking.files import FileRun, deliver, import_run, open_run
@@ -12,7 +11,7 @@ from colorized.tracking.registry import MODEL, Registry, Version
 from colorized.tracking.runs import HEADLINES, PARENT, UNSENT, Run, flatten, system_metrics
 from colorized.tracking.store import (
     EXPERIMENT,
-    StoreAway,
+    StoreUnavailable,
     TrackingError,
     connect,
     home,
@@ -32,7 +31,7 @@ __all__ = [
     "FileRun",
     "Registry",
     "Run",
-    "StoreAway",
+    "StoreUnavailable",
     "TrackingError",
     "Version",
     "connect",

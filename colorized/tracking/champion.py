@@ -23,7 +23,7 @@ ROLLED_BACK = "rolled_back"
 
 
 def register(registry: Registry, run: Run, weights: Path, tags: dict[str, str]) -> Version:
-    """Add a version that can be served, with these weights, to the registered model."""
+    """Add a version with these weights to the registered model."""
     with TemporaryDirectory() as name, quiet():
         # Only here, for it imports MLflow's serving.
         from colorized.tracking import pyfunc
@@ -34,9 +34,9 @@ def register(registry: Registry, run: Run, weights: Path, tags: dict[str, str]) 
 
 
 def switch(registry: Registry, new: Version) -> str:
-    """Make `new` the champion; why it was not possible, and all is as before, or nothing.
+    """Make `new` the champion, if it can color a picture; returns why not, or "".
 
-    It must color a picture under that name.
+    On failure the aliases are as before.
     """
     before = {name: registry.alias(name) for name in (PREVIOUS, CHAMPION)}
     with _reverting(registry, before) as failed:
@@ -69,12 +69,12 @@ def rollback(registry: Registry) -> tuple[Version, Version]:
 
 
 def smoke(registry: Registry, uri: str) -> None:
-    """Let a registered model color a small picture, as its users will.
+    """Check that a registered model colors a small picture.
 
     Raises
     ------
     ValueError
-        When it fails, or what it gives is not that picture in color.
+        When it fails, or the result is not that picture in color.
     """
     levels = np.tile(np.linspace(40, 220, 48).astype(np.uint8), (32, 1))
     file = io.BytesIO()
@@ -97,7 +97,7 @@ def smoke(registry: Registry, uri: str) -> None:
 
 @contextmanager
 def _reverting(registry: Registry, before: dict[str, Version | None]) -> Iterator[list[str]]:
-    """Give the aliases back when the block fails; the list says why, if it did."""
+    """Restore the aliases when the block fails, and append the reason to the list."""
     failed: list[str] = []
     try:
         yield failed

@@ -1,4 +1,4 @@
-"""Runs that no store has yet: in a file first, in the store later."""
+"""Runs that are kept in a file until they are imported into a store."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ import sys
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from colorized.tracking.queue import Entry, Queue, read
-from colorized.tracking.runs import IMPORTED, UNSENT, Entries, Run, imported, now_ms, status_of
+from colorized.tracking.runs import IMPORTED, UNSENT, Entries, Run, imported, now_ms
 from colorized.tracking.store import (
-    StoreAway,
+    StoreUnavailable,
     TrackingError,
     connect,
     home,
@@ -25,8 +24,8 @@ from colorized.tracking.store import (
 class FileRun(Entries):
     """A run where MLflow is not installed or its store does not answer: one JSON entry a line.
 
-    Its first line says what the run is. Files that the run keeps are named, not copied: as seen
-    from the folder of the run's file, so that both can be moved together.
+    Its first line describes the run. Files that the run keeps are named, not copied, by paths
+    relative to the run's file, so that both can be moved together.
     """
 
     def __init__(self, path: Path, run_id: str) -> None:
@@ -64,21 +63,9 @@ class FileRun(Entries):
                 entry[key] = os.path.relpath(entry[key], self.path.parent)
         self._queue.append([entry])
 
-    def finish(self, status: str = "FINISHED") -> None:
-        """End the run: FINISHED, FAILED or KILLED."""
-        self._log({"status": status, "time": now_ms()})
+    def flush(self) -> None:
+        """Close the file."""
         self._queue.close()
-
-    def __enter__(self) -> FileRun:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.finish(status_of(kind))
 
 
 def open_run(
@@ -92,8 +79,8 @@ def open_run(
 ) -> Run | FileRun:
     """A new run, or the one of the id `resumed` where that is not finished.
 
-    What earlier runs could not send is sent first. Where the store does not answer, a line on
-    stderr says so and the run is kept in a file, which a later call brings into the store.
+    Unsent entries of earlier runs are sent first. Where the store does not answer, a line on stderr
+    says so, and the run is kept in a file, which a later call imports.
     """
     name, tags = _of_experiment(name, tags)
     if not installed():
@@ -108,7 +95,7 @@ def open_run(
         if known is not None and not known.finished:
             return known
         return Run.start(root, name, params, tags, parent, started)
-    except StoreAway as error:
+    except StoreUnavailable as error:
         kept = resumed and FileRun.reopen(root, resumed)
         if resumed and not kept:
             return Run(root, resumed)
@@ -121,11 +108,11 @@ def open_run(
 
 
 def deliver(root: Path) -> None:
-    """Bring into the store what waits in the folder `UNSENT`, but for what others are writing.
+    """Send the files in the folder `UNSENT` to the store, but for those in use.
 
     Raises
     ------
-    StoreAway
+    StoreUnavailable
         The store does not answer.
     """
     waiting = sorted((home(root) / UNSENT).glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
@@ -140,25 +127,23 @@ def deliver(root: Path) -> None:
                     if run is None:
                         raise TrackingError("the store does not have its run")
                     run.send([])
-        except StoreAway:
+        except StoreUnavailable:
             raise
         except (TrackingError, OSError) as error:
             print(f"warning: {path} was not sent: {error}", file=sys.stderr)
 
 
 def import_run(root: Path, path: Path) -> tuple[str, bool]:
-    """Bring the run of a `FileRun` into the store: its id there, and whether that is new.
+    """Import the run of a `FileRun` into the store; returns its id, and whether it is new.
 
-    A file that was imported before is not imported again. A line that a killed process left half
-    written is passed over.
+    A file is imported once. A truncated line of a killed process is ignored.
 
     Raises
     ------
     TrackingError
-        The file is no run's, or a file that the run keeps is not beside it; names it. Nothing of
-        the run is then in the store.
+        The file holds no run, or a file that the run keeps is missing; the store is unchanged.
     BlockingIOError
-        The run goes on.
+        The run is still active.
     """
     first, *entries = _read_entries(path)
     for entry in entries:
@@ -180,7 +165,7 @@ def import_run(root: Path, path: Path) -> tuple[str, bool]:
         root, first["name"], first["params"], first["tags"], parent, first["time"] / 1000
     )
     try:
-        # Its being whole is said last.
+        # That it is complete is noted last.
         run.send([*entries, {"tags": {IMPORTED: first["run"]}}, *(ends[-1:] or [_LOST])])
         run.adopt(first["run"])
     except BaseException:
@@ -190,7 +175,7 @@ def import_run(root: Path, path: Path) -> tuple[str, bool]:
 
 
 _LOST = {"status": "KILLED"}
-"""The end of a run whose process could not say how it ended."""
+"""Status of a run whose process was killed."""
 
 
 def _path(root: Path, run_id: str) -> Path:
@@ -212,7 +197,7 @@ def _of_experiment(name: str, tags: Mapping[str, str]) -> tuple[str, dict[str, s
 
 
 def _read_entries(path: Path) -> list[Entry]:
-    """The lines of a `FileRun`'s file, but for those that were left half written."""
+    """The entries of a `FileRun`'s file, without truncated lines."""
     try:
         entries = read(path)
     except (OSError, UnicodeDecodeError) as error:

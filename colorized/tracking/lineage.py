@@ -1,6 +1,6 @@
-"""From a colored photograph back to what made it, and whether that is still to be found.
+"""Lineage of a colored photograph.
 
-The marks of the photograph (see `photo.provenance`) hold digests. Here they are looked up: the
+The marks of the photograph (see `photo.provenance`) hold digests, which are looked up here: the
 weights among files and in the registry of models, the training run in MLflow, its commit in git,
 its data in DVC.
 """
@@ -17,6 +17,7 @@ from typing import Any
 from colorized import photo
 from colorized.model.weights import RELEASED
 from colorized.photo import provenance
+from colorized.text import printable
 from colorized.tracking import Registry, TrackingError
 from colorized.tracking.registry import COMMITTED
 from colorized.tracking.store import output
@@ -30,8 +31,7 @@ TRAININGS = Path("models", "checkpoints")
 class Fact:
     """One line of the answer.
 
-    `found` names the places where it is, none where it is nowhere; None where nothing was looked
-    up.
+    `found` names the places where it was found; None where it was not looked up.
     """
 
     name: str
@@ -46,14 +46,14 @@ class Fact:
 
 
 def trace(path: Path, root: Path) -> list[Fact]:
-    """What made a colored photograph, looked up in the project in `root`.
+    """Trace a colored photograph in the project in `root`.
 
     Raises
     ------
     ValueError
         The file is missing, no picture, or has no marks or damaged ones; one line that names it.
     """
-    name = photo.printable(path)
+    name = printable(path)
     try:
         made = provenance.parse(photo.read_xmp(path))
     except photo.PhotoError:
@@ -76,7 +76,7 @@ def trace(path: Path, root: Path) -> list[Fact]:
     facts = [
         Fact(
             "weights",
-            f"{photo.printable(made.model)}, sha256 {made.weights_sha256}",
+            f"{printable(made.model)}, sha256 {made.weights_sha256}",
             (*_files(root, made.weights_sha256), *versions),
         ),
         Fact("MLflow run", run_id or "unknown", ("in the store",) if run else ()),
@@ -90,7 +90,7 @@ def trace(path: Path, root: Path) -> list[Fact]:
             "parameters",
             f"seed {made.seed}, steps {made.steps}, guidance {made.guidance:g}, "
             f"temperature {made.temperature:g}, saturation {made.saturation:g}, "
-            f"sampler {photo.printable(made.sampler)}",
+            f"sampler {printable(made.sampler)}",
             None,
         ),
         Fact("original", f"sha256 {made.original_sha256}", None),
@@ -99,7 +99,7 @@ def trace(path: Path, root: Path) -> list[Fact]:
 
 
 def noted(root: Path, sha256: str) -> dict[str, str]:
-    """What a training here that ended with these weights says of itself, such as its run_id."""
+    """Values that a finished training with these weights has noted, such as its run_id."""
     for path in (root / TRAININGS).glob("*/finished.json"):
         try:
             said: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -129,9 +129,9 @@ def _versions(registry: Registry, sha256: str) -> tuple[str, ...]:
 
 
 def _commit(root: Path, tags: Mapping[str, str]) -> list[Fact]:
-    """The commit that has the weights, or the one training began at; and what that one lacks."""
+    """The commit that has the weights, or at which training began, and what differs from it."""
     sha = tags.get(COMMITTED) or tags.get("git_sha", "")
-    # Not a word that git would take for an option.
+    # Not a text that git would parse as an option.
     there = sha.isalnum() and bool(output(root, "git", "rev-parse", "-q", f"{sha}^{{commit}}"))
     facts = [Fact("git commit", sha or "unknown", ("in this repository",) if there else ())]
     lock = output(root, "git", "show", f"{sha}:./dvc.lock") if there else ""

@@ -1,8 +1,8 @@
 """The model that MLflow serves: pictures in, colored pictures out.
 
-MLflow keeps a copy of this file with every registered version ("models from code"), of the whole
-package `colorized`, and of the weights, and runs these where the version is loaded: a version
-colors as it did when it was made, whatever package is installed there.
+MLflow stores this file with every registered version ("models from code"), with the package
+`colorized` and the weights, and runs these where the version is loaded, whatever version of the
+package is installed there.
 
 A request is a table, one row a picture, in one of three columns: `image`, the bytes of a file,
 base64 where the request is JSON; `gray`, levels (H, W); or `rgb`, levels (H, W, 3), 0 … 255. The
@@ -64,7 +64,7 @@ NEEDED = (
     "tifffile",
     "torch",
 )
-"""Packages that coloring needs where a version is served, in the versions that are installed."""
+"""Requirements of a served version, pinned to the installed versions."""
 
 
 class Served(PythonModel):
@@ -108,14 +108,10 @@ class Served(PythonModel):
             with self.colorizer.colorize(
                 _picture(row), max_pixels=left, name=f"picture {number}", **asdict(options)
             ) as colored:
-                results.append(_png(colored) if output == "png" else _array(colored))
+                png = output == "png"
+                results.append(_png(colored) if png else np.asarray(colored.image).tolist())
                 left -= sum(page.height * page.width for page in colored.pages)
         return pd.DataFrame({"image": results})
-
-
-def _array(colored: ColoredPhoto) -> list[Any]:
-    levels: list[Any] = np.asarray(colored.image).tolist()
-    return levels
 
 
 def _png(colored: ColoredPhoto) -> str:

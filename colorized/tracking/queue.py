@@ -1,8 +1,8 @@
 """Entries that wait for the store, in a file that is only ever appended to.
 
-Each line is one JSON object. `{"sent": n}` says that the n oldest entries before it were delivered;
-so no crash loses an entry, and at worst one is delivered twice, which MLflow takes for the same.
-The file has an advisory lock for as long as a process adds to it.
+Each line is one JSON object. `{"sent": n}` notes that the n oldest entries before it were sent, so
+a crash loses no entry, and at worst one is sent twice, which MLflow ignores. A process that appends
+to the file holds an advisory lock on it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Queue:
         self.entries += entries
 
     def sent(self, count: int) -> None:
-        """Note that the `count` oldest entries were delivered; without others the file goes."""
+        """Note that the `count` oldest entries were sent; an empty file is deleted."""
         del self.entries[:count]
         if self.entries:
             self._write([{"sent": count}])
@@ -51,7 +51,7 @@ class Queue:
             self.close()
 
     def close(self) -> None:
-        """Let other processes have the file."""
+        """Release the file."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
@@ -82,7 +82,7 @@ class Queue:
 
 
 def read(path: Path) -> list[Entry]:
-    """The entries of the file that were not delivered, but for lines left half written."""
+    """The unsent entries of the file, without truncated lines."""
     waiting: list[Entry] = []
     for line in path.read_text(encoding="utf-8").splitlines():
         with contextlib.suppress(json.JSONDecodeError):

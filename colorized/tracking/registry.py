@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from colorized.tracking.runs import Run, now_ms
 from colorized.tracking.store import (
     EXPERIMENT,
-    StoreAway,
+    StoreUnavailable,
     TrackingError,
     connect,
     home,
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 MODEL = "colorized"
 """Name of the registered model."""
 COMMITTED = "committed_as"
-"""Tag of a run: the commit whose dvc.lock has what came of it."""
+"""Tag of a run: the commit whose dvc.lock has its results."""
 MODEL_ID = "model_id"
 """Tag of a version: the id of its logged model."""
 PROMOTION = "promotion"
-"""Folder, among the files of a run, of what was measured of its weights."""
+"""Artifact folder of measurements of a run's weights."""
 CHECKPOINTS = "checkpoints"
-"""Folder, among the files of a run, of what a training can be gone on from."""
+"""Artifact folder of checkpoints."""
 WEIGHTS_FILE = "colorized.safetensors"
 _URI = re.compile(
     r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/]+)|/(?P<number>\d+))|runs:/(?P<run>\w+)"
@@ -89,7 +89,7 @@ class Registry:
             with one_line():
                 return _version(self.client.get_model_version_by_alias(MODEL, name))
         except TrackingError as error:
-            if isinstance(error, StoreAway) or not missing(error):
+            if isinstance(error, StoreUnavailable) or not missing(error):
                 raise
             return None
 
@@ -123,7 +123,7 @@ class Registry:
         return (runs[0].info.run_id, dict(runs[0].data.tags)) if runs else None
 
     def name_commit(self, weights_sha256: str, sha: str) -> None:
-        """Note on the run of these weights, its parent and its evaluations what commit has them."""
+        """Tag the run of these weights, its parent and its evaluations with their commit."""
         found = self.find_run(weights_sha256)
         if found is None:
             return
@@ -140,7 +140,7 @@ class Registry:
     def remove_checkpoints(self, keep: int, dry_run: bool = False) -> list[str]:
         """Remove the checkpoints among the files of all trainings but the last `keep` that ended.
 
-        Curves, grids and weights stay. Returns a line for each run that lost something.
+        Curves, grids and weights stay. Returns one line per run.
         """
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
@@ -200,14 +200,14 @@ class Registry:
         self.tag(version, {number.key: f"{number.value:.4g}" for number in numbers})
 
     def keep_measured(self, version: Version, protocol: str, data: bytes) -> None:
-        """Keep what was measured of a version under a protocol among the files of its run."""
+        """Store the measurements of a version under a protocol as an artifact of its run."""
         with TemporaryDirectory() as folder, one_line():
             path = Path(folder) / _measured(version, protocol)
             path.write_bytes(data)
             self.client.log_artifact(version.run_id, str(path), PROMOTION)
 
     def measured(self, version: Version, protocol: str) -> bytes | None:
-        """What was kept of a version under a protocol, if anything."""
+        """The stored measurements of a version under a protocol, if any."""
         with one_line():
             path = f"{PROMOTION}/{_measured(version, protocol)}"
             there = {found.path for found in self.client.list_artifacts(version.run_id, PROMOTION)}
@@ -231,10 +231,7 @@ class Registry:
 
     @contextmanager
     def weights(self, uri: str) -> Iterator[Path]:
-        """The weights file of `models:/NAME@ALIAS`, `models:/NAME/3` or `runs:/ID`, for a while.
-
-        Of a run it is what training has put there.
-        """
+        """A temporary copy of the weights of `models:/NAME@ALIAS`, `models:/NAME/3`, `runs:/ID`."""
         with TemporaryDirectory() as folder:
             if uri.startswith("models:/"):
                 path = self._fetch(uri, f"artifacts/{WEIGHTS_FILE}", folder)
@@ -243,7 +240,7 @@ class Registry:
             yield path
 
     def predict(self, uri: str, images: Sequence[bytes]) -> list[bytes]:
-        """What a registered model makes of image files: PNG files."""
+        """Color image files by a registered model; returns PNG files."""
         with TemporaryDirectory() as folder:
             path = self._fetch(uri, "", folder)
             with one_line(), quiet():
@@ -255,7 +252,7 @@ class Registry:
         return [base64.b64decode(text) for text in table["image"]]
 
     def _fetch(self, uri: str, inside: str, folder: str) -> Path:
-        """Download what a URI names, or what is at a place inside it."""
+        """Download a path of the artifacts of a URI."""
         from mlflow.artifacts import download_artifacts
 
         found = _URI.fullmatch(uri)
@@ -280,7 +277,7 @@ class Registry:
                     dst_path=folder,
                     tracking_uri=self.uri,
                 )
-        except StoreAway:
+        except StoreUnavailable:
             raise
         except (TrackingError, OSError) as error:
             raise TrackingError(

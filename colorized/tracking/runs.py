@@ -1,4 +1,4 @@
-"""One run in the store: parameters, curves, pictures and files, and waiting while it is away."""
+"""One run in the store: parameters, curves, pictures and files."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from colorized.tracking.queue import Entry, Queue
 from colorized.tracking.store import (
     EXPERIMENT,
-    StoreAway,
+    StoreUnavailable,
     TrackingError,
     connect,
     experiment_id,
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 PARENT = "COLORIZED_PARENT_RUN"
 """Environment variable: the id of the run that a stage's own run belongs to."""
 UNSENT = Path("models", "unsent")
-"""Folder, in the home of the project, of what could not be sent to the store: a file a run."""
+"""Folder of unsent entries in the home of the project: one file per run."""
 IMPORTED = "imported_from"
 """Tag of a run that `import_run` made: the id its file knows it by."""
 HEADLINES = (
@@ -46,11 +45,11 @@ HEADLINES = (
     "diversity",
     "vlb_bits_per_dim",
 )
-"""Of the metrics, what tells runs apart; all of them are in the file that an evaluation keeps."""
+"""Metrics that are logged; the artifact of an evaluation has all."""
 _BATCH = 1000
 """Metrics MLflow takes at once."""
 _PATIENCE = (0.0, 1.0, 3.0)
-"""Seconds to wait before each of the last tries to send what is waiting."""
+"""Seconds to wait before each of the last attempts to send."""
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -77,7 +76,7 @@ def system_metrics() -> dict[str, float]:
 
 
 class Entries:
-    """What can be said of a run, each time as one entry that is written or sent."""
+    """The entries of a run, each of which is written or sent."""
 
     run_id: str
 
@@ -94,11 +93,11 @@ class Entries:
         self._log({"tags": {key: redact(value) for key, value in values.items()}})
 
     def describe(self, title: str, values: Mapping[str, float], picture: str) -> None:
-        """Set what the run's page shows first: a table and one of the run's pictures."""
+        """Set the description on the run's page: a table and one of its pictures."""
         self._log({"describe": [title, dict(values), picture]})
 
     def dataset(self, name: str, digest: str, source: str, profile: Mapping[str, Any]) -> None:
-        """Note what the run was trained on: the `digest` its owner knows it by, and its counts."""
+        """Log the training data: DVC's `digest` of it, and its counts."""
         self._log({"dataset": [name, digest, source, json.dumps(profile)]})
 
     def folder(self, path: Path, name: str) -> None:
@@ -109,12 +108,27 @@ class Entries:
         """Keep a copy of a file under `folder` of the artifacts."""
         self._log({"file": str(path), "folder": folder})
 
+    def finish(self, status: str = "FINISHED") -> None:
+        """End the run: FINISHED, FAILED or KILLED."""
+        self._log({"status": status, "time": now_ms()})
+        self.flush()
+
+    def flush(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        stopped = kind is not None and issubclass(kind, KeyboardInterrupt)
+        self.finish("KILLED" if stopped else "FAILED" if kind else "FINISHED")
+
 
 class Run(Entries):
     """One MLflow run.
 
-    As a context manager it ends as FINISHED, KILLED when a user stopped it, or FAILED. What MLflow
-    refuses is a `TrackingError`. While the store does not answer, metrics, tags, files and the
+    As a context manager it ends as FINISHED, KILLED when a user stopped it, or FAILED. Errors of
+    MLflow are a `TrackingError`. While the store does not answer, metrics, tags, files and the
     final status wait in a file of the folder `UNSENT`.
     """
 
@@ -129,7 +143,7 @@ class Run(Entries):
 
     @property
     def client(self) -> MlflowClient:
-        """The store's client; a `StoreAway` when there is none to be had."""
+        """The store's client; raises `StoreUnavailable`."""
         if self._client is None:
             self._client = connect(self.root)
         return self._client
@@ -172,7 +186,7 @@ class Run(Entries):
         try:
             with one_line():
                 info = client.get_run(run_id).info
-        except StoreAway:
+        except StoreUnavailable:
             raise
         except TrackingError as error:
             if not missing(error):
@@ -192,18 +206,13 @@ class Run(Entries):
         with one_line():
             return bool(self.client.get_run(self.run_id).info.status == "FINISHED")
 
-    def finish(self, status: str = "FINISHED") -> None:
-        """End the run: FINISHED, FAILED or KILLED."""
-        self._log({"status": status, "time": now_ms()})
-        self.flush()
-
     def send(self, entries: Sequence[Entry]) -> None:
-        """Send all of these, in their order, and what waited before them.
+        """Send waiting entries, then these, in order.
 
         Raises
         ------
-        StoreAway
-            When some could not be sent; those wait.
+        StoreUnavailable
+            Some could not be sent, and wait.
         """
         self._unwritten += entries
         away = self._deliver()
@@ -211,7 +220,7 @@ class Run(Entries):
             raise away
 
     def adopt(self, file_id: str) -> None:
-        """Be the parent of the runs that name one of this id, which was in a file then."""
+        """Become the parent of the runs whose parent was the `FileRun` of this id."""
         with one_line():
             experiment = self.client.get_run(self.run_id).info.experiment_id
             named = f"tags.`mlflow.parentRunId` = '{file_id}'"
@@ -219,14 +228,14 @@ class Run(Entries):
                 self.client.set_tag(child.info.run_id, "mlflow.parentRunId", self.run_id)
 
     def discard(self) -> None:
-        """Delete the run, and what waits for it, where the store answers."""
+        """Delete the run and its waiting entries."""
         self._unwritten = []
         self._queue.sent(len(self._queue.entries))
         with contextlib.suppress(TrackingError), one_line():
             self.client.delete_run(self.run_id)
 
     def flush(self) -> None:
-        """Send what waits; what still cannot be sent is kept, and a line on stderr says where."""
+        """Send waiting entries; those that cannot be sent stay in a file, named on stderr."""
         for pause in _PATIENCE:
             time.sleep(pause)
             self._not_before = 0.0
@@ -251,8 +260,8 @@ class Run(Entries):
         else:
             self._deliver()
 
-    def _deliver(self) -> StoreAway | None:
-        """Send what waits, in its order, until the store does not answer."""
+    def _deliver(self) -> StoreUnavailable | None:
+        """Send waiting entries in order, until the store does not answer."""
         while self._count():
             waiting = self._queue.entries or self._unwritten
             count = _metrics_ahead(waiting) or 1
@@ -260,8 +269,8 @@ class Run(Entries):
             try:
                 with one_line():
                     self._send(waiting[:count])
-            except StoreAway as error:
-                # Waiting for a store that hangs may take a fifth of the time, no more.
+            except StoreUnavailable as error:
+                # At most a fifth of the time is spent waiting for a store that hangs.
                 now = time.monotonic()
                 self._not_before = now + 4 * (now - started)
                 self._write_down()
@@ -273,14 +282,14 @@ class Run(Entries):
         return None
 
     def _drop(self, count: int) -> None:
-        """The oldest entries are done with."""
+        """Remove the oldest entries."""
         if self._queue.entries:
             self._queue.sent(count)
         else:
             del self._unwritten[:count]
 
     def _send(self, entries: Sequence[Mapping[str, Any]]) -> None:
-        """One request: the metrics of all entries, or the one thing that the only entry is."""
+        """Send one request: the metrics of all entries, or a single other entry."""
         from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, RunTag
 
         first = entries[0]
@@ -325,7 +334,7 @@ class Run(Entries):
             self.client.log_artifact(self.run_id, str(path), entry["folder"] or None)
 
     def _write_down(self) -> None:
-        """Move what waits in memory to the file; where it cannot be written, it stays."""
+        """Move entries from memory to the file; where it cannot be written, they stay."""
         try:
             self._queue.append(self._unwritten)
             self._unwritten = []
@@ -334,17 +343,9 @@ class Run(Entries):
                 self._warned = True
                 print(f"warning: {self._queue.path}: {error.strerror or error}", file=sys.stderr)
 
-    def __enter__(self) -> Run:
+    def __enter__(self) -> Self:
         self._log({"status": "RUNNING"})
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.finish(status_of(kind))
 
 
 def imported(client: MlflowClient, file_id: str) -> str | None:
@@ -364,19 +365,12 @@ def now_ms() -> int:
     return int(time.time() * 1000)
 
 
-def status_of(kind: type[BaseException] | None) -> str:
-    """How a run ended that this exception, if any, put an end to."""
-    if kind is None:
-        return "FINISHED"
-    return "KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED"
-
-
 def _parent_tag(parent: str | None) -> dict[str, str]:
     return {"mlflow.parentRunId": parent} if parent else {}
 
 
 def _metrics_ahead(entries: Sequence[Mapping[str, Any]]) -> int:
-    """How many of the first entries are metrics that go into one request."""
+    """The number of leading entries whose metrics fit into one request."""
     total = 0
     for count, entry in enumerate(entries):
         total += len(entry.get("metrics", ()))

@@ -1,4 +1,4 @@
-"""The store of runs and models: where it is, and what it answers."""
+"""The store of runs and models: its address, client and errors."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "colorized"
 
-# MLflow reads these when it is first imported or called, which every function here leaves for
-# later. With its own retries a server that is away would hold a training up for minutes.
+# MLflow reads these when it is first imported or called, which functions here do lazily. With its
+# own retries an unreachable server would delay a training by minutes.
 for _name, _value in {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -36,7 +36,7 @@ for _name, _value in {
 }.items():
     os.environ.setdefault(_name, _value)
 
-# What comes between "://" and the last "@" before the path, and in a query such as ?password=….
+# Between "://" and the last "@" before the path, and in a query such as ?password=….
 _SECRETS = re.compile(r"(?<=://)[^/\s]*@|(?<=[?&])(\w*(?:password|token|secret)\w*=)[^&\s]+", re.I)
 _SQLITE = "sqlite:///"
 _LOCKED_SECONDS = 10.0
@@ -45,15 +45,15 @@ _AWAY = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
 
 
 class TrackingError(ValueError):
-    """One line that says what MLflow refused."""
+    """An error of MLflow in one line."""
 
 
-class StoreAway(TrackingError):
-    """The store does not answer, or not now."""
+class StoreUnavailable(TrackingError):
+    """The store does not answer."""
 
 
 def redact(text: str) -> str:
-    """The text without the credentials that a URL in it carries."""
+    """The text without credentials in its URLs."""
     return _SECRETS.sub(lambda found: f"{found[1]}***" if found[1] else "", text)
 
 
@@ -77,7 +77,7 @@ def home(root: Path) -> Path:
 
 
 def output(root: Path, *command: str) -> str:
-    """What a command prints in `root`; empty when it fails or is not installed."""
+    """Output of a command in `root`; empty when it fails or is not installed."""
     try:
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     except OSError:
@@ -86,9 +86,9 @@ def output(root: Path, *command: str) -> str:
 
 
 def tracking_uri(root: Path) -> str:
-    """Where runs are kept: `MLFLOW_TRACKING_URI`, else `mlflow.db` in `home(root)`.
+    """URI of the store: `MLFLOW_TRACKING_URI`, else `mlflow.db` in `home(root)`.
 
-    The path of a SQLite file is absolute: a relative one is seen from that folder.
+    The path of a SQLite file is absolute; a relative one is relative to that folder.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}mlflow.db"
     if not uri.startswith(_SQLITE):
@@ -108,7 +108,7 @@ def connect(root: Path) -> MlflowClient:
 
     Raises
     ------
-    StoreAway
+    StoreUnavailable
         A local store is locked, damaged, or was made by a newer MLflow.
     """
     from mlflow import MlflowClient
@@ -117,7 +117,7 @@ def connect(root: Path) -> MlflowClient:
     if not uri.startswith(_SQLITE):
         return MlflowClient(uri)
     path = Path(uri.removeprefix(_SQLITE))
-    # MLflow makes the tables in many steps, which those of another process must not come between.
+    # MLflow makes the tables in many steps, which must not interleave with another process.
     with FileLock(f"{path}.lock"), one_line(), quiet():
         _check(path)
         client = MlflowClient(uri)
@@ -126,7 +126,7 @@ def connect(root: Path) -> MlflowClient:
 
 
 def _check(path: Path) -> None:
-    """Refuse a SQLite file that MLflow would try to open again for an hour."""
+    """Refuse a SQLite file that MLflow would retry to open for an hour."""
     import mlflow
 
     if not path.exists():
@@ -138,10 +138,10 @@ def _check(path: Path) -> None:
             tables = db.execute("SELECT name FROM sqlite_master WHERE name = 'alembic_version'")
             made_by = tables.fetchone() and db.execute("SELECT * FROM alembic_version").fetchone()
     except sqlite3.Error as error:
-        raise StoreAway(f"MLflow: {path}: {error}") from error
+        raise StoreUnavailable(f"MLflow: {path}: {error}") from error
     versions = Path(mlflow.__file__).parent / "store" / "db_migrations" / "versions"
     if made_by and not any(versions.glob(f"{made_by[0]}_*.py")):
-        raise StoreAway(
+        raise StoreUnavailable(
             f"MLflow: {path}: made by a newer MLflow than the installed {mlflow.__version__} "
             f"(schema {made_by[0]})"
         )
@@ -149,7 +149,7 @@ def _check(path: Path) -> None:
 
 @contextmanager
 def one_line() -> Iterator[None]:
-    """MLflow's errors, of a server that is not there, of a deleted experiment, as ours."""
+    """Reraise errors of MLflow as `TrackingError` or `StoreUnavailable`."""
     from mlflow.exceptions import MlflowException
     from requests import RequestException
     from sqlalchemy.exc import SQLAlchemyError
@@ -159,12 +159,12 @@ def one_line() -> Iterator[None]:
     except (MlflowException, RequestException, SQLAlchemyError) as error:
         away = getattr(error, "error_code", "INTERNAL_ERROR") in _AWAY
         message = f"MLflow: {' '.join(redact(str(error)).split())}"
-        raise (StoreAway if away else TrackingError)(message) from error
+        raise (StoreUnavailable if away else TrackingError)(message) from error
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without what MLflow and Alembic say of their own work, and MLflow's warnings of itself."""
+    """Without log messages and warnings of MLflow and Alembic."""
     loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
@@ -179,7 +179,7 @@ def quiet() -> Iterator[None]:
 
 
 def missing(error: TrackingError) -> bool:
-    """Whether MLflow says that there is no such thing."""
+    """Whether the error is that something does not exist."""
     code = getattr(error.__cause__, "error_code", "")
     # An alias that was never set is an invalid parameter for some stores.
     return code == "RESOURCE_DOES_NOT_EXIST" or "not found" in str(error)

@@ -1,4 +1,4 @@
-"""Which version of the project made something: git's commit, what differs from it, DVC's hashes."""
+"""Versions of the project: git's commit, changes from it, DVC's hashes."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from colorized.tracking.runs import Entries
 from colorized.tracking.store import output, redact
 
 RECORDS = ("dvc.lock", "params.yaml")
-"""Files that say, beside the code, what a run was made of and from."""
+"""Files that, beside the code, define a run."""
 RESULTS = "reports/"
 SHOWN = 20
 """Changed files that a tag names."""
 
 
 class NotCommitted(ValueError):
-    """One line that says why a retraining is in no commit, or in none that others can get."""
+    """One line that says why a retraining was not committed or not pushed."""
 
 
 def describe(root: Path) -> dict[str, str]:
-    """Tags of a run: the commit, and the tracked files but for results that differ from it."""
+    """Tags of a run: the commit, and changed files, without results."""
     sha = output(root, "git", "rev-parse", "HEAD") or "unknown"
     dirty = _listed([name for name in changes(root) if not name.startswith(RESULTS)]) or "no"
     return {"git_sha": sha, "mlflow.source.git.commit": sha, "git_dirty": dirty}
@@ -44,7 +44,7 @@ def changes(root: Path) -> list[str]:
 
 
 def log(run: Entries, root: Path) -> None:
-    """Keep the files with a run by which its version can be made again."""
+    """Keep the files with a run that make it reproducible."""
     for name in RECORDS:
         if (root / name).exists():
             run.file(root / name, "version")
@@ -78,12 +78,12 @@ def is_versioned(root: Path, path: str) -> bool:
 
 
 def commit_retraining(root: Path, photographs: str, message: str, push: bool) -> str:
-    """Commit what a clone needs to make a retraining again; see `commit`.
+    """Commit the files that make a retraining reproducible; see `commit`.
 
     Raises
     ------
     NotCommitted
-        Also when the folder of photographs is in no version.
+        Also when DVC does not track the folder of photographs.
     """
     if not is_versioned(root, photographs):
         raise NotCommitted(f"not committed: {unversioned(photographs)}")
@@ -92,21 +92,20 @@ def commit_retraining(root: Path, photographs: str, message: str, push: bool) ->
 
 
 def unversioned(path: str) -> str:
-    """One line on a folder of photographs that is in no version."""
+    """One line on a folder of photographs that DVC does not track."""
     return (
-        f"the photographs of {path} are in no version, so nobody can train on them again: "
+        f"DVC does not track the photographs of {path}, so this training cannot be repeated: "
         f"`dvc add {path}` keeps them, git what it writes"
     )
 
 
 def commit(root: Path, message: str, paths: list[str], push: bool) -> str:
-    """Commit these files, if they changed, and nothing else; the commit that has them.
+    """Commit these files, if they changed, and nothing else; returns the commit.
 
     Parameters
     ----------
     paths
-        Files and folders that a retraining writes or is made from, seen from `root`. Those that
-        are not there or that git ignores are passed over.
+        Files and folders relative to `root`; missing and ignored ones are skipped.
     push
         Push data to DVC's remote and the branch to git's, in this order.
 

@@ -79,7 +79,7 @@ class Processes:
         return value
 
     def close(self) -> None:
-        """Take leave of the others."""
+        """Shut down the process group."""
 
 
 class Accelerated(Processes):
@@ -88,7 +88,7 @@ class Accelerated(Processes):
     def __init__(self, device: torch.device) -> None:
         from accelerate import Accelerator
 
-        # The number format is the training's own affair, so that it is one in any number.
+        # Mixed precision is set by the training, whatever the number of processes.
         self.accelerator: Accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="no")
         super().__init__(self.accelerator.device)
         self.rank = self.accelerator.process_index

@@ -1,13 +1,13 @@
-"""A whole training run: steps, validation, checkpoints, the log; stops cleanly and goes on.
+"""A whole training run: steps, validation, checkpoints, the log; it can be stopped and resumed.
 
 The state is kept in one folder: `last.pt`; `best.pt`, of the lowest validation error of the
 averaged weights; `good.pt`, of the last step whose number `checkpoint_every` divides. The folder's
 name should be the fingerprint of a `Recipe`, everything that defines the run, so that a changed
 parameter starts afresh instead of going on from a run it does not belong to.
 
-When the loss leaps up or is no longer finite, training goes back to `good.pt` and on from there
-with the batches that come after the one that did it. A run that was stopped in between goes back to
-the same place, so it still equals the uninterrupted one.
+When the loss spikes or is no longer finite, training is rolled back to `good.pt` and continues with
+the batches after the one that caused it. A run that was stopped in between is rolled back to the
+same state, so it still equals the uninterrupted one.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def fit(
     on_step, on_validate
         Called after every step; after every validation, with `state.ema` up to date.
     on_restore
-        Gets a line that says what happened when training went back to the last good state.
+        Gets a line on each rollback to the last good state.
     should_stop
         Asked after every step.
     clock
@@ -94,7 +94,7 @@ def fit(
     CheckpointError
         When the checkpoint is damaged or belongs to another network.
     FloatingPointError
-        When the loss leapt up or was no longer finite once more than the settings' `restores`,
+        When the loss spiked or was no longer finite more often than the settings' `restores`,
         with no good state in between; the last good checkpoint stays.
     OutOfMemory
         The checkpoint of the step before is saved.

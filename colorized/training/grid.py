@@ -1,4 +1,4 @@
-"""What the averaged weights make of a few validation pictures, to look at while they train."""
+"""A grid of validation pictures colored by the averaged weights."""
 
 from __future__ import annotations
 

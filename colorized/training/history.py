@@ -1,4 +1,4 @@
-"""The log of a training beside its checkpoints, so that a resumed one still has its start."""
+"""The logged numbers of a training, kept beside its checkpoints for when it is resumed."""
 
 from __future__ import annotations
 

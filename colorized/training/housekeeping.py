@@ -1,4 +1,4 @@
-"""Checkpoints of trainings that came to their end: the last few are kept."""
+"""Removal of the checkpoints of finished trainings."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from colorized.training.recipe import FINISHED
 
 
 def remove_finished(checkpoints: Path, keep: int, dry_run: bool = False) -> list[str]:
-    """Remove folders of checkpoints but for the `keep` trainings that ended last; a line for each.
+    """Remove the checkpoints of all but the `keep` newest finished trainings; one line for each.
 
-    Those of trainings that were stopped stay, for they can be gone on with.
+    Those of interrupted trainings stay: they can be resumed.
     """
     ended = sorted(
         (path.parent for path in checkpoints.glob(f"*/{FINISHED}")),

@@ -1,6 +1,6 @@
 """Training as a generator of steps.
 
-`train` changes the weights and yields; whoever calls it logs, validates, saves or stops. What is
+`train` changes the weights and yields; the caller logs, validates, saves or stops. What is
 minimized is an `Objective`: here the denoising loss; `colorized.training.finish` has the other. All
 that a step draws at random comes from (seed, number of its batch), so a run resumed from a
 checkpoint repeats, bit for bit, what the uninterrupted one would have done. It is drawn for the
@@ -43,7 +43,7 @@ VALIDATION_TIMES = (0.05, 0.2, 0.4, 0.6, 0.8, 0.95)
 """Fixed noise levels, as shares of T."""
 
 RECENT = 64
-"""Steps whose losses a spike is told from."""
+"""Number of steps whose losses define a spike."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class TrainSettings:
 
 
 class Diverged(FloatingPointError):
-    """A step was not made, because its loss leapt up or was not finite.
+    """Loss spike, or a loss that is not finite: the step was skipped.
 
     `place` is the number of its batch, from 0.
     """
@@ -85,7 +85,7 @@ class Diverged(FloatingPointError):
 
 
 class OutOfMemory(MemoryError):
-    """A step was not made for want of memory; the message names the settings that help."""
+    """Out of memory: the step was skipped; the message names the settings that help."""
 
 
 @dataclass(frozen=True)
@@ -292,7 +292,7 @@ def train(
 
 @contextmanager
 def _told_of_memory(state: TrainState) -> Iterator[None]:
-    """What says that memory lacks, as an `OutOfMemory`."""
+    """Reraise an out-of-memory error as an `OutOfMemory`."""
     settings = state.settings
     try:
         yield

@@ -1,7 +1,7 @@
-"""What makes one training another: parameters, data, first weights, and the code that trains.
+"""What identifies a training: parameters, data, initial weights, and the code that trains.
 
-Of the code its meaning counts: comments, docstrings and layout do not, so that a change of them
-neither restarts a training nor keeps it from going on.
+Comments, docstrings and layout of the code do not count: a change of them neither restarts a
+training nor prevents resuming it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CODE = (
 """Modules that decide what numbers come out of a training."""
 RECIPE = "recipe.json"
 FINISHED = "finished.json"
-"""File beside the checkpoints of a training that came to its end: what became of it."""
+"""File beside the checkpoints of a finished training, with its results."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def _is_text(node: ast.stmt) -> bool:
 
 
 def why_not(recipe: Recipe, checkpoints: Path) -> str:
-    """Why a training that begins does not go on from the last one that was stopped; or nothing."""
+    """Why a new training does not resume the last interrupted one; empty where there is none."""
     stopped = [
         path for path in checkpoints.glob(f"*/{RECIPE}")
         if (path.parent / LAST).exists() and not (path.parent / FINISHED).exists()

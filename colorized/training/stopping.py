@@ -1,4 +1,4 @@
-"""A training that is asked to stop ends after its step."""
+"""Stopping a training by a signal."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""The HTTP interface: addresses, their fields, and their answers.
+"""The HTTP interface: paths, their fields, and their answers.
 
 `POST /api/colorize` is for programs: a photograph in, a photograph out. `POST /api/preview` is for
 the page: it streams progress, line by line, and ends with the chroma of every pixel, so that the
-page can change the saturation by itself. Neither keeps anything: another coloring needs the
-photograph again. Only tiles of what a page shows are held for some minutes.
+page can change the saturation by itself. Neither stores anything: another coloring needs the
+photograph again. Only tiles of the photographs on open pages are held, for some minutes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import dataclasses
 import functools
 import hashlib
 import importlib.metadata
-import io
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -38,7 +37,7 @@ from colorized.inference import hints
 from colorized.options import LIMITS, SamplingOptions
 from colorized.text import out_of_memory
 from colorized.web import events, guard, pages
-from colorized.web.decoder import MEDIA_TYPES, Plane, Refused, plane
+from colorized.web.decoder import MEDIA_TYPES, Plane, Refused, plane, png
 from colorized.web.service import Job, OnEvent, Service
 
 T = TypeVar("T")
@@ -58,7 +57,7 @@ class Problem(BaseModel):
 
 
 class Health(BaseModel):
-    """That the service is up, how many places are taken, and how many uploads are coming."""
+    """Status of the service: places, those that are taken, and uploads under way."""
 
     status: Literal["ok"]
     places: int
@@ -423,12 +422,9 @@ def _errors(app: FastAPI) -> None:
 
     @app.exception_handler(StarletteHTTPException)
     async def http(_: Request, error: StarletteHTTPException) -> JSONResponse:
-        text = str(error.detail)
-        if error.status_code == 400 and "Content-Length" not in text:
-            text = f"malformed form data: {text}"
-        code = guard.CODES.get(error.status_code, "refused")
-        body = {"error": text, "code": code}
-        return JSONResponse(body, error.status_code, error.headers)
+        if error.status_code == 400 and "Content-Length" not in error.detail:
+            error.detail = f"malformed form data: {error.detail}"
+        return guard.problem(error)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
@@ -557,6 +553,4 @@ def _as_json(value: Any) -> Any:
 def _map(values: NDArray[np.float32]) -> dict[str, Any]:
     """A map (h, w) of values from 0 as a PNG: level · unit."""
     unit = max(float(values.max()), 1.0) / 255
-    file = io.BytesIO()
-    Image.fromarray(np.rint(values / unit).astype(np.uint8)).save(file, "PNG")
-    return {"png": file.getvalue(), "unit": unit}
+    return {"png": png(Image.fromarray(np.rint(values / unit).astype(np.uint8))), "unit": unit}

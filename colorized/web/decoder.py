@@ -1,12 +1,12 @@
 """A process for each photograph, in which it is decoded, enlarged and encoded.
 
-Decoders are C code that reads bytes from strangers. In a process of its own the worst of them costs
-one photograph: a crash ends the process and not the service, a hang ends with its time, and the
-memory goes back to the system. It is forked from a server that has loaded the libraries and nothing
-else (multiprocessing's *forkserver*), which takes 10 ms.
+Decoders are C code that reads untrusted bytes. In a separate process a crash ends the process and
+not the service, a hang is ended by a time limit, and memory is returned to the system. The process
+is forked from a server that has loaded the libraries only (multiprocessing's *forkserver*), which
+takes 10 ms.
 
-The network is not here: to it goes the lightness of a few hundred pixels, and chroma at its scale
-comes back. A scan's full size never leaves the process but as the finished file.
+The network runs in the service: it gets the lightness of a few hundred pixels, and returns chroma
+at its scale. The scan at its full size leaves the process as the finished file only.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Refused(ValueError):
     code
         The reason in one word, for programs and for translations.
     facts
-        What goes with it, such as a limit.
+        Values that belong to it, such as a limit.
     """
 
     def __init__(self, message: str, code: str = "refused", **facts: int | str) -> None:
@@ -84,24 +84,11 @@ def _refused(message: str, code: str, facts: dict[str, int | str]) -> Refused:
 
 @dataclass(frozen=True)
 class Opened:
-    """What is known of a photograph once it is read.
+    """A photograph that was read.
 
-    Attributes
-    ----------
-    width, height
-        Of the photograph, upright.
-    guide
-        L* of a few hundred pixels, (h, w), 0 … 100: what `ChromaSampler.guide` gives.
-    gray
-        A PNG of its lightness for the page, 8-bit gray, or empty.
-    original
-        A JPEG of it as it is, as large as `gray`, where it has colors; else empty.
-    pages
-        Photographs in the file.
-    marks
-        How a colored photograph of ours was made: `provenance.Marks` as a dictionary, or None.
-    notes
-        What a user should know, one line each.
+    `guide` is its L* (h, w) as by `ChromaSampler.guide`, `gray` a PNG of its lightness for the
+    page, `original` a JPEG of the same size where it has colors; both may be empty. `pages` counts
+    the photographs in the file, and `marks` are its `provenance.Marks` as a dictionary, or None.
     """
 
     width: int
@@ -163,17 +150,17 @@ class DecodedPhoto:
         self._files = contextlib.ExitStack()  # open as long as the process
 
     def look(self, data: bytes) -> int:
-        """Take a file's bytes, and say how many pixels it claims to have; 0 if it does not say."""
+        """Take a file's bytes; returns its number of pixels by its header, or 0 without one."""
         self._data = data
         try:
             with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as image:
                 warnings.simplefilter("ignore")
                 return image.width * image.height
-        except Exception:  # `open` says what is wrong with it
+        except Exception:  # `open` reports what is wrong with it
             return 0
 
     def open(self, max_pixels: int, work_size: int, show: bool, page: int | None) -> Opened:
-        """Read a page of the file, the only one by default; with `show`, for a page too."""
+        """Read a page of the file, by default the only one; with `show`, pictures to show too."""
         scan = self._scan(max_pixels)
         count = len(scan.pages)
         if page is None and count > 1:
@@ -194,10 +181,10 @@ class DecodedPhoto:
             size = max(1, round(height * scale)), max(1, round(width * scale))
             linear = resample.resize(color.lightness_to_luminance(lightness), *size).clip(0, 1)
             levels = np.rint(color.linear_to_srgb(linear) * 255).astype(np.uint8)
-            # What the page knows of lightness are these levels, so its chroma follows their edges.
+            # The page has these levels as lightness, so its chroma follows their edges.
             linear = color.srgb_to_linear(levels.astype(np.float32) / 255)
             self._shown = color.luminance_to_lightness(linear)
-            gray = _png(Image.fromarray(levels))
+            gray = png(Image.fromarray(levels))
             original = self._original(size)
         marks = _marks(self._page.facts.xmp) if show else None
         return Opened(width, height, self._guide, gray, original, count, marks, self._photo.notes)
@@ -219,7 +206,7 @@ class DecodedPhoto:
         return _jpeg(Image.fromarray(rgb).resize(size[::-1], Image.Resampling.BOX, reducing_gap=2))
 
     def tiles(self) -> Pyramid:
-        """The photograph at its own resolution; nothing can be asked for after it."""
+        """The photograph at its own resolution; the last call."""
         del self._photo
         page = self._page
         mode = "RGB" if self._in_color else "L"
@@ -266,7 +253,7 @@ def plane(ab: NDArray[np.float32]) -> Plane:
     unit = max(float(np.abs(ab).max()), 1.0) / 127
     levels = np.full((*ab.shape[:2], 3), 0, np.uint8)
     levels[..., :2] = np.rint(ab / unit) + 128
-    return Plane(_png(Image.fromarray(levels)), unit)
+    return Plane(png(Image.fromarray(levels)), unit)
 
 
 def in_color(rgb: NDArray[np.uint8]) -> bool:
@@ -312,14 +299,15 @@ def _jpeg(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def _png(image: Image.Image) -> bytes:
+def png(image: Image.Image) -> bytes:
+    """The file of a picture that goes to a page."""
     file = io.BytesIO()
     image.save(file, "PNG", compress_level=3)
     return file.getvalue()
 
 
 def _serve_requests(connection: Connection, threads: int) -> None:
-    # Ctrl-C goes to all processes of a terminal; the service, not its decoders, says what it means.
+    # Ctrl-C goes to all processes of a terminal; the service handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
     photograph = DecodedPhoto()
@@ -333,7 +321,7 @@ def _serve_requests(connection: Connection, threads: int) -> None:
                 answer = error
             except MemoryError:
                 answer = Refused(f"{_NAME}: too little memory; a smaller copy needs less", "memory")
-            except Exception as error:  # goes to where it is logged
+            except Exception as error:  # the service logs it
                 answer = RuntimeError(f"{type(error).__name__}: {line(error)}")
             connection.send(answer)
 
@@ -355,10 +343,10 @@ class DecoderProcess:
         Raises
         ------
         Refused
-            The photograph is at fault: no picture, too large, one that crashes its decoder, or
-            one that takes longer than `seconds`.
+            No picture, one that is too large or crashes its decoder, or the call took longer than
+            `seconds`.
         RuntimeError
-            We are.
+            A fault of the program.
         """
         try:
             self._connection.send((method, arguments))

@@ -1,8 +1,8 @@
 """Checks before a request is read: token, origin, host, and size.
 
-A page of another origin can make a browser on this machine send requests to a service on it, and by
-DNS rebinding even read the answers. Against the first stands the check of `Origin` and
-`Sec-Fetch-Site`, against the second that of `Host`; where a token is asked for, neither has it.
+A page of another origin can make a browser on this machine send requests to the service, and by DNS
+rebinding even read the answers. The check of `Origin` and `Sec-Fetch-Site` prevents the first, that
+of `Host` the second; a token, where one is required, prevents both.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import hashlib
 import hmac
 import ipaddress
 import time
-from collections.abc import Mapping
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlsplit
 
 from fastapi import HTTPException
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -40,11 +40,11 @@ CODES = {
     429: "busy",
     503: "memory",
 }
-"""Statuses in one word, for programs and for translations."""
+"""Codes of HTTP statuses, for programs and translations."""
 _OPEN = ("/healthz", "/signin", "/static/style.css", "/static/signin.js")
 """Paths that need no token."""
 _PAGES = ("/", "/docs")
-"""Paths that lead to the sign-in where the token is missing."""
+"""Paths that redirect to the sign-in where the token is missing."""
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' blob: data:; connect-src 'self'; worker-src 'self'; base-uri 'none'; "
@@ -77,7 +77,7 @@ class Guard:
     Parameters
     ----------
     token
-        Asked for where there is one. Without one only names of this machine are taken as `Host`.
+        Required where there is one. Without one only names of this machine are valid as `Host`.
     """
 
     def __init__(self, app: ASGIApp, service: Service, token: str | None) -> None:
@@ -108,11 +108,11 @@ class Guard:
                     await self._app(scope, body.receive, send_guarded)
                 return
         except HTTPException as error:
-            refusal = _refusal(error)
+            refusal = problem(error)
             if error.status_code == 401 and scope["path"] in _PAGES:
                 refusal = RedirectResponse("/signin", 303)
         except Full as full:
-            refusal = _refusal(busy(full))
+            refusal = problem(busy(full))
         else:
             small = Limits(max_bytes=0, seconds=self._service.limits.seconds)
             if scope["method"] == "HEAD":  # the server leaves out the body
@@ -121,8 +121,8 @@ class Guard:
             return
 
         async def send_and_drain(message: Message) -> None:
-            # The answer goes at once; but a client that is still sending would take a connection
-            # that is closed for a failure, so its end waits for what comes.
+            # The answer is sent at once, but ends after the upload: a client that is still sending
+            # would take a closed connection for a failure.
             if message["type"] == "http.response.body":
                 await send_guarded({**message, "more_body": True})
                 await _drain(receive, self._service.limits.max_bytes + FORM_BYTES)
@@ -158,7 +158,8 @@ class Guard:
         scheme, _, given = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             return hmac.compare_digest(given.strip().encode(), self._token.encode())
-        return hmac.compare_digest(_cookie(headers).encode(), cookie_of(self._token).encode())
+        cookie = cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
+        return hmac.compare_digest(cookie.encode(), cookie_of(self._token).encode())
 
 
 def busy(full: Full) -> HTTPException:
@@ -166,7 +167,8 @@ def busy(full: Full) -> HTTPException:
     return HTTPException(429, str(full), {"Retry-After": str(full.seconds)})
 
 
-def _refusal(error: HTTPException) -> Response:
+def problem(error: StarletteHTTPException) -> JSONResponse:
+    """The answer to an error: one line, and its reason in one word."""
     body = {"error": error.detail, "code": CODES.get(error.status_code, "refused")}
     return JSONResponse(body, error.status_code, error.headers)
 
@@ -183,7 +185,7 @@ class _Body:
         self._deadline = time.monotonic() + limits.seconds
 
     async def receive(self) -> Message:
-        if self._ended:  # what may come now is the client's leave
+        if self._ended:  # only a disconnect can follow
             return await self._receive()
         try:
             left = self._deadline - time.monotonic()
@@ -218,14 +220,6 @@ def _hostname(host: str) -> str:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return ""
-
-
-def _cookie(headers: Mapping[str, str]) -> str:
-    try:
-        morsel = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-    except CookieError:
-        return ""
-    return morsel.value if morsel is not None else ""
 
 
 async def _drain(receive: Receive, most: int) -> None:

@@ -57,7 +57,7 @@ def _gray(path: Path) -> bytes:
 
 
 def add(app: FastAPI, token: str | None) -> None:
-    """Give the service its pages."""
+    """Add the pages to the service."""
     app.mount("/static", StaticFiles(directory=words.STATIC), name="static")
 
     def show(address: str, name: str) -> None:

@@ -1,4 +1,4 @@
-"""`colorized web`: a socket, the service on it, and a graceful end."""
+"""`colorized web`: a socket, the service on it, and graceful shutdown."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def bind(host: str, port: int) -> socket.socket:
     Raises
     ------
     ServeError
-        The address is not to be had.
+        The address cannot be used.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -71,7 +71,7 @@ def run(service: Service, listening: socket.socket, token: str | None) -> None:
     if host in ("0.0.0.0", "::"):
         name = socket.gethostname()
     address = f"http://{name}:{port}/"
-    if token is not None:  # behind #, it is sent to nobody; the page signs in with it
+    if token is not None:  # behind #, browsers do not send it; the page signs in with it
         address += f"#token={quote(token)}"
 
     class Server(uvicorn.Server):
@@ -89,7 +89,7 @@ def run(service: Service, listening: socket.socket, token: str | None) -> None:
         date_header=False,
         proxy_headers=False,
     )
-    # uvicorn gives a signal that ended it to whoever had it before: for us it has been dealt with.
+    # uvicorn passes a signal on to the previous handler, which is to do nothing.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
     asyncio.run(Server(config).serve(sockets=[listening]))

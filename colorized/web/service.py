@@ -1,10 +1,10 @@
-"""The service: one queue before one network, with a few decoder processes.
+"""The service: one queue for one network, with a few decoder processes.
 
-An upload is refused where no *place* in the queue is free, and takes one when its body is complete:
-slow uploads keep nobody waiting. The number and the bytes of uploads and places are bounded, and so
-is the memory they take. Then a request waits for a *decoder*, first come, first served, has its
-photograph decoded there, waits for the *network*, which draws one request at a time, and has the
-result encoded by its decoder, while the network is with the next one.
+An upload is refused where no *place* in the queue is free, and takes one when its body is complete,
+so that slow uploads do not block others. The number and the bytes of uploads and places are
+bounded, and so is their memory. Then a request waits for a *decoder*, first come, first served,
+where its photograph is decoded, for the *network*, which draws one request at a time, and for its
+decoder again, which encodes the result while the network works on the next one.
 
 Requests are not drawn together: a batch of four saves a third of the network's time on a CPU, but
 sums come out differently in it, so a seed would not always give the same bytes. `benchmarks/web.py`
@@ -53,36 +53,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of the service.
+    """Limits of the service."""
 
-    Attributes
-    ----------
-    places
-        Requests at once, waiting or at work.
-    uploads
-        Requests at once whose photograph is still coming.
-    tile_bytes
-        Tiles held for pages that are open, all together.
-    tile_seconds
-        Tiles are forgotten when nobody has asked for one that long.
-    decoders
-        Photographs open at once.
-    max_bytes
-        Of an upload.
-    max_pixels
-        Of a photograph; known before it is decoded.
-    seconds
-        For a photograph, from the moment it has a decoder, and for its upload.
-    """
-
-    places: int = 16
-    uploads: int = 64
-    tile_bytes: int = 256 << 20
-    tile_seconds: float = 600.0
-    decoders: int = 2
-    max_bytes: int = 256 << 20
-    max_pixels: int = 100_000_000
-    seconds: float = 180.0
+    places: int = 16  # requests at once, waiting or running
+    uploads: int = 64  # incomplete uploads at once
+    tile_bytes: int = 256 << 20  # tiles of all photographs
+    tile_seconds: float = 600.0  # until unused tiles are deleted
+    decoders: int = 2  # photographs open at once
+    max_bytes: int = 256 << 20  # of an upload
+    max_pixels: int = 100_000_000  # of a photograph, checked before it is decoded
+    seconds: float = 180.0  # for an upload, and for a photograph once it has a decoder
 
 
 @dataclass(frozen=True)
@@ -104,7 +84,7 @@ class Full(Exception):
     Parameters
     ----------
     seconds
-        After which to ask again.
+        After which to try again.
     """
 
     def __init__(self, seconds: int) -> None:
@@ -121,12 +101,12 @@ class Upload:
         self._there = False
 
     def grow(self, count: int) -> None:
-        """Count bytes that have come.
+        """Count received bytes.
 
         Raises
         ------
         Full
-            All that is coming or here is too much.
+            All uploads together are too large.
         """
         limits = self._service.limits
         self._bytes += count
@@ -135,12 +115,12 @@ class Upload:
             raise self._service._full()
 
     def arrive(self) -> None:
-        """Take a place: all of the body is there.
+        """Take a place: the body is complete.
 
         Raises
         ------
         Full
-            None is free any more.
+            No place is free.
         """
         if self._service.taken >= self._service.limits.places:
             raise self._service._full()
@@ -149,7 +129,7 @@ class Upload:
         self._service.taken += 1
 
     def end(self) -> None:
-        """Give back what it took."""
+        """Release its bytes and place."""
         self._service.bytes -= self._bytes
         if self._there:
             self._service.taken -= 1
@@ -158,7 +138,7 @@ class Upload:
 
 
 class Metrics:
-    """Counters and times of `/metrics`."""
+    """Counters and durations of `/metrics`."""
 
     def __init__(self, service: Service) -> None:
         prometheus_client.disable_created_metrics()  # a time beside every counter
@@ -180,14 +160,14 @@ class Metrics:
             registry=self.registry,
         )
         self.pixels = Counter("colorized_pixels", "Pixels of photographs.", registry=self.registry)
-        places = Gauge("colorized_places", "Places in the queue.", registry=self.registry)
-        places.set(service.limits.places)
-        uploads = Gauge("colorized_uploads", "Photographs on their way.", registry=self.registry)
-        uploads.set_function(lambda: service.uploading)
-        tiles = Gauge("colorized_tile_bytes", "Tiles held for pages.", registry=self.registry)
-        tiles.set_function(lambda: service.tiles.bytes)
-        taken = Gauge("colorized_places_taken", "Those taken.", registry=self.registry)
-        taken.set_function(lambda: service.taken)
+        gauges: dict[tuple[str, str], Callable[[], float]] = {
+            ("colorized_places", "Places in the queue."): lambda: service.limits.places,
+            ("colorized_places_taken", "Those taken."): lambda: service.taken,
+            ("colorized_uploads", "Uploads under way."): lambda: service.uploading,
+            ("colorized_tile_bytes", "Tiles held for pages."): lambda: service.tiles.bytes,
+        }
+        for (name, text), value in gauges.items():
+            Gauge(name, text, registry=self.registry).set_function(value)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -234,12 +214,12 @@ class Service:
 
     @contextmanager
     def upload(self) -> Iterator[Upload]:
-        """A request whose body is coming, for as long as the request lasts.
+        """An upload, for the duration of its request.
 
         Raises
         ------
         Full
-            No place would be free, or too many are sending.
+            No place is free, or there are too many uploads.
         """
         if self.taken >= self.limits.places or self.uploading >= self.limits.uploads:
             raise self._full()
@@ -260,7 +240,7 @@ class Service:
         Parameters
         ----------
         read
-            Gives the bytes of the file, when it is their turn.
+            Returns the bytes of the file, when the request has a decoder.
 
         Raises
         ------
@@ -282,11 +262,13 @@ class Service:
             }
             with self.metrics.stage("write"):
                 finished: Finished = await session.ask("finish", drawn.ab[0], format, facts)
-            beyond = await asyncio.to_thread(_out_of_gamut, job, opened)
+            beyond: list[str] = []
+            if job.hints:
+                beyond = await asyncio.to_thread(job.hints.out_of_gamut, opened.guide)
             return dataclasses.replace(finished, notes=[*finished.notes, *beyond])
 
     async def scan(self, read: Read, page: int | None) -> dict[str, Any]:
-        """Hold the tiles of a photograph, and give their name and sizes: see `Tiles`."""
+        """Hold the tiles of a photograph; returns their id and sizes: see `Tiles`."""
         async with self._session() as session:
             await session.open(read, page, show=True)
             return await self._tiles(session)
@@ -339,10 +321,13 @@ class Service:
             drawn = await self._draw(opened.guide, job, count, session.deadline, step)
             with self.metrics.stage("write"):
                 planes: list[Plane] = [await session.ask("plane", ab) for ab in drawn.ab]
+            softened: list[int] = []
+            if job.hints:
+                softened = await asyncio.to_thread(job.hints.softened, opened.guide)
             tell(
                 {
                     "event": "done",
-                    "softened": await asyncio.to_thread(_softened, job, opened),
+                    "softened": softened,
                     "candidates": [
                         {"seed": str(seed), "ab": plane}
                         for seed, plane in zip(drawn.seeds, planes, strict=True)
@@ -360,7 +345,7 @@ class Service:
     async def _session(
         self, on_wait: Callable[[int], None] | None = None
     ) -> AsyncIterator[_Session]:
-        """A decoder, when it is our turn; until then `on_wait` gets how many are ahead of us."""
+        """A decoder, when the request has its turn; `on_wait` gets the number of those ahead."""
         begin = time.monotonic()
         wait = on_wait or (lambda _: None)
         self._queue.append(wait)
@@ -421,22 +406,12 @@ class Service:
         with self.metrics.stage("draw"):
             try:
                 return await _finish(self._network, draw, left.set)
-            except ValueError as error:  # a job that the network cannot carry out
+            except ValueError as error:  # options that the network cannot sample with
                 raise Refused(str(error)) from error
 
 
-def _out_of_gamut(job: Job, opened: Opened) -> list[str]:
-    """Hints whose colors do not exist at the photograph's lightness, one line each."""
-    return list(job.hints.beyond(opened.guide)) if job.hints else []
-
-
-def _softened(job: Job, opened: Opened) -> list[int]:
-    """Numbers of those hints."""
-    return job.hints.softened(opened.guide) if job.hints else []
-
-
 class _Abandoned(Exception):
-    """Raised into a sampling whose client has left."""
+    """Raised in the sampling when the client has disconnected."""
 
 
 class _Session:
@@ -480,14 +455,14 @@ async def _finish(pool: ThreadPoolExecutor, work: Callable[[], T], stop: Callabl
     """The result of work in a thread of `pool`; when canceled, stop it and wait for its end."""
     future = pool.submit(work)
     ended = asyncio.wrap_future(future)
-    # Seen in any case: nobody may be waiting for it any more.
+    # Retrieved in any case, so that asyncio does not report it.
     ended.add_done_callback(lambda done: done.cancelled() or done.exception())
     try:
         return await asyncio.shield(ended)
     except asyncio.CancelledError:
         if not future.cancel():  # it has begun
             stop()
-            while not ended.done():  # whoever cancels may do so more than once
+            while not ended.done():  # it may be canceled more than once
                 with contextlib.suppress(asyncio.CancelledError):
                     await asyncio.wait([ended])
         raise

@@ -1,8 +1,7 @@
-"""Tiles of photographs that are open in a page, held in memory only.
+"""Tiles of photographs on open pages, in memory only.
 
-A page asks for those in its view. They are held until the page deletes them, or until none was
-asked for during some minutes; the least recently used go first when all of them together are too
-much.
+They are held until the page deletes them, or until none was requested for some minutes; the least
+recently used are deleted first when all together are too large.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ class Tiles:
     Parameters
     ----------
     most
-        Bytes of all of them; more than this is not held.
+        Bytes of all of them.
     seconds
-        After which a photograph is forgotten whose tiles were not asked for.
+        After which unused tiles are deleted.
     """
 
     def __init__(self, most: int, seconds: float) -> None:
@@ -42,7 +41,7 @@ class Tiles:
         self.bytes = 0
 
     def add(self, tiles: Mapping[Key, bytes]) -> str:
-        """Hold tiles, and give the name to ask for them by."""
+        """Hold tiles; returns their name."""
         size = sum(map(len, tiles.values()))
         self.expire()
         while self._held and self.bytes + size > self._most:
@@ -54,7 +53,7 @@ class Tiles:
         return name
 
     def get(self, name: str, key: Key) -> bytes | None:
-        """A tile; None where there is none, or none any more."""
+        """A tile; None where it is not held."""
         self.expire()
         held = self._held.get(name)
         if held is None:
@@ -64,13 +63,13 @@ class Tiles:
         return held.tiles.get(key)
 
     def remove(self, name: str) -> None:
-        """Forget a photograph, if it is known."""
+        """Delete the tiles of a photograph, if they are held."""
         held = self._held.pop(name, None)
         if held is not None:
             self.bytes -= held.bytes
 
     def expire(self) -> None:
-        """Forget photographs that were not used for too long."""
+        """Delete tiles that were not used for too long."""
         oldest = time.monotonic() - self._seconds
         for name in [name for name, held in self._held.items() if held.used < oldest]:
             self.remove(name)

@@ -20,7 +20,7 @@ from PIL import Image
 
 from colorized.batch.job import Job, Settings, Stamp
 from colorized.batch.journal import Journal
-from colorized.batch.workers import Crew, Equipment, WorkerError
+from colorized.batch.workers import WorkerError, WorkerPool, WorkerSpec
 from colorized.model.released import RELEASED
 from colorized.options import UNTUNED
 
@@ -162,7 +162,7 @@ def _suspend_when(folder: Path, count: int) -> None:
     at_work().suspend()
 
 
-class TestCrew:
+class TestWorkerPool:
     @pytest.fixture
     def jobs(self, tmp_path: Path) -> list[Job]:
         # The second one takes long enough to be caught at work.
@@ -171,15 +171,15 @@ class TestCrew:
         return [Job(source, tmp_path / "out" / source.name) for source in sources]
 
     @pytest.fixture
-    def crew(self) -> Iterator[Crew]:
-        with Crew([Equipment(RELEASED, "released", "cpu", 1)], timeout=300) as crew:
-            yield crew
+    def pool(self) -> Iterator[WorkerPool]:
+        with WorkerPool([WorkerSpec(RELEASED, "released", "cpu", 1)], timeout=300) as pool:
+            yield pool
 
     @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL])
     def test_crash_costs_one_photograph(
-        self, crew: Crew, jobs: list[Job], number: signal.Signals
+        self, pool: WorkerPool, jobs: list[Job], number: signal.Signals
     ) -> None:
-        done = crew.run(jobs, SETTINGS)
+        done = pool.run(jobs, SETTINGS)
         assert next(done)[1].error == ""
         worker = at_work()
         os.kill(worker.pid, number)
@@ -192,30 +192,30 @@ class TestCrew:
         assert [(job, outcome.error) for job, outcome in done] == [(jobs[2], "")]
         assert not jobs[1].target.exists()
 
-    def test_hang_costs_one_photograph(self, crew: Crew, jobs: list[Job]) -> None:
-        done = crew.run(jobs, SETTINGS)
+    def test_hang_costs_one_photograph(self, pool: WorkerPool, jobs: list[Job]) -> None:
+        done = pool.run(jobs, SETTINGS)
         assert next(done)[1].error == ""
         worker = at_work()
         worker.suspend()
-        crew.timeout = 0.1
+        pool.timeout = 0.1
         job, outcome = next(done)
-        crew.timeout = 300
+        pool.timeout = 300
         assert job == jobs[1]
         assert outcome.error == f"{job.source}: took longer than --timeout 0.1 seconds"
         assert [(job, outcome.error) for job, outcome in done] == [(jobs[2], "")]
 
-    def test_timeout_is_for_a_page(self, crew: Crew, tmp_path: Path) -> None:
+    def test_timeout_is_for_a_page(self, pool: WorkerPool, tmp_path: Path) -> None:
         source = tmp_path / "s" / "album.tif"
         source.parent.mkdir()
         with Image.open(PHOTOS[0]) as image:
             small, large = (image.convert("L").resize(size) for size in ((61, 43), (5000, 4000)))
         small.save(source, save_all=True, append_images=[small, large])
         job = Job(source, tmp_path / "out" / "album.tif", tmp_path / "drawn")
-        done = crew.run([job], SETTINGS)
+        done = pool.run([job], SETTINGS)
         # It is caught when it has kept its second page, on the way to the third.
         kept = tmp_path / "drawn"
         waiting = threading.Thread(target=_suspend_when, args=(kept, 2), daemon=True)
-        crew.timeout = 10
+        pool.timeout = 10
         waiting.start()
         ((_, outcome),) = done
         waiting.join()
@@ -224,35 +224,37 @@ class TestCrew:
         ]
         before = {path.name: path.stat() for path in kept.iterdir()}
         assert len(before) == 2
-        crew.timeout = 300
-        assert next(crew.run([job], SETTINGS))[1].error == ""
+        pool.timeout = 300
+        assert next(pool.run([job], SETTINGS))[1].error == ""
         assert {n: (kept / n).stat().st_mtime_ns for n in before} == {
             name: status.st_mtime_ns for name, status in before.items()
         }
 
     def test_worker_that_hangs_while_it_starts_is_given_up(self, jobs: list[Job]) -> None:
-        crew = Crew([Equipment(RELEASED, "released", "cpu", 1)], 300, start_timeout=0.1)
-        with crew, pytest.raises(WorkerError, match=r"not ready after 0\.1 seconds"):
-            crew.wait_until_ready()
-        crew = Crew([Equipment(RELEASED, "released", "cpu", 1)], 300, start_timeout=0.1)
-        with crew, pytest.raises(WorkerError, match=r"not ready after 0\.1 seconds"):
-            next(crew.run(jobs, SETTINGS))
+        pool = WorkerPool([WorkerSpec(RELEASED, "released", "cpu", 1)], 300, start_timeout=0.1)
+        with pool, pytest.raises(WorkerError, match=r"not ready after 0\.1 seconds"):
+            pool.wait_until_ready()
+        pool = WorkerPool([WorkerSpec(RELEASED, "released", "cpu", 1)], 300, start_timeout=0.1)
+        with pool, pytest.raises(WorkerError, match=r"not ready after 0\.1 seconds"):
+            next(pool.run(jobs, SETTINGS))
 
     def test_weights_that_no_worker_can_load(self, tmp_path: Path) -> None:
         with (
-            Crew([Equipment(tmp_path / "none", "none", "cpu", 1)], timeout=300) as crew,
+            WorkerPool([WorkerSpec(tmp_path / "none", "none", "cpu", 1)], timeout=300) as pool,
             pytest.raises(WorkerError, match="none: no such weights file"),
         ):
-            crew.wait_until_ready()
+            pool.wait_until_ready()
 
     def test_results_do_not_depend_on_the_number_of_threads(
         self, tmp_path: Path, jobs: list[Job]
     ) -> None:
         made = []
         for threads in (1, 2):
-            with Crew([Equipment(RELEASED, "released", "cpu", threads)], timeout=300) as crew:
+            with WorkerPool(
+                [WorkerSpec(RELEASED, "released", "cpu", threads)], timeout=300
+            ) as pool:
                 here = [Job(j.source, tmp_path / str(threads) / j.target.name) for j in jobs]
-                outcomes = dict(crew.run(here, SETTINGS))
+                outcomes = dict(pool.run(here, SETTINGS))
                 made.append([outcomes[job].files[0][1].sha256 for job in here])
         assert made[0] == made[1]
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import csv
 import io
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from PIL import Image
@@ -39,6 +42,16 @@ def add(results: Report, name: str, error: str = "") -> None:
     results.add(Result(job, Outcome(error=error, thumbnail=jpeg()), entry))
 
 
+@contextlib.contextmanager
+def reporting(folder: Path, *names: str) -> Iterator[Report]:
+    """The report of a batch that has colored these."""
+    with Journal(folder) as journal:
+        results = Report(journal)
+        for name in names:
+            add(results, name)
+        yield results
+
+
 class Page(HTMLParser):
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -54,10 +67,7 @@ class Page(HTMLParser):
 
 
 def test_pages_hold_everything_and_load_nothing(tmp_path: Path) -> None:
-    with Journal(tmp_path) as journal:
-        results = Report(journal)
-        for name in NAMES:
-            add(results, name)
+    with reporting(tmp_path, *NAMES) as results:
         add(results, "bad<script>.jpg", "scans/bad<script>.jpg: no picture")
         written = results.write()
     assert [path.name for path in written] == ["colorized-report.csv", "colorized-report.html"]
@@ -72,17 +82,12 @@ def test_pages_hold_everything_and_load_nothing(tmp_path: Path) -> None:
         assert kind == "data:image/jpeg;base64"
         with Image.open(io.BytesIO(base64.b64decode(data))) as image:
             assert image.size == (8, 4)
-    from urllib.parse import unquote
-
     links = {unquote(attrs["href"] or "") for tag, attrs in page.tags if tag == "a"}
     assert links == {*NAMES, "colorized-report.csv"}
 
 
 def test_table_can_be_read(tmp_path: Path) -> None:
-    with Journal(tmp_path) as journal:
-        results = Report(journal)
-        for name in NAMES:
-            add(results, name)
+    with reporting(tmp_path, *NAMES) as results:
         add(results, "bad.jpg", 'scans/bad.jpg: "no", picture')
         results.write()
     with open(tmp_path / report.TABLE, encoding="utf-8", newline="") as file:
@@ -93,15 +98,11 @@ def test_table_can_be_read(tmp_path: Path) -> None:
 
 
 def test_next_run_knows_the_results_of_this_one(tmp_path: Path) -> None:
-    with Journal(tmp_path) as journal:
-        results = Report(journal)
-        add(results, "a.jpg")
+    with reporting(tmp_path, "a.jpg") as results:
         add(results, "gone.jpg")
         add(results, "b.jpg", "b.jpg: no picture")
     (tmp_path / "gone.jpg").unlink()
-    with Journal(tmp_path) as journal:
-        results = Report(journal)
-        add(results, "b.jpg")
+    with reporting(tmp_path, "b.jpg") as results:
         results.write()
     page = Page(tmp_path / report.PAGE)
     assert "1 colored in this run, 1 before it." in " ".join(page.text.split())
@@ -110,10 +111,7 @@ def test_next_run_knows_the_results_of_this_one(tmp_path: Path) -> None:
 
 def test_many_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "PER_PAGE", 2)
-    with Journal(tmp_path) as journal:
-        results = Report(journal)
-        for name in NAMES:
-            add(results, name)
+    with reporting(tmp_path, *NAMES) as results:
         names = [path.name for path in results.write()]
     assert names[1:] == [
         "colorized-report.html", "colorized-report-2.html", "colorized-report-3.html",
@@ -126,10 +124,8 @@ def test_many_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", [report.PAGE, report.TABLE])
 def test_somebody_elses_file_is_kept(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("mine")
-    with Journal(tmp_path) as journal:
-        results = Report(journal)
-        add(results, "a.jpg")
-        with pytest.raises(ReportError, match="is not this program's; no report"):
-            results.write()
+    refused = pytest.raises(ReportError, match="is not this program's; no report")
+    with reporting(tmp_path, "a.jpg") as results, refused:
+        results.write()
     assert (tmp_path / name).read_text() == "mine"
     assert {p.name for p in tmp_path.iterdir()} == {".colorized", "a.jpg", name}

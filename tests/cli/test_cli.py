@@ -15,16 +15,17 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 import safetensors.torch
 import skimage.color
 import torch
+from conftest import Result, Run
 from PIL import Image
 
-from colorized import cli, photo
+from colorized import photo
 from colorized.cli import coloring
 from colorized.inference.colorizer import ChromaSampler
 from colorized.model import released
@@ -34,31 +35,6 @@ ROOT = Path(__file__).resolve().parents[2]
 PHOTOS = sorted((ROOT / "data" / "sample" / "photos").glob("*.jpg"))
 COMMAND = str(Path(sys.executable).with_name("colorized"))
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-class Result(NamedTuple):
-    code: int
-    out: list[str]
-    err: list[str]
-
-
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command in this process, in an empty working folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["colorized", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit:
-            cli.main()
-        assert isinstance(exit.value.code, int)
-        captured = capsys.readouterr()
-        return Result(exit.value.code, captured.out.splitlines(), captured.err.splitlines())
-
-    return run
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import warnings
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pytest
@@ -18,13 +19,9 @@ from colorized import atomic
 from colorized.evaluation import inception, metrics
 from colorized.evaluation._torchvision_shim import import_torchvision
 
-RNG_SEED = 7
+Pictures: TypeAlias = tuple[list[metrics.RGB], list[metrics.RGB]]
+Features: TypeAlias = tuple[NDArray[np.float32], NDArray[np.float32]]
 SHA256 = "7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091fa34"
-
-
-@pytest.fixture
-def rng() -> np.random.Generator:
-    return np.random.default_rng(RNG_SEED)
 
 
 def crops(photo: metrics.RGB, count: int) -> list[metrics.RGB]:
@@ -35,7 +32,7 @@ def crops(photo: metrics.RGB, count: int) -> list[metrics.RGB]:
 
 
 @pytest.fixture(scope="module")
-def photos() -> tuple[list[metrics.RGB], list[metrics.RGB]]:
+def photos() -> Pictures:
     """Two sets of 299-pixel pictures: a portrait and a cat, and a cup of coffee."""
     portrait = crops(skimage.data.astronaut(), 4) + crops(skimage.data.chelsea(), 2)
     return portrait, crops(skimage.data.coffee(), 6)
@@ -50,9 +47,7 @@ def extractor() -> inception.InceptionExtractor:
 
 
 @pytest.fixture(scope="module")
-def features(
-    extractor: inception.InceptionExtractor, photos: tuple[list[metrics.RGB], list[metrics.RGB]]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def features(extractor: inception.InceptionExtractor, photos: Pictures) -> Features:
     a, b = photos
     return extractor.features(a, batch_size=4), extractor.features(b, batch_size=6)
 
@@ -110,8 +105,8 @@ def distance_by_root(
 def test_features_match_the_packaged_network(
     extractor: inception.InceptionExtractor,
     packaged: torch.jit.ScriptModule,
-    photos: tuple[list[metrics.RGB], list[metrics.RGB]],
-    features: tuple[NDArray[np.float32], NDArray[np.float32]],
+    photos: Pictures,
+    features: Features,
 ) -> None:
     assert extractor.sha256 == SHA256
     pixels = torch.from_numpy(np.stack(photos[0])).permute(0, 3, 1, 2)
@@ -125,8 +120,8 @@ def test_features_match_the_packaged_network(
 
 def test_fid_matches_pytorch_fid(
     pytorch_fid_network: torch.nn.Module,
-    photos: tuple[list[metrics.RGB], list[metrics.RGB]],
-    features: tuple[NDArray[np.float32], NDArray[np.float32]],
+    photos: Pictures,
+    features: Features,
     tmp_path: Path,
 ) -> None:
     """Its own path from PNG files to the distance, 2048-dimensional matrix root and all."""
@@ -147,8 +142,8 @@ def test_fid_matches_pytorch_fid(
 
 def test_pictures_of_different_sizes_and_batches(
     extractor: inception.InceptionExtractor,
-    photos: tuple[list[metrics.RGB], list[metrics.RGB]],
-    features: tuple[NDArray[np.float32], NDArray[np.float32]],
+    photos: Pictures,
+    features: Features,
 ) -> None:
     done: list[int] = []
     mixed = iter([photos[0][0], photos[0][1][:40, :97], photos[1][0]])  # any iterable will do
@@ -214,7 +209,7 @@ def test_resize_is_antialiased_bicubic(shape: tuple[int, int], rng: np.random.Ge
     np.testing.assert_allclose(found, expected[0].permute(1, 2, 0).clamp(0, 255), atol=1e-3)
 
 
-def test_resize_leaves_299_alone(photos: tuple[list[metrics.RGB], list[metrics.RGB]]) -> None:
+def test_resize_leaves_299_alone(photos: Pictures) -> None:
     np.testing.assert_array_equal(inception.resize_299(photos[0][0]), photos[0][0])
 
 
@@ -241,7 +236,7 @@ def calls(extractor: inception.InceptionExtractor, monkeypatch: pytest.MonkeyPat
 
 def test_cache_returns_the_same_bits(
     extractor: inception.InceptionExtractor,
-    photos: tuple[list[metrics.RGB], list[metrics.RGB]],
+    photos: Pictures,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

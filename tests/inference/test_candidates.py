@@ -13,7 +13,6 @@ from colorized import color
 from colorized.inference import contact_sheet
 from colorized.inference.candidates import Candidates, pick
 from colorized.inference.colorizer import MAX_BATCH, ChromaSampler
-from colorized.model.weights import RELEASED, load_weights
 from colorized.options import UNTUNED
 
 PHOTO = Path(__file__).parents[2] / "data" / "sample" / "photos" / "macaw.jpg"
@@ -57,11 +56,6 @@ class TestPick:
         between = np.mean([squareform(pdist(ab[:, y, x])) for y in range(5) for x in range(7)], 0)
         np.testing.assert_allclose(picked.distances, sorted(between.sum(1) / 8), rtol=1e-5)
         assert picked.uncertainty.mean() == pytest.approx(between.sum() / 72, rel=1e-5)
-
-
-@pytest.fixture(scope="module")
-def colorizer() -> ChromaSampler:
-    return ChromaSampler(load_weights(RELEASED))
 
 
 @pytest.fixture(scope="module")

@@ -17,15 +17,9 @@ from colorized.model.encoder import Features
 from colorized.model.guidance import evaluations
 from colorized.model.sampling import SIGMA_MAX, noise_levels
 from colorized.model.unet import STRIDE
-from colorized.model.weights import RELEASED, load_weights
 from colorized.options import UNTUNED
 
 PHOTOS = sorted((Path(__file__).parents[2] / "data" / "sample" / "photos").glob("*.jpg"))
-
-
-@pytest.fixture(scope="module")
-def colorizer() -> ChromaSampler:
-    return ChromaSampler(load_weights(RELEASED))
 
 
 @pytest.fixture(scope="module")

@@ -107,6 +107,14 @@ def test_tiff_of_any_depth(tmp_path: Path, gray: np.ndarray, bits: int) -> None:
 
 
 @pytest.mark.parametrize("bits", [8, 16])
+def test_tiff_with_zero_for_white(tmp_path: Path, gray: np.ndarray, bits: int) -> None:
+    levels = gray.astype(int) * (1 if bits == 8 else 257)
+    (tmp_path / "a.tif").write_bytes(tiff(page(levels, bits, 0)))
+    read = photo.read_photo(tmp_path / "a.tif")
+    np.testing.assert_allclose(read.lightness, lightness_of(1 - gray / 255), atol=2e-3)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
 def test_tiff_with_reversed_bits(tmp_path: Path, gray: np.ndarray, bits: int) -> None:
     tags, data = page(gray.astype(int) * (1 if bits == 8 else 257), bits)
     reversed_bits = np.packbits(np.unpackbits(np.frombuffer(data, np.uint8)), bitorder="little")

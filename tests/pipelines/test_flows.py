@@ -24,8 +24,9 @@ from typing import Any
 import psutil
 import pytest
 import yaml
+from mlflow_server import save_params
 from prefect_server import RUN_SECONDS, Server, colorized, prefect_server, retrain, until
-from test_pipeline import ROOT, save_params, small_project
+from test_pipeline import ROOT, small_project
 
 from colorized.tracking import Run
 

@@ -15,6 +15,7 @@ from typing import Any
 import kaggle_server
 import pytest
 import yaml
+from mlflow_server import SHORT_TRAINING, save_params
 
 from colorized.tracking import Registry
 
@@ -70,10 +71,7 @@ def small_project(folder: Path) -> Path:
     values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     values["data"] |= {"source": "folder", "path": "scans"}
     values["preprocess"] |= {"image_size": 64, "train_crops": 4, "val_crops": 2, "test_crops": 3}
-    values["train"] |= {
-        "steps": 4, "batch_size": 4, "crop_size": 64, "warmup_steps": 1, "cooldown_steps": 2,
-        "validate_every": 2, "checkpoint_every": 2, "precision": "float32",
-    }  # fmt: skip
+    values["train"] |= SHORT_TRAINING
     values["sample"] |= {"steps": 1, "diversity_pictures": 2, "diversity_draws": 2}
     values["evaluate"] |= {"vlb_pictures": 4, "vlb_draws": 2, "grid_pictures": 2, "kid_subsets": 2}
     save_params(folder, values)
@@ -87,8 +85,13 @@ def small_project(folder: Path) -> Path:
     return folder
 
 
-def save_params(folder: Path, values: object) -> None:
-    (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+def linked(project: Path, folder: Path) -> None:
+    """Make the folder a project with the data, code and parameters of another."""
+    for name in ("data", "scans", "colorized", "pipelines"):
+        (folder / name).symlink_to(project / name)
+    (folder / "models").mkdir()
+    (folder / "models" / "released").symlink_to(project / "models" / "released")
+    shutil.copy(project / "params.yaml", folder)
 
 
 def metrics(folder: Path) -> dict[str, object]:
@@ -196,7 +199,8 @@ def test_released_weights_color_the_same_crops_once(project: Path, tmp_path: Pat
     save_params(folder, values)
     run(folder, *sample)
     assert released.read_bytes() not in (marked, colored)
-    assert [path.name for path in kept.parent.iterdir()] != [kept.name]
+    (other,) = kept.parent.iterdir()
+    assert other.name != kept.name
 
 
 def test_a_comment_restarts_no_training(project: Path, tmp_path: Path) -> None:
@@ -260,11 +264,7 @@ def test_second_clone_gives_the_same_bytes(project: Path) -> None:
 
 
 def test_interrupted_training_goes_on_to_the_same_weights(project: Path, tmp_path: Path) -> None:
-    for name in ("data", "scans", "colorized", "pipelines"):
-        (tmp_path / name).symlink_to(project / name)
-    (tmp_path / "models").mkdir()
-    (tmp_path / "models" / "released").symlink_to(project / "models" / "released")
-    shutil.copy(project / "params.yaml", tmp_path)
+    linked(project, tmp_path)
 
     command = [sys.executable, "-W", "ignore", "-m", "pipelines.train"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
@@ -289,11 +289,7 @@ def test_interrupted_training_goes_on_to_the_same_weights(project: Path, tmp_pat
 
 
 def test_two_processes_train_what_one_does(project: Path, tmp_path: Path) -> None:
-    for name in ("data", "scans", "colorized", "pipelines"):
-        (tmp_path / name).symlink_to(project / name)
-    (tmp_path / "models").mkdir()
-    (tmp_path / "models" / "released").symlink_to(project / "models" / "released")
-    shutil.copy(project / "params.yaml", tmp_path)
+    linked(project, tmp_path)
     output = run(
         tmp_path, sys.executable, "-W", "ignore", "-m", "accelerate.commands.launch",
         "--multi_gpu", "--num_processes", "2", "--main_process_port", "0", "-m", "pipelines.train",
@@ -332,11 +328,7 @@ sys.meta_path.insert(0, Bare())
 def test_bare_machine_trains_the_same_weights_and_its_run_is_imported(
     project: Path, tmp_path: Path
 ) -> None:
-    for name in ("data", "scans", "colorized", "pipelines"):
-        (tmp_path / name).symlink_to(project / name)
-    (tmp_path / "models").mkdir()
-    (tmp_path / "models" / "released").symlink_to(project / "models" / "released")
-    shutil.copy(project / "params.yaml", tmp_path)
+    linked(project, tmp_path)
     (tmp_path / "bare").mkdir()
     (tmp_path / "bare" / "sitecustomize.py").write_text(BARE)
     python = (sys.executable, "-W", "ignore")
@@ -411,11 +403,8 @@ def test_bad_params_are_one_line(
 ) -> None:
     values = yaml.safe_load((project / "params.yaml").read_text())
     values["train"][key] = value
-    for name in ("data", "models"):
-        (tmp_path / name).symlink_to(project / name)
+    linked(project, tmp_path)
     save_params(tmp_path, values)
-    for name in ("colorized", "pipelines"):
-        (tmp_path / name).symlink_to(project / name)
     output = run(tmp_path, sys.executable, "-W", "ignore", "-m", "pipelines.train", code=1)
     assert output.count("\n") == 1
     assert output.startswith("error: ")

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from mlflow_server import save_params
 from s3_server import BUCKET, S3Server, environment
-from test_pipeline import dvc, run, save_params, small_project
+from test_pipeline import dvc, run, small_project
 
 pytestmark = pytest.mark.slow
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from mlflow_server import save_params
 from mounts import mounted
 from prefect_server import Server, colorized, prefect_server, until
-from test_pipeline import ROOT, dvc, run, save_params, small_project
+from test_pipeline import ROOT, dvc, run, small_project
 
 from colorized.tracking import Registry, versions
 
@@ -126,7 +127,7 @@ def test_what_is_in_no_version_is_said(tmp_path: Path) -> None:
     assert versions.is_versioned(folder, "scans")
     shutil.copy(ROOT / "data" / "sample" / "photos" / "burj.jpg", folder / "scans")
     assert not versions.is_versioned(folder, "scans")
-    with pytest.raises(versions.NotCommitted, match="scans are in no version.*dvc add scans"):
+    with pytest.raises(versions.NotCommitted, match="photographs of scans, so.*dvc add scans"):
         versions.commit_retraining(folder, "scans", "a message", False)
     said = run(folder, sys.executable, "-W", "ignore", "-m", "pipelines.download")
     assert said.splitlines()[-1] == f"note: {versions.unversioned('scans')}"

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
-import sys
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
+from conftest import Run as Command
 from PIL import Image
 
-from colorized import cli, photo
+from colorized import photo
 from colorized.model.weights import RELEASED
 from colorized.photo import provenance
 from colorized.photo.provenance import Marks
@@ -37,29 +35,6 @@ THEIRS = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <Iptc:DigitalSourceType xmlns:Iptc="http://iptc.org/std/Iptc4xmpExt/2008-02-29/">
 http://cv.iptc.org/newscodes/digitalsourcetype/negativeFilm</Iptc:DigitalSourceType>
 </rdf:Description></rdf:RDF></x:xmpmeta>  <?xpacket end="w"?>""".encode()
-
-
-class Result(NamedTuple):
-    code: int
-    out: list[str]
-    err: list[str]
-
-
-@pytest.fixture
-def run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Result]:
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["colorized", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit:
-            cli.main()
-        assert isinstance(exit.value.code, int)
-        captured = capsys.readouterr()
-        return Result(exit.value.code, captured.out.splitlines(), captured.err.splitlines())
-
-    return run
 
 
 def scan(path: Path, **options: object) -> Path:
@@ -148,9 +123,7 @@ def test_formats_carry_them(tmp_path: Path, suffix: str, theirs: bytes) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["bmp", "ppm"])
-def test_formats_without_xmp_say_so(
-    tmp_path: Path, run: Callable[..., Result], suffix: str
-) -> None:
+def test_formats_without_xmp_say_so(tmp_path: Path, run: Command, suffix: str) -> None:
     name = f"scan.{suffix}"
     scan(tmp_path / name)
     code, out, err = run("colorize", name, "-o", "out", "--steps", 1)
@@ -218,9 +191,7 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_from_the_registry_to_a_photograph_and_back(
-    project: Path, run: Callable[..., Result]
-) -> None:
+def test_from_the_registry_to_a_photograph_and_back(project: Path, run: Command) -> None:
     source = scan(project / "a.jpg")
     colorize = ("colorize", "a.jpg", "--steps", 2, "--seed", 5)
     champion = (*colorize, "--weights", "models:/colorized@champion")
@@ -274,7 +245,7 @@ def test_from_the_registry_to_a_photograph_and_back(
     ],
 )
 def test_weights_that_the_registry_does_not_have(
-    tmp_path_factory: pytest.TempPathFactory, store: Path, run: Callable[..., Result],
+    tmp_path_factory: pytest.TempPathFactory, store: Path, run: Command,
     monkeypatch: pytest.MonkeyPatch, weights: str, reason: str,
 ) -> None:  # fmt: skip
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store}/mlflow.db")
@@ -293,7 +264,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_no_store_is_made_where_there_is_none(run: Callable[..., Result]) -> None:
+def test_no_store_is_made_where_there_is_none(run: Command) -> None:
     scan(Path("a.png").absolute())
     result = run("colorize", "a.png", "-o", "out", "--weights", "models:/colorized@champion")
     assert result.code == 1
@@ -310,7 +281,7 @@ def test_no_store_is_made_where_there_is_none(run: Callable[..., Result]) -> Non
     ],
 )
 def test_photograph_without_marks_is_one_line(
-    run: Callable[..., Result], name: str, content: bytes | None, reason: str
+    run: Command, name: str, content: bytes | None, reason: str
 ) -> None:
     if content is not None:
         Path(name).write_bytes(content)

@@ -624,31 +624,24 @@ class TestQueue:
 
 
 class TestDecoder:
-    def test_a_decoder_that_crashes_costs_one_photograph(self, picture: bytes) -> None:
-        at = DecoderProcess()
-        try:
-            assert at.ask("look", picture, seconds=DEADLINE) == 120 * 90
-            os.kill(at._process.pid or 0, signal.SIGSEGV)
-            with pytest.raises(Refused, match=r"its decoder crashed \(exit code -11\)"):
-                at.ask("open", 10**6, 128, True, None, seconds=DEADLINE)
-        finally:
-            at.close()
+    @pytest.fixture
+    def at(self) -> Iterator[DecoderProcess]:
+        with contextlib.closing(DecoderProcess()) as at:
+            yield at
 
-    def test_a_decoder_that_hangs(self, picture: bytes) -> None:
-        at = DecoderProcess()
-        try:
-            with pytest.raises(Refused, match="given up, not done within 0 s"):
-                at.ask("look", picture, seconds=0)
-        finally:
-            at.close()
+    def test_a_crash_costs_one_photograph(self, at: DecoderProcess, picture: bytes) -> None:
+        assert at.ask("look", picture, seconds=DEADLINE) == 120 * 90
+        os.kill(at._process.pid or 0, signal.SIGSEGV)
+        with pytest.raises(Refused, match=r"its decoder crashed \(exit code -11\)"):
+            at.ask("open", 10**6, 128, True, None, seconds=DEADLINE)
 
-    def test_an_error_of_ours_is_no_refusal(self) -> None:
-        at = DecoderProcess()
-        try:
-            with pytest.raises(RuntimeError, match="^AttributeError: "):
-                at.ask("open", 1, 128, True, None, seconds=DEADLINE)
-        finally:
-            at.close()
+    def test_a_decoder_that_hangs(self, at: DecoderProcess, picture: bytes) -> None:
+        with pytest.raises(Refused, match="given up, not done within 0 s"):
+            at.ask("look", picture, seconds=0)
+
+    def test_an_error_of_ours_is_no_refusal(self, at: DecoderProcess) -> None:
+        with pytest.raises(RuntimeError, match="^AttributeError: "):
+            at.ask("open", 1, 128, True, None, seconds=DEADLINE)
 
     def test_planes_keep_chroma(self) -> None:
         ab = np.random.default_rng(0).uniform(-60, 60, (20, 30, 2)).astype(np.float32)

@@ -1,4 +1,4 @@
-// The page: how photographs come in, and which control does what.
+// The page: input of photographs, and the actions of the controls.
 import * as hints from "./hints.js";
 import * as photo from "./photo.js";
 import * as queue from "./queue.js";

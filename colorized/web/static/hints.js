@@ -1,4 +1,4 @@
-// Hints: colors that a visitor knows, as points and strokes on the picture.
+// Hints: known colors, as points and strokes on the picture.
 //
 // A mark is { color, radius, points: [[x, y], …] } in shares of width, height and shorter side. The
 // service knows points only: {"points": [{ x, y, radius, color }, …]}, which is also the JSON file.

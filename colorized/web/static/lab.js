@@ -1,5 +1,5 @@
-// CIELAB → sRGB as colorized/color/lab.py has it: lightness is kept, and a color that does not exist at
-// it loses chroma at its own hue until it does. White is D65; matrix rows sum to one.
+// CIELAB → sRGB as in colorized/color/lab.py: lightness is kept, and the chroma of a color that does
+// not exist at it is reduced at fixed hue. White is D65; matrix rows sum to one.
 
 const TOLERANCE = 1e-5, CHROMA_MAX = 150, STEPS = 8, HALVINGS = 10;
 

@@ -1,4 +1,4 @@
-// A worker that paints pictures, so that the page never waits for one.
+// A worker that renders pictures, so that the page stays responsive.
 import { paint, paintTile, planes } from "./lab.js";
 
 let base = null;

@@ -1,4 +1,4 @@
-// The photograph on the page and its colorings: made, shown, kept for the visit, saved.
+// The photograph on the page and its colorings: making, showing, keeping and saving them.
 import * as hints from "./hints.js";
 import { colored, decode, levels, resized, show } from "./pictures.js";
 import { Trouble, colorize, forget, preview, scan } from "./service.js";

@@ -1,4 +1,4 @@
-// Pictures from what the service tells, and onto canvases.
+// Decoding the service's pictures, and drawing them on canvases.
 
 const worker = new Worker("/static/painter.js", { type: "module" });
 const waiting = new Map();

@@ -1,7 +1,7 @@
 // Requests to the service.
 import { has, number, t } from "./words.js";
 
-// Something went wrong; the message is for people.
+// An error whose message is shown to the visitor.
 export class Trouble extends Error {}
 
 const pause = (ms, signal) => new Promise((resolve, reject) => {

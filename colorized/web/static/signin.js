@@ -1,4 +1,4 @@
-// The address that the service prints ends in #token=…, which browsers send to nobody.
+// The URL that the service prints ends in #token=…, which browsers do not send.
 const form = document.getElementById("signin");
 const given = new URLSearchParams(location.hash.slice(1)).get("token");
 document.getElementById("wrong").hidden = !location.search.includes("wrong");

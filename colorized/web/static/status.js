@@ -1,10 +1,10 @@
-// The bar at the foot of the page: what is being done, how far it is, and what went wrong.
+// The status bar at the bottom of the page: activity, progress and errors.
 import { percent } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 let again = null, thumb = "";
 
-// What is being done; `share` is 0 … 1, null where it is not known, undefined where nothing runs.
+// The activity; `share` is 0 … 1, null if it is unknown, undefined if nothing runs.
 export function say(text, share) {
   $("status").textContent = text;
   $("trouble").hidden = $("again").hidden = $("dismiss").hidden = true;

@@ -1,8 +1,8 @@
-// What a visit has made, so that Reload and Back lose nothing.
+// Storage of a visit, so that Reload and Back lose nothing.
 //
-// It lies in the browser, encrypted; the key lies in the tab's session and is gone when the tab is
-// closed, and so nobody can read it any more. The next visit deletes it. Where the browser has no
-// encryption (over plain HTTP from another machine) all stays in memory, and leaving warns.
+// The data are encrypted in the browser. The key is in the tab's session, so that closing the tab makes
+// them unreadable; the next visit deletes them. Without the browser's encryption (plain HTTP from
+// another machine) they stay in memory, and leaving the page asks for confirmation.
 const NAME = "colorized", STORE = "visit", KEY = "colorized-key";
 
 let database = null, key = null, memory = null, prefix = "";

@@ -1,4 +1,4 @@
-// The photograph at its own resolution, where the view is closer than the picture that is shown.
+// Tiles of the photograph at full resolution, for views beyond the resolution of the shown picture.
 import { grayOf } from "./lab.js";
 import { coloredTile, decodeBlob, setBase } from "./pictures.js";
 import { tile } from "./service.js";

@@ -1,4 +1,4 @@
-// The stage: the picture under a divider, fitted or zoomed, and what pointers and keys do to it.
+// The view: the picture with a divider, fitted or zoomed, controlled by pointer and keys.
 import { show } from "./pictures.js";
 import { percent, t } from "./words.js";
 
@@ -9,7 +9,7 @@ const KEY_PAN = 60, KEY_ZOOM = 1.5, GRIP = 24;
 // The picture's place on the stage, CSS pixels: x, y of its corner, its width and height.
 export const view = { x: 0, y: 0, width: 1, height: 1, scale: 1 };
 const picture = { width: 1, height: 1, full: 1 };
-let share = 0.5;  // where the divider stands in what is seen of the picture, from the left
+let share = 0.5;  // position of the divider in the visible part of the picture, from the left
 let onView = () => {};
 let tool = null;  // takes the pointer instead of divider and pan: { down, move, up, cancel }
 

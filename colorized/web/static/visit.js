@@ -1,11 +1,11 @@
-// The photographs and colorings of this visit: what is kept of them, and the list of them.
+// The list of the photographs and colorings of this visit, and their storage.
 import * as store from "./store.js";
 
 const $ = (id) => document.getElementById(id);
 let list = [];          // [{ id, name, thumb }], newest first
 let onChoose = () => {};
 
-// A photograph has been opened: it is in the list, and Back leads from it to what was before.
+// Add an opened photograph to the list and to the browser's history.
 export async function remember(photo, thumb) {
   list = [{ id: photo.id, name: photo.file.name, thumb }, ...list];
   history.pushState({ photo: photo.id }, "");
