@@ -77,9 +77,8 @@ class ModelConfig:
 
     def finished(self, sigmas: Sequence[float], guidance: float) -> ModelConfig:
         """This configuration for weights finished at these levels, behind a mean guided so."""
-        saturation = self.sampling.saturation
-        options = SamplingOptions(
-            len(sigmas), "consistency", guidance, temperature=1.0, saturation=saturation
+        options = replace(
+            self.sampling, steps=len(sigmas), sampler="consistency", guidance=guidance
         )
         return replace(self, few_step_sigmas=tuple(sigmas), sampling=options)
 
