@@ -66,14 +66,14 @@ class SamplingOptions:
     def override(self, **given: Any) -> SamplingOptions:
         """A copy with the given options changed; None keeps the present value.
 
-        If the sampler is ``consistency`` and more steps are given without a sampler, the sampler
-        becomes that of `UNTUNED`, which supports them.
+        If the sampler is ``consistency`` and more steps are given without a sampler, the other
+        options but the seed become those of `UNTUNED`, whose sampler supports them.
         """
         changed = {name: value for name, value in given.items() if value is not None}
         if self.sampler == "consistency" and "sampler" not in changed:
             steps = changed.get("steps", 0)
             if isinstance(steps, int) and steps > self.steps:
-                changed["sampler"] = UNTUNED.sampler
+                return replace(UNTUNED, **{"seed": self.seed} | changed)
         return replace(self, **changed)
 
 

@@ -59,9 +59,10 @@ def test_none_keeps_what_was(tuned: Path) -> None:
 
 
 def test_more_than_few_steps_are_of_the_ordinary_sampler() -> None:
-    few = SamplingOptions(steps=2, sampler="consistency", guidance=1.4, temperature=0.9)
+    few = SamplingOptions(2, "consistency", 1.4, temperature=0.9, seed=7, saturation=1.2)
     assert few.override(steps=1, guidance=1.0) == replace(few, steps=1, guidance=1.0)
-    assert few.override(steps=3) == replace(few, steps=3, sampler=UNTUNED.sampler)
+    assert few.override(steps=3) == replace(UNTUNED, steps=3, seed=7)
+    assert few.override(steps=3, guidance=2.0).guidance == 2
     assert few.override(steps=3, sampler="consistency") == replace(few, steps=3)
 
 
