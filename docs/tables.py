@@ -103,9 +103,9 @@ def quality(found: dict[str, Any]) -> str:
     return table(
         head,
         rows,
-        f"Split {found['split']}, {found['size']} px; {o['sampler']}, {o['steps']} evaluation"
+        f"Split {found['split']}, {found['size']} px; {o['sampler']}, {o['steps']} step"
         f"{'s' if o['steps'] > 1 else ''}, guidance {o['guidance']:g}, temperature "
-        f"{o['temperature']:g}.",
+        f"{o['temperature']:g}, saturation {o['saturation']:g}.",
     )
 
 
