@@ -111,7 +111,8 @@ class Finish:
         noise = torch.randn((len(self.levels), B, *shape), generator=generator)
         first = self.processes.rank * len(x_0)
         noise = noise[:, first : first + len(x_0)].to(device)
-        own = torch.arange(first, first + len(x_0), device=device) % 2 == 0
+        places = torch.arange(first, first + len(x_0))
+        own = (places % 2 == 0).to(device)
 
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.bfloat16):
             cond = denoiser.encode(batch.seen)
@@ -134,15 +135,16 @@ class Finish:
             self.critic.heads.requires_grad_(False)
             adversarial = -_mean(self.critic(maps))
             self.critic.heads.requires_grad_(True)
-        held = (leaf - x_0)[~own].square()
-        error = held.sum() / max(1, held.numel())
+        # Each process has its share of the whole batch's mean.
+        held = (leaf - x_0)[~own].square().sum() * self.processes.world
+        error = held / max(1, B // 2 * shape.numel())
         parts = {"adversarial": adversarial, "critic": told}
         (gradient,) = torch.autograd.grad(
             s.adversarial * adversarial + s.squared_error * error, leaf
         )
         surrogate = (drawn * gradient).sum()
         if s.denoising:
-            denoising = self._denoising(state, x_0, cond, generator)
+            denoising = self._denoising(state, x_0, cond, places, generator)
             surrogate = surrogate + s.denoising * denoising
             parts["denoising"] = denoising
         surrogate.backward()
@@ -190,23 +192,30 @@ class Finish:
         return loss.detach()
 
     def _denoising(
-        self, state: TrainState, x_0: Tensor, cond: Any, generator: torch.Generator
+        self,
+        state: TrainState,
+        x_0: Tensor,
+        cond: Features,
+        places: Tensor,
+        generator: torch.Generator,
     ) -> Tensor:
-        """The denoising loss of every fourth photograph, one level each."""
+        """The denoising loss of every fourth photograph of the batch, one level each."""
         settings, device = state.settings, self.processes.device
-        x_0, cond = x_0[::4], tuple(c[::4] for c in cond)
         # Drawn for the whole batch, so that how it is shared out changes no draw.
-        count = len(x_0) * self.processes.world
-        mine = slice(self.processes.rank * len(x_0), (self.processes.rank + 1) * len(x_0))
+        count = -(-settings.batch_size // 4)
         sigma = stratified_sigmas(state.config.noise(), count, generator, settings.noise_shift)
         keep = torch.rand(count, generator=generator) >= settings.condition_dropout
         noise = torch.randn((count, *x_0.shape[1:]), generator=generator)
+        rows = torch.nonzero(places % 4 == 0)[:, 0]
+        if not len(rows):
+            return x_0.new_zeros(())
+        mine = places[rows] // 4
+        rows = rows.to(device)
         sigma = sigma[mine].to(device, torch.float32)
-        noise = noise[mine].to(device)
-        cond = drop_condition(cond, keep[mine].to(device))
+        cond = drop_condition(tuple(c[rows] for c in cond), keep[mine].to(device))
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.bfloat16):
-            loss = simple_loss(state.denoiser, x_0, cond, sigma, noise)
-        return loss.mean()
+            loss = simple_loss(state.denoiser, x_0[rows], cond, sigma, noise[mine].to(device))
+        return loss.sum() * self.processes.world / count
 
     def _watch(self, state: TrainState, critic: float, place: int) -> None:
         self.losses.append(critic)
