@@ -305,7 +305,8 @@ def test_two_processes_train_what_one_does(project: Path, tmp_path: Path) -> Non
     ]
     assert len(curves[0]) == 3
     for one, two in zip(*curves, strict=True):
-        assert two == pytest.approx(one, rel=2e-3)
+        # The critic's judgment is a mean of both signs, near 0.
+        assert two == pytest.approx(one, rel=2e-3, abs=2e-3)
     (finished,) = (tmp_path / "models" / "checkpoints").glob("*/finished.json")
     about = json.loads(finished.read_text())
     weights = (tmp_path / "models" / "colorized.safetensors").read_bytes()
