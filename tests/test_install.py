@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 NOT_FOR_COLORING = (
     "accelerate", "boto3", "dvc", "fastapi", "kaggle", "matplotlib", "mlflow", "pandas", "prefect",
-    "pytorch_fid", "ray", "scipy", "sklearn", "sqlalchemy", "torchvision",
+    "pydantic", "pytorch_fid", "ray", "scipy", "sklearn", "sqlalchemy", "torchvision",
 )  # fmt: skip
 ONE_OF_EACH = (
     "colorized/sample/archive/black-canyon.jpg",

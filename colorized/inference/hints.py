@@ -13,24 +13,25 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from colorized import color
 from colorized.color import resample
+from colorized.text import printable
 
 MAX_POINTS = 1000
 MAX_BYTES = 64 << 20
 MAX_PIXELS = 50_000_000
 
 _OPAQUE = 128
-_MESSAGES = {"string_pattern_mismatch": "must be like #8b1a1a", "model_type": "must be an object"}
 # Share of chroma below which a loss is not reported: colors of a color picker are rarely exact.
 _WORTH_SAYING = 0.1
 
@@ -39,30 +40,34 @@ class HintsError(ValueError):
     """One line that names the file, the entry and what is wrong with it."""
 
 
-class Point(BaseModel):
+@dataclass(frozen=True, kw_only=True)
+class Point:
     """A disc of one color.
 
-    x, y: shares of width and height, 0 … 1; radius: share of the shorter side; color: sRGB.
+    x, y: shares of width and height, 0 … 1; radius: share of the shorter side, above 0 and at most
+    0.5; color: sRGB, as #8b1a1a. Raises HintsError, which names the value, where one is not so.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    x: float
+    y: float
+    radius: float = 0.02
+    color: str
 
-    x: Annotated[float, Field(ge=0, le=1)]
-    y: Annotated[float, Field(ge=0, le=1)]
-    radius: Annotated[float, Field(gt=0, le=0.5)] = 0.02
-    color: Annotated[str, Field(pattern=r"^#[0-9A-Fa-f]{6}$")]
+    def __post_init__(self) -> None:
+        for name in ("x", "y"):
+            share = getattr(self, name)
+            if not (_is_number(share) and 0 <= share <= 1):
+                raise HintsError(f"{name}: must be a number in 0 … 1{_got(share)}")
+        if not (_is_number(self.radius) and 0 < self.radius <= 0.5):
+            raise HintsError(f"radius: must be a number above 0 and at most 0.5{_got(self.radius)}")
+        if not (isinstance(self.color, str) and re.fullmatch("#[0-9A-Fa-f]{6}", self.color)):
+            raise HintsError(f"color: must be like #8b1a1a{_got(self.color)}")
 
     @property
     def ab(self) -> NDArray[np.float32]:
         """a* and b* of the color, (2,)."""
         rgb = np.frombuffer(bytes.fromhex(self.color[1:]), np.uint8).astype(np.float32) / 255
         return color.srgb_to_lab(rgb)[1:]
-
-
-class _File(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    points: Annotated[list[Point], Field(max_length=MAX_POINTS)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,9 +196,9 @@ def parse_json(text: str | bytes, name: str = "hints") -> Hints:
     except ValueError as error:
         raise HintsError(f"{name}: not JSON: {' '.join(str(error).split())}") from error
     try:
-        return Hints(points=tuple(_File.model_validate(given).points))
-    except ValidationError as error:
-        raise HintsError(f"{name}: {_first(error)}") from error
+        return Hints(points=tuple(_points(given)))
+    except HintsError as error:
+        raise HintsError(f"{name}: {error}") from error
 
 
 def parse_png(data: bytes, name: str = "hints") -> Hints:
@@ -271,11 +276,44 @@ def _lost(
     return 1 - has / had if had > 0 else 0.0
 
 
-def _first(error: ValidationError) -> str:
-    """points[2].color: what is wrong, of the first of a model's errors."""
-    first: dict[str, Any] = dict(error.errors()[0])
-    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
-    what = _MESSAGES.get(first["type"], first["msg"])
-    given = repr(first["input"])
-    got = f", got {given}" if len(given) < 40 else ""
-    return f"{where.lstrip('.') or 'the whole'}: {what}{got}"
+def _points(given: Any) -> Iterator[Point]:
+    """The points of what a JSON text holds; a HintsError begins with the place of the fault."""
+    listed = _object(given, "", required=("points",))["points"]
+    if not isinstance(listed, list):
+        raise HintsError("points: must be a list")
+    if len(listed) > MAX_POINTS:
+        raise HintsError(f"points: must be at most {MAX_POINTS}, got {len(listed)}")
+    for index, entry in enumerate(listed):
+        where = f"points[{index}]"
+        values = _object(entry, where, required=("x", "y", "color"), optional=("radius",))
+        try:
+            yield Point(**values)
+        except HintsError as error:
+            raise HintsError(f"{where}.{error}") from error
+
+
+def _object(
+    given: Any, where: str, required: tuple[str, ...], optional: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """A JSON object, which has the required keys and no unknown ones."""
+    if not isinstance(given, dict):
+        raise HintsError(f"{where or 'the whole'}: must be an object{_got(given)}")
+    at = f"{where}." if where else ""
+    known = (*required, *optional)
+    for key in given:
+        if key not in known:
+            raise HintsError(f"{at}{printable(key)[:40]}: is unknown; known: {', '.join(known)}")
+    for key in required:
+        if key not in given:
+            raise HintsError(f"{at}{key}: is missing")
+    return given
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _got(value: object) -> str:
+    """The end of a message that names a wrong value, if it is short."""
+    plain = value is None or isinstance(value, str | int | float)
+    return f", got {value!r}" if plain and len(repr(value)) < 40 else ""

@@ -52,19 +52,32 @@ class TestJson:
             (b"\xff\xfe\x00", "h.json: not JSON: "),
             ("[" * 100_000, "h.json: not JSON: "),
             ("[1]", "h.json: the whole: must be an object"),
-            ("{}", "h.json: points: Field required"),
-            ('{"points": [], "more": 1}', "h.json: more: Extra inputs are not permitted"),
-            ('{"points": [5]}', "h.json: points[0]: must be an object"),
-            (text(x=1.5), "h.json: points[1].x: Input should be less than or equal to 1, got 1.5"),
-            (text(y=-0.1), "h.json: points[1].y: Input should be greater than or equal to 0"),
-            (text(x="0.5"), "h.json: points[1].x: Input should be a valid number, got '0.5'"),
-            (text(x=math.nan), "h.json: points[1].x: Input should be a finite number, got nan"),
-            (text(radius=0), "h.json: points[1].radius: Input should be greater than 0"),
+            ("5", "h.json: the whole: must be an object, got 5"),
+            ("{}", "h.json: points: is missing"),
+            ('{"points": [], "more": 1}', "h.json: more: is unknown; known: points"),
+            ('{"points": {}}', "h.json: points: must be a list"),
+            ('{"points": [5]}', "h.json: points[0]: must be an object, got 5"),
+            (text(x=1.5), "h.json: points[1].x: must be a number in 0 … 1, got 1.5"),
+            (text(y=-0.1), "h.json: points[1].y: must be a number in 0 … 1, got -0.1"),
+            (text(x="0.5"), "h.json: points[1].x: must be a number in 0 … 1, got '0.5'"),
+            (text(x=None), "h.json: points[1].x: must be a number in 0 … 1, got None"),
+            (text(x=True), "h.json: points[1].x: must be a number in 0 … 1, got True"),
+            (text(x=math.nan), "h.json: points[1].x: must be a number in 0 … 1, got nan"),
+            (text(y=10**300), "h.json: points[1].y: must be a number in 0 … 1"),
+            (text(radius=0),
+             "h.json: points[1].radius: must be a number above 0 and at most 0.5, got 0"),
+            (text(radius=math.inf),
+             "h.json: points[1].radius: must be a number above 0 and at most 0.5, got inf"),
             (text(color="red"), "h.json: points[1].color: must be like #8b1a1a, got 'red'"),
             (text(color="#12345"), "h.json: points[1].color: must be like #8b1a1a, got '#12345'"),
-            (text(colour=RED), "h.json: points[1].colour: Extra inputs are not permitted"),
+            (text(color=RED + "\n"), "h.json: points[1].color: must be like #8b1a1a"),
+            (text(color=[RED]), "h.json: points[1].color: must be like #8b1a1a"),
+            (text(colour=RED),
+             "h.json: points[1].colour: is unknown; known: x, y, color, radius"),
+            (text(**{"\n" * 999: 1}), "h.json: points[1].\\n"),
+            ('{"points": [{"x": 0, "y": 0}]}', "h.json: points[0].color: is missing"),
             (json.dumps({"points": [{"x": 0, "y": 0, "color": RED}] * 1001}),
-             "h.json: points: List should have at most 1000 items"),
+             "h.json: points: must be at most 1000, got 1001"),
         ],
     )  # fmt: skip
     def test_faults_are_named(self, given: str | bytes, line: str) -> None:
@@ -73,6 +86,10 @@ class TestJson:
         assert str(error.value).startswith(line)
         assert "\n" not in str(error.value)
         assert len(str(error.value)) < 200
+
+    def test_a_point_of_python_is_as_strict(self) -> None:
+        with pytest.raises(HintsError, match=r"^x: must be a number in 0 … 1, got 2$"):
+            Point(x=2, y=0, color=RED)
 
 
 class TestPng:
