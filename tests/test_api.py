@@ -227,7 +227,7 @@ def run(code: str) -> str:
 
 def test_importing_loads_nothing() -> None:
     loaded = set(run("import sys, colorized; print(*sys.modules)").split())
-    assert not loaded & {"torch", "numpy", "PIL", "importlib.metadata", "typer"}
+    assert not loaded & {"torch", "numpy", "PIL", "importlib.metadata", "click"}
 
 
 @pytest.mark.parametrize("first", ["colorized", "pipelines.train", "colorized.model.unet"])

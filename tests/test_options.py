@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 from colorized.cli import app
 from colorized.inference.colorizer import ChromaSampler

@@ -9,32 +9,27 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from typing import Annotated
 
-import typer
-from typer.exceptions import TyperException
+import click
 
 from colorized.cli import coloring, workflow
 from colorized.cli.messages import die
 from colorized.cli.web import web
 from colorized.text import line
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-for command in (
-    coloring.colorize,
-    web,
-    workflow.retrain,
-    workflow.schedule,
-    workflow.promote,
-    workflow.rollback,
-    workflow.clean,
-    workflow.import_run,
-    workflow.lineage,
-):
-    app.command()(command)
+
+class _Commands(click.Group):
+    def list_commands(self, _: click.Context) -> list[str]:
+        return list(self.commands)  # in our order, not by name
+
+    def invoke(self, context: click.Context) -> None:
+        try:
+            super().invoke(context)
+        except KeyboardInterrupt:  # click itself would begin a new line on stderr
+            context.exit(130)
 
 
-def _version(asked: bool) -> None:
+def _version(context: click.Context, _: click.Parameter, asked: bool) -> None:
     if not asked:
         return
     import hashlib
@@ -53,27 +48,41 @@ def _version(asked: bool) -> None:
         print(f"device cuda:{i} ({torch.cuda.get_device_name(i)})")
     if torch.backends.mps.is_available():
         print("device mps")
-    raise typer.Exit
+    context.exit()
 
 
-@app.callback()
-def _commands(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=_version, is_eager=True, help="Version, weights, torch, devices."
-        ),
-    ] = False,
-) -> None:
+@click.group(cls=_Commands, context_settings={"show_default": True})
+@click.option(
+    "--version",
+    is_flag=True,
+    callback=_version,
+    is_eager=True,
+    expose_value=False,
+    help="Version, weights, torch, devices.",
+)
+def app() -> None:
     """Color black-and-white photographs with a diffusion model."""
+
+
+for command in (
+    coloring.colorize,
+    web,
+    workflow.retrain,
+    workflow.schedule,
+    workflow.promote,
+    workflow.rollback,
+    workflow.clean,
+    workflow.import_run,
+    workflow.lineage,
+):
+    app.add_command(command)
 
 
 def _forgotten_command(first: str) -> str | None:
     """A hint for the user if a photograph or folder was given in place of a command."""
     from colorized.text import printable
 
-    functions = [command.callback for command in app.registered_commands]
-    if first in {f.__name__.replace("_", "-") for f in functions if f is not None}:
+    if first in app.commands:
         return None
     if first.startswith("-") or not (os.path.exists(first) or os.path.splitext(first)[1]):
         return None
@@ -90,7 +99,7 @@ def main() -> None:
             app(["--help"], standalone_mode=False)
             sys.exit(2)
         code = app(standalone_mode=False) or 0
-    except TyperException as error:
+    except click.ClickException as error:
         if (hint := _forgotten_command(sys.argv[1])) is not None:
             die(hint, error.exit_code)
         die(" ".join(error.format_message().split()), error.exit_code)

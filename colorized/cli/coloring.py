@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import typer
+import click
 
 from colorized.cli.messages import Failure, complain, finite
 from colorized.options import LIMITS
@@ -23,107 +23,118 @@ if TYPE_CHECKING:
     from colorized.batch.report import Report
 
 
-WeightsOption = Annotated[
-    str | None,
-    typer.Option(
-        help="A .safetensors file, or of MLflow models:/colorized@champion or runs:/ID.",
-        show_default="the released weights",
-    ),
-]
+weights_option = click.option(
+    "--weights",
+    help="A .safetensors file, or of MLflow models:/colorized@champion or runs:/ID.",
+    show_default="the released weights",
+)
 
 
-def _sampling(name: str, help_text: str) -> Any:
+def _sampling(name: str, help_text: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A sampling option; its default is in the weights file."""
     low, high = LIMITS[name]
-    return typer.Option(
-        min=low, max=high, callback=finite, help=help_text, show_default="the weights'"
+    whole = name in ("steps", "seed")
+    kind = click.IntRange(low, high) if whole else click.FloatRange(low, high)
+    return click.option(
+        f"--{name}", type=kind, callback=finite, help=help_text, show_default="the weights'"
     )
 
 
+@click.command()
+@click.argument("inputs", nargs=-1, required=True, metavar="PHOTOGRAPHS...")
+@click.option(
+    "-o", "--out", required=True, help="Folder for the colored photographs; of one, also its file."
+)
+@_sampling("steps", "Sampling steps: more are slower.")
+@_sampling("seed", "Another gives other plausible colors.")
+@_sampling("saturation", "Chroma is multiplied by this.")
+@_sampling("guidance", "Above 1, colors go more clearly with the picture.")
+@_sampling("temperature", "Below 1, colors are likelier and vary less from seed to seed.")
+@weights_option
+@click.option(
+    "--candidates",
+    type=click.IntRange(1, 32),
+    default=1,
+    help="Colorings of each photograph, the most typical first.",
+)
+@click.option(
+    "--hints",
+    type=click.Path(path_type=Path),
+    help="Known colors, as JSON or PNG; for one photograph.",
+)
+@click.option("--uncertainty", is_flag=True, help="Map where the candidates differ.")
+@click.option(
+    "--layer", is_flag=True, help="Also write a layer of the colors, to put over the scan."
+)
+@click.option(
+    "--mark",
+    type=click.Choice(["corner", "margin"]),
+    help="Write into the picture that a machine colored it.",
+)
+@click.option("--device", default="cpu", help="cpu, cuda, cuda:1 or mps; or cuda:0,cuda:1.")
+@click.option(
+    "--workers",
+    type=click.IntRange(0),
+    help="Processes at work; 0 works in this one, without protection from bad files.",
+    show_default="one a core, four a GPU",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0),
+    default=600,
+    callback=finite,
+    help="Most seconds for a photograph; 0: no limit.",
+)
+@click.option(
+    "--max-pixels",
+    type=click.IntRange(1),
+    default=300_000_000,
+    help="Larger photographs are refused.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace existing files.")
+@click.option("--recolor", is_flag=True, help="Color photographs that are in color already.")
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    help="ray works on a cluster, with folders or s3://bucket/folder.",
+)
+@click.option("--address", help="Address of the Ray cluster.", show_default="a new one here")
+@click.option(
+    "--report/--no-report",
+    default=None,
+    help="Write a report beside the results.",
+    show_default="for folders",
+)
 def colorize(
-    inputs: Annotated[list[str], typer.Argument(help="Photographs, or folders of them.")],
-    out: Annotated[
-        str,
-        typer.Option(
-            "-o", "--out", help="Folder for the colored photographs; of one, also its file."
-        ),
-    ],
-    steps: Annotated[int | None, _sampling("steps", "Sampling steps: more are slower.")] = None,
-    seed: Annotated[int | None, _sampling("seed", "Another gives other plausible colors.")] = None,
-    saturation: Annotated[
-        float | None, _sampling("saturation", "Chroma is multiplied by this.")
-    ] = None,
-    guidance: Annotated[
-        float | None, _sampling("guidance", "Above 1, colors go more clearly with the picture.")
-    ] = None,
-    temperature: Annotated[
-        float | None,
-        _sampling("temperature", "Below 1, colors are likelier and vary less from seed to seed."),
-    ] = None,
-    weights: WeightsOption = None,
-    candidates: Annotated[
-        int,
-        typer.Option(min=1, max=32, help="Colorings of each photograph, the most typical first."),
-    ] = 1,
-    hints: Annotated[
-        Path | None,
-        typer.Option(help="Known colors, as JSON or PNG; for one photograph.", show_default=False),
-    ] = None,
-    uncertainty: Annotated[
-        bool, typer.Option("--uncertainty", help="Map where the candidates differ.")
-    ] = False,
-    layer: Annotated[
-        bool,
-        typer.Option("--layer", help="Also write a layer of the colors, to put over the scan."),
-    ] = False,
-    mark: Annotated[
-        Literal["corner", "margin"] | None,
-        typer.Option(help="Write into the picture that a machine colored it.", show_default=False),
-    ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or mps; or cuda:0,cuda:1.")] = (
-        "cpu"
-    ),
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="Processes at work; 0 works in this one, without protection from bad files.",
-            show_default="one a core, four a GPU",
-        ),
-    ] = None,
-    timeout: Annotated[
-        float,
-        typer.Option(min=0, callback=finite, help="Most seconds for a photograph; 0: no limit."),
-    ] = 600,
-    max_pixels: Annotated[
-        int, typer.Option(min=1, help="Larger photographs are refused.")
-    ] = 300_000_000,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
-    recolor: Annotated[
-        bool, typer.Option("--recolor", help="Color photographs that are in color already.")
-    ] = False,
-    engine: Annotated[
-        Literal["local", "ray"],
-        typer.Option(help="ray works on a cluster, with folders or s3://bucket/folder."),
-    ] = "local",
-    address: Annotated[
-        str | None,
-        typer.Option(help="Address of the Ray cluster.", show_default="a new one here"),
-    ] = None,
-    report: Annotated[
-        bool | None,
-        typer.Option(
-            "--report/--no-report",
-            help="Write a report beside the results.",
-            show_default="for folders",
-        ),
-    ] = None,
+    inputs: tuple[str, ...],
+    out: str,
+    steps: int | None,
+    seed: int | None,
+    saturation: float | None,
+    guidance: float | None,
+    temperature: float | None,
+    weights: str | None,
+    candidates: int,
+    hints: Path | None,
+    uncertainty: bool,
+    layer: bool,
+    mark: Literal["corner", "margin"] | None,
+    device: str,
+    workers: int | None,
+    timeout: float,
+    max_pixels: int,
+    overwrite: bool,
+    recolor: bool,
+    engine: Literal["local", "ray"],
+    address: str | None,
+    report: bool | None,
 ) -> None:
     """Color photographs at their own resolution.
 
-    An output keeps its input's name and format; a format that cannot hold color becomes PNG.
-    Subfolders are kept. Photographs that are done or in color already are skipped, so the same
-    command goes on after an interruption.
+    PHOTOGRAPHS are files, or folders of them. An output keeps its input's name and format; a
+    format that cannot hold color becomes PNG. Subfolders are kept. Photographs that are done or in
+    color already are skipped, so the same command goes on after an interruption.
     """
     from colorized.batch import folder as batch
     from colorized.batch import plan
@@ -133,7 +144,7 @@ def colorize(
     from colorized.model.header import sampling_defaults
 
     if uncertainty and candidates == 1:
-        raise typer.BadParameter("needs --candidates 2 or more", param_hint="--uncertainty")
+        raise click.BadParameter("needs --candidates 2 or more", param_hint="--uncertainty")
 
     for given in inputs:
         if re.match(r"(https?|ftp|file)://", given):
@@ -198,11 +209,11 @@ def colorize(
     if failed:
         if total > 1:
             complain("error", f"{failed} of {total} photographs could not be colored")
-        raise typer.Exit(1)
+        raise click.exceptions.Exit(1)
 
 
 def _on_cluster(
-    inputs: list[str], out: str, settings: Callable[[Path], Settings], weights: str | None,
+    inputs: Sequence[str], out: str, settings: Callable[[Path], Settings], weights: str | None,
     device: str, address: str | None, timeout: float, overwrite: bool,
 ) -> None:  # fmt: skip
     from colorized.batch import ray
@@ -243,7 +254,7 @@ def _on_cluster(
                     print(printable(store.path(result.target)), file=results, flush=True)
     if failed:
         complain("error", f"{failed} of {len(tasks)} photographs could not be colored")
-        raise typer.Exit(1)
+        raise click.exceptions.Exit(1)
 
 
 def _read_hints(path: Path, jobs: int) -> dict[str, Any]:

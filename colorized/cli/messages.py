@@ -6,17 +6,17 @@ import math
 import sys
 from typing import NoReturn
 
-import typer
+import click
 
 
 class Failure(ValueError):
     """One line that says why the command failed."""
 
 
-def finite(value: float | None) -> float | None:
+def finite(_context: click.Context, _option: click.Parameter, value: float | None) -> float | None:
     """A callback for options that take a number."""
     if value is not None and not math.isfinite(value):
-        raise typer.BadParameter(f"must be finite, got {value}")
+        raise click.BadParameter(f"must be finite, got {value}")
     return value
 
 

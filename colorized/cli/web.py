@@ -2,33 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import click
 
-import typer
-
-from colorized.cli.coloring import WeightsOption, weights_file
+from colorized.cli.coloring import weights_file, weights_option
 from colorized.cli.messages import finite
 
 
+@click.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, help="0 takes any free port.")
+@click.option("--host", default="127.0.0.1", help="Any but 127.0.0.1 needs a --token.")
+@click.option("--token", envvar="COLORIZED_TOKEN", show_envvar=True, help="Secret of the clients.")
+@weights_option
+@click.option("--device", default="cpu", help="cpu, cuda, cuda:1 or mps.")
+@click.option(
+    "--queue",
+    type=click.IntRange(1, 1000),
+    default=16,
+    help="Requests at a time; more are asked to retry.",
+)
+@click.option(
+    "--max-pixels",
+    type=click.IntRange(1),
+    default=100_000_000,
+    help="Larger photographs are refused.",
+)
+@click.option(
+    "--max-megabytes", type=click.IntRange(1), default=256, help="Larger files are refused."
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(1),
+    default=180,
+    callback=finite,
+    help="Seconds for one photograph.",
+)
 def web(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")] = 8000,
-    host: Annotated[str, typer.Option(help="Any but 127.0.0.1 needs a --token.")] = ("127.0.0.1"),
-    token: Annotated[
-        str | None,
-        typer.Option(envvar="COLORIZED_TOKEN", help="Secret of the clients.", show_default=False),
-    ] = None,
-    weights: WeightsOption = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or mps.")] = "cpu",
-    queue: Annotated[
-        int, typer.Option(min=1, max=1000, help="Requests at a time; more are asked to retry.")
-    ] = 16,
-    max_pixels: Annotated[
-        int, typer.Option(min=1, help="Larger photographs are refused.")
-    ] = 100_000_000,
-    max_megabytes: Annotated[int, typer.Option(min=1, help="Larger files are refused.")] = 256,
-    timeout: Annotated[
-        float, typer.Option(min=1, callback=finite, help="Seconds for one photograph.")
-    ] = 180.0,
+    port: int,
+    host: str,
+    token: str | None,
+    weights: str | None,
+    device: str,
+    queue: int,
+    max_pixels: int,
+    max_megabytes: int,
+    timeout: float,
 ) -> None:
     """Start a web page and a service that color photographs, and print their address.
 

@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
 from colorized.cli.messages import Failure, finite
 
-Force = Annotated[bool, typer.Option("--force", help="Train even if nothing changed.")]
-Commit = Annotated[
-    bool, typer.Option("--commit", help="Commit dvc.lock, params.yaml and reports/ afterwards.")
-]
-Push = Annotated[bool, typer.Option("--push", help="Commit, then push with DVC and git.")]
+force_option = click.option("--force", is_flag=True, help="Train even if nothing changed.")
+commit_option = click.option(
+    "--commit", is_flag=True, help="Commit dvc.lock, params.yaml and reports/ afterwards."
+)
+push_option = click.option("--push", is_flag=True, help="Commit, then push with DVC and git.")
 
 
-def retrain(
-    force: Force = False,
-    stage_hours: Annotated[
-        float, typer.Option(min=0, callback=finite, help="Time limit of a stage.")
-    ] = 48.0,
-    commit: Commit = False,
-    push: Push = False,
-) -> None:
+@click.command()
+@force_option
+@click.option(
+    "--stage-hours",
+    type=click.FloatRange(0),
+    default=48,
+    callback=finite,
+    help="Time limit of a stage.",
+)
+@commit_option
+@push_option
+def retrain(force: bool, stage_hours: float, commit: bool, push: bool) -> None:
     """Run the pipeline once, now, as the schedule does: a Prefect flow."""
     _enter_project()
     from pipelines import flows
@@ -35,14 +38,14 @@ def retrain(
     print(state.message)
 
 
-def schedule(
-    cron: Annotated[str, typer.Option(help='When to retrain: "0 3 * * 0" is Sundays at 3.')],
-    name: Annotated[str, typer.Option(help="Name of the deployment in Prefect.")] = "weekly",
-    timezone: Annotated[str, typer.Option(help="Time zone of --cron.")] = "UTC",
-    force: Force = False,
-    commit: Commit = False,
-    push: Push = False,
-) -> None:
+@click.command()
+@click.option("--cron", required=True, help='When to retrain: "0 3 * * 0" is Sundays at 3.')
+@click.option("--name", default="weekly", help="Name of the deployment in Prefect.")
+@click.option("--timezone", default="UTC", help="Time zone of --cron.")
+@force_option
+@commit_option
+@push_option
+def schedule(cron: str, name: str, timezone: str, force: bool, commit: bool, push: bool) -> None:
     """Retrain on a schedule, from this machine, until Ctrl-C."""
     _enter_project()
     from pipelines import flows
@@ -51,14 +54,12 @@ def schedule(
         parameters = {"force": force, "commit": commit or push, "push": push}
         flows.schedule(cron, name, timezone, parameters)
     except flows.BadSchedule as error:
-        raise typer.BadParameter(str(error)) from error
+        raise click.BadParameter(str(error)) from error
 
 
-def promote(
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Measure and compare; change nothing.")
-    ] = False,
-) -> None:
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Measure and compare; change nothing.")
+def promote(dry_run: bool) -> None:
     """Make the newly trained weights the champion if they are better; print the reasons."""
     _enter_project()
     from pipelines import promote
@@ -68,6 +69,7 @@ def promote(
     print(f"{promoted if verdict.promoted else 'not promoted'}: {'; '.join(verdict.reasons)}")
 
 
+@click.command()
 def rollback() -> None:
     """Make the previous champion the champion again."""
     _enter_project()
@@ -77,12 +79,10 @@ def rollback() -> None:
     print(f"champion: version {now.number}; previous: version {before.number}")
 
 
-def clean(
-    keep: Annotated[
-        int | None, typer.Option(min=0, help="Finished trainings to keep: keep.trainings.")
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be removed.")] = False,
-) -> None:
+@click.command()
+@click.option("--keep", type=click.IntRange(0), help="Finished trainings to keep: keep.trainings.")
+@click.option("--dry-run", is_flag=True, help="List what would be removed.")
+def clean(keep: int | None, dry_run: bool) -> None:
     """Remove the checkpoints of all but the last finished trainings, here and in MLflow."""
     _enter_project()
     from colorized import tracking
@@ -99,19 +99,22 @@ def clean(
     print("\n".join(removed) or "nothing to remove")
 
 
-def import_run(
-    file: Annotated[Path, typer.Argument(help="File of a run in models/unsent.")],
-) -> None:
-    """Import the run of a machine without MLflow."""
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+def import_run(file: Path) -> None:
+    """Import the run of a machine without MLflow.
+
+    FILE is that of the run, in its models/unsent.
+    """
     from colorized import tracking
 
     run_id, new = tracking.import_run(Path.cwd(), file)
     print(f"{file}: {'imported as' if new else 'was imported before, as'} {run_id}")
 
 
-def lineage(
-    photograph: Annotated[Path, typer.Argument(help="A photograph that was colored.")],
-) -> None:
+@click.command()
+@click.argument("photograph", type=click.Path(path_type=Path))
+def lineage(photograph: Path) -> None:
     """Print what colored a photograph: weights, training run, commit, data, parameters.
 
     Works in the project's folder, with the server of MLFLOW_TRACKING_URI if that is set.

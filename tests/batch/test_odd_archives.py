@@ -180,7 +180,7 @@ def test_names_of_250_bytes(tmp_path: Path, model: Colorizer) -> None:
 
 
 def test_report_counts_and_names_everything(tmp_path: Path) -> None:
-    from typer.testing import CliRunner
+    from click.testing import CliRunner
 
     from colorized.cli import app
 
@@ -219,7 +219,7 @@ def test_report_counts_and_names_everything(tmp_path: Path) -> None:
 
 
 def test_without_a_report_no_thumbnails_are_kept(tmp_path: Path) -> None:
-    from typer.testing import CliRunner
+    from click.testing import CliRunner
 
     from colorized.cli import app
 

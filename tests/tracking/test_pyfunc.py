@@ -93,7 +93,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment of a machine without the project, and with what a version asks for alone."""
     folder = tmp_path_factory.mktemp("elsewhere")
     names = hidden()
-    assert {"colorized", "dvc", "prefect", "typer"} <= set(names)
+    assert {"colorized", "dvc", "prefect"} <= set(names)
     (folder / "sitecustomize.py").write_text(ELSEWHERE.format(hidden=set(names)))
     environment = {"PYTHONPATH": str(folder)}
     done = subprocess.run(

@@ -28,13 +28,13 @@ import numpy as np
 import pytest
 import schemathesis
 import skimage.color
+from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi import checks as openapi_checks
-from typer.testing import CliRunner
 from web_server import ARCHIVE, ROOT, Server, scan, serve
 
 from colorized import cli, color, photo
