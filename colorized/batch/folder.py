@@ -11,10 +11,9 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Unpack
+from typing import TYPE_CHECKING, Literal, Unpack
 
 from colorized import photo
-from colorized.api import Error, Options, failing, override
 from colorized.batch import plan
 from colorized.batch.job import Settings, Stamp
 from colorized.batch.journal import Journal
@@ -23,6 +22,9 @@ from colorized.batch.report import Report
 from colorized.batch.workers import InProcess, WorkerPool, count, worker_specs
 from colorized.model.header import sampling_defaults
 from colorized.model.released import RELEASED
+
+if TYPE_CHECKING:
+    from colorized.api import Options
 
 
 def colorize_folder(
@@ -70,6 +72,8 @@ def colorize_folder(
         An input, an option or the folder cannot be used; what is wrong with one photograph is in
         its outcome.
     """
+    from colorized.api import Error, failing, override  # loads torch, which `color` does not need
+
     given = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
     path = RELEASED if weights is None else Path(weights)
     with failing():

@@ -256,10 +256,13 @@ class Journal:
     def publish(self, entry: Entry, staged: Iterable[tuple[Path, Path]]) -> None:
         """Add an entry, then move its files, (made, target), to their names."""
         self.add(entry)
+        folders = set()
         for made, target in staged:
             target.parent.mkdir(parents=True, exist_ok=True)
             _move(made, target)
-            atomic.sync_folder(target.parent)
+            folders.add(target.parent)
+        for folder in folders:
+            atomic.sync_folder(folder)
 
 
 def _difference(entry: Entry, settings: Mapping[str, Any]) -> str:

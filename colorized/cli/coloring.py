@@ -331,10 +331,11 @@ def _write(results: Report) -> None:
 @contextmanager
 def weights_file(given: str | None) -> Iterator[tuple[Path, str]]:
     """The file and the name of the weights of --weights, for the time of the context."""
-    from colorized import tracking
     from colorized.model import released
 
     if given is not None and given.startswith(("models:/", "runs:/")):
+        from colorized import tracking
+
         with tracking.Registry(Path.cwd()).weights(given) as path:
             yield path, given
         return

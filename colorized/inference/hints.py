@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from colorized import color
-from colorized.color import resample
 from colorized.text import printable
 
 MAX_POINTS = 1000
 MAX_BYTES = 64 << 20
 MAX_PIXELS = 50_000_000
+Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit, which would warn
 
 _OPAQUE = 128
 # Share of chroma below which a loss is not reported: colors of a color picker are rarely exact.
@@ -158,6 +158,8 @@ class Hints:
         self, height: int, width: int
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Share (H, W) and chroma (H, W, 2) of the picture of hints."""
+        from colorized.color import resample  # loads torch, which checking hints does not need
+
         assert self.mask is not None
         rows, columns = self.mask.shape[:2]
         stretch = (columns / rows) / (width / height)

@@ -12,8 +12,11 @@ sRGB, in 16 bits where the original had them and the format does.
 `read_photo` and `write_photo` do the same for one photograph that is wholly in memory.
 """
 
-from colorized.photo.colorfulness import is_in_color
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from colorized.photo.names import (
+    MAX_PIXELS,
     PhotoError,
     TooManyPixels,
     fitting,
@@ -23,10 +26,20 @@ from colorized.photo.names import (
     output_name,
     xmp_room,
 )
-from colorized.photo.page import Facts, Page, Photo, use_threads
-from colorized.photo.reading import MAX_PIXELS, Scan, open_scan, read_photo, read_rgb, read_xmp
-from colorized.photo.variants import Place, layer, marked
-from colorized.photo.writing import Colored, Rows, encode_photo, left_out, write_photo, write_scan
+
+if TYPE_CHECKING:
+    from colorized.photo.colorfulness import is_in_color
+    from colorized.photo.page import Facts, Page, Photo, use_threads
+    from colorized.photo.reading import Scan, open_scan, read_photo, read_rgb, read_xmp
+    from colorized.photo.variants import Place, layer, marked
+    from colorized.photo.writing import (
+        Colored,
+        Rows,
+        encode_photo,
+        left_out,
+        write_photo,
+        write_scan,
+    )
 
 __all__ = [
     "MAX_PIXELS",
@@ -58,3 +71,20 @@ __all__ = [
     "write_scan",
     "xmp_room",
 ]
+
+# On first use: a process that only plans which files to color needs neither codecs nor torch.
+_FROM = {
+    "colorfulness": ("is_in_color",),
+    "page": ("Facts", "Page", "Photo", "use_threads"),
+    "reading": ("Scan", "open_scan", "read_photo", "read_rgb", "read_xmp"),
+    "variants": ("Place", "layer", "marked"),
+    "writing": ("Colored", "Rows", "encode_photo", "left_out", "write_photo", "write_scan"),
+}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        for module, names in _FROM.items():
+            if name in names:
+                return getattr(importlib.import_module(f"colorized.photo.{module}"), name)
+        raise AttributeError(f"module 'colorized.photo' has no attribute {name!r}")

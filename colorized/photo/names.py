@@ -29,6 +29,7 @@ WRITE_16 = ("JPEG2000", "PNG", "TIFF")
 _XMP_ROOM = {"JPEG": 65_000, **dict.fromkeys(("JPEG2000", "PNG", "TIFF", "WEBP"), 1 << 24)}
 # Bytes of an IPTC-IIM record: one segment of JPEG, less what stands before it.
 _IPTC_ROOM = {"JPEG": 65_500, **dict.fromkeys(("JPEG2000", "PNG", "TIFF"), 1 << 24)}
+MAX_PIXELS = 300_000_000
 # Bytes of a name, on nearly all file systems.
 _LONGEST_NAME = 255
 # PPM for Pillow, but gray or 1 bit by their names.

@@ -26,6 +26,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from colorized.photo import bmff, jp2, metadata, pdf, png, tiff, tones
 from colorized.photo.names import (
+    MAX_PIXELS,
     READ,
     WRITE_ALPHA,
     Check,
@@ -41,8 +42,6 @@ from colorized.photo.tones import Levels, ToneMapping
 from colorized.text import printable
 
 Image.MAX_IMAGE_PIXELS = None
-
-MAX_PIXELS = 300_000_000
 
 Source: TypeAlias = str | Path | bytes
 

@@ -160,6 +160,27 @@ class TestProcess:
         heavy = {"torch", "numpy", "PIL", "pydantic", "rich", "mlflow", "prefect", "dvc"}
         assert not imported & heavy
 
+    def test_only_the_workers_load_torch(self, tmp_path: Path) -> None:
+        """Which takes a second: once is what a user waits for."""
+        scan(f"{tmp_path}/a.png")
+        (tmp_path / "h.json").write_text('{"points": [{"x": 0.5, "y": 0.5, "color": "#4060a0"}]}')
+        code = """
+import sys
+from colorized import cli
+try:
+    cli.main()
+finally:
+    print(*sys.modules)
+"""
+        command = ("colorize", "a.png", "-o", "out", "--steps", "1", "--hints", "h.json")
+        done = subprocess_run(sys.executable, "-c", code, *command, cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        colored, modules = done.stdout.splitlines()
+        assert colored == "out/a.png"
+        heavy = {"torch", "imagecodecs", "jinja2", "pydantic", "scipy", "tifffile", "mlflow"}
+        assert "multiprocessing" in modules.split()
+        assert not heavy & set(modules.split())
+
     def test_reader_that_leaves(self, tmp_path: Path) -> None:
         scan(f"{tmp_path}/a.png")
         reading, writing = os.pipe()
