@@ -193,6 +193,23 @@ print(*(name for name in {NOT_FOR_COLORING} if find_spec(name)))
             assert np.ptp(np.asarray(image.convert("RGB")).astype(int), axis=2).max() > 5
         assert (tmp_path / "out" / "colorized-report.html").is_file()
 
+    def test_heavy_packages_are_loaded_once(
+        self, environment: Environment, tmp_path: Path, photograph: Path
+    ) -> None:
+        """The command's process does not load torch, nor its worker what reads the options."""
+        done = environment.run(
+            "python", "-X", "importtime", environment.bin / "colorized",
+            "colorize", "photo.png", "-o", "out", "--steps", "1",
+            cwd=tmp_path,
+        )  # fmt: skip
+        assert (done.returncode, done.stdout) == (0, "out/photo.png\n")
+        imported = [row.rpartition("|")[2].strip() for row in done.stderr.splitlines()]
+        assert {name: imported.count(name) for name in ("torch", "click", "pydantic")} == {
+            "torch": 1,
+            "click": 1,
+            "pydantic": 0,
+        }
+
     def test_python(self, environment: Environment, tmp_path: Path, photograph: Path) -> None:
         code = """
 import colorized
