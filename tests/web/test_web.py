@@ -312,7 +312,7 @@ class TestRefused:
             ({"hints": '{"points": [3]}'}, "hints: points[0]: must be an object"),
             ({"page": 0}, "page: "),
             ({"candidate": 2}, "candidate: must be at most candidates, 1"),
-            ({"hints": '{"points": [{"x": 2}]}'}, "hints: points[0].x"),
+            ({"hints": '{"points": [{"x": 2, "y": 0, "color": "#000000"}]}'}, "hints: points[0].x"),
             ({"stepz": 3}, "'stepz': no such field"),
         ],
     )
