@@ -55,7 +55,8 @@ MEDIA_TYPES = tuple(_TYPES.values())
 """What a finished photograph can be."""
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload([__name__])
+# `photo` loads its codecs on first use, which would be in each process anew.
+_context.set_forkserver_preload([__name__, "colorized.photo.reading"])
 
 
 class Refused(ValueError):

@@ -783,6 +783,13 @@ def test_port_that_is_taken(server: Server) -> None:
     assert str(result.exception) == f"127.0.0.1 port {port}: Address already in use"
 
 
+def test_a_process_that_decodes_has_its_libraries_before_it_is_forked() -> None:
+    """Or each request would load them."""
+    lacks = "{'imagecodecs', 'pypdfium2', 'tifffile', 'torch'} - set(__import__('sys').modules)"
+    with decoder._context.Pool(1) as pool:
+        assert pool.apply(eval, (lacks,)) == set()
+
+
 def test_pages_load_nothing_from_elsewhere() -> None:
     for path in STATIC.iterdir():
         found = re.findall(r"(?:https?:)?//[\w.-]+\.\w+", path.read_text(encoding="utf-8"))
