@@ -14,7 +14,6 @@ import io
 import itertools
 import logging
 import warnings
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -176,77 +175,7 @@ def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:32]
 
 
-# The file names its layers as TensorFlow did, pytorch-fid as torchvision does.
-_BLOCKS = {
-    "conv": "Conv2d_1a_3x3",
-    "conv_1": "Conv2d_2a_3x3",
-    "conv_2": "Conv2d_2b_3x3",
-    "conv_3": "Conv2d_3b_1x1",
-    "conv_4": "Conv2d_4a_3x3",
-    "mixed": "Mixed_5b",
-    "mixed_1": "Mixed_5c",
-    "mixed_2": "Mixed_5d",
-    "mixed_3": "Mixed_6a",
-    "mixed_4": "Mixed_6b",
-    "mixed_5": "Mixed_6c",
-    "mixed_6": "Mixed_6d",
-    "mixed_7": "Mixed_6e",
-    "mixed_8": "Mixed_7a",
-    "mixed_9": "Mixed_7b",
-    "mixed_10": "Mixed_7c",
-}
-
-
-def _chain(tower: str, branch: str, count: int) -> dict[str, str]:
-    """A tower of convolutions one after the other: conv, conv_1, … → branch_1, branch_2, …"""
-    names = ["conv", *(f"conv_{k}" for k in range(1, count))]
-    return {f"{tower}.{name}": f"{branch}_{k}" for k, name in enumerate(names, 1)}
-
-
-_A = {
-    "conv": "branch1x1",
-    **_chain("tower", "branch5x5", 2),
-    **_chain("tower_1", "branch3x3dbl", 3),
-    "tower_2.conv": "branch_pool",
-}
-_B = {"conv": "branch3x3", **_chain("tower", "branch3x3dbl", 3)}
-_C = {
-    "conv": "branch1x1",
-    **_chain("tower", "branch7x7", 3),
-    **_chain("tower_1", "branch7x7dbl", 5),
-    "tower_2.conv": "branch_pool",
-}
-_D = {**_chain("tower", "branch3x3", 2), **_chain("tower_1", "branch7x7x3", 4)}
-_E = {
-    "conv": "branch1x1",
-    "tower_conv": "branch3x3_1",
-    "tower_mixed_conv": "branch3x3_2a",
-    "tower_mixed_conv_1": "branch3x3_2b",
-    "tower_1_conv": "branch3x3dbl_1",
-    "tower_1_conv_1": "branch3x3dbl_2",
-    "tower_1_mixed_conv": "branch3x3dbl_3a",
-    "tower_1_mixed_conv_1": "branch3x3dbl_3b",
-    "tower_2_conv": "branch_pool",
-}
-_INSIDE = {"5b": _A, "5c": _A, "5d": _A, "6a": _B, "7a": _D, "7b": _E, "7c": _E} | dict.fromkeys(
-    ("6b", "6c", "6d", "6e"), _C
-)
-_PARTS = {
-    "weight": "conv.weight",
-    "beta": "bn.bias",
-    "mean": "bn.running_mean",
-    "var": "bn.running_var",
-}
-
-
-def _name(packaged: str) -> str:
-    """pytorch-fid's name of `net.layers.mixed_4.tower.conv_1.beta` and the like."""
-    layer, _, part = packaged.removeprefix("net.layers.").rpartition(".")
-    block, _, inside = layer.partition(".")
-    place = _BLOCKS[block]
-    if inside:
-        place += f".{_INSIDE[place.removeprefix('Mixed_')][inside]}"
-    return f"{place}.{_PARTS[part]}"
+_TENSORS = ("conv.weight", "bn.bias", "bn.running_mean", "bn.running_var")
 
 
 def _network(weights: Path) -> nn.Module:
@@ -260,35 +189,27 @@ def _network(weights: Path) -> nn.Module:
 
     with torch.device("meta"):  # nothing is drawn from the caller's random numbers
         net = inception_v3(weights=None, aux_logits=False, init_weights=False)
-        blocks: OrderedDict[str, nn.Module] = OrderedDict()
-        for name in _BLOCKS.values():
-            blocks[name] = getattr(net, name)
-            if name in ("Conv2d_2b_3x3", "Conv2d_4a_3x3"):
-                blocks[f"pool_{name[7:9]}"] = nn.MaxPool2d(3, stride=2)
         # What FID's network has otherwise than torchvision's: see pytorch-fid's fid_inception_v3.
         for name, inputs, pooled in (("5b", 192, 32), ("5c", 256, 64), ("5d", 288, 64)):
-            blocks[f"Mixed_{name}"] = fid.FIDInceptionA(inputs, pool_features=pooled)
+            setattr(net, f"Mixed_{name}", fid.FIDInceptionA(inputs, pool_features=pooled))
         for name, inner in (("6b", 128), ("6c", 160), ("6d", 160), ("6e", 192)):
-            blocks[f"Mixed_{name}"] = fid.FIDInceptionC(768, channels_7x7=inner)
-        blocks["Mixed_7b"] = fid.FIDInceptionE_1(1280)
-        blocks["Mixed_7c"] = fid.FIDInceptionE_2(2048)
-        blocks["pool"] = nn.AdaptiveAvgPool2d(1)
-        network = nn.Sequential(blocks)
+            setattr(net, f"Mixed_{name}", fid.FIDInceptionC(768, channels_7x7=inner))
+        net.Mixed_7b, net.Mixed_7c = fid.FIDInceptionE_1(1280), fid.FIDInceptionE_2(2048)
+    network = nn.Sequential(*list(net.children())[:-2]).eval()  # without dropout and the classifier
     with warnings.catch_warnings():
         # TorchScript is on its way out, but it is what the file is written in.
         warnings.filterwarnings("ignore", "`torch.jit.load` is deprecated", DeprecationWarning)
         packaged = torch.jit.load(weights, map_location="cpu").state_dict()
-    state = {_name(name): tensor for name, tensor in packaged.items()}
-    for name in network.state_dict():
-        if name.endswith("bn.weight"):
-            state[name] = torch.ones_like(state[f"{name.removesuffix('weight')}bias"])
-        elif name.endswith("num_batches_tracked"):
-            state[name] = torch.tensor(0)
-    network.load_state_dict(state, assign=True)
-    network.eval().requires_grad_(False)
+    # The file names its layers as TensorFlow did, but in the order of torchvision's.
+    values = iter(packaged.values())
     for module in network.modules():
         if isinstance(module, BasicConv2d):
+            state = dict(zip(_TENSORS, values, strict=False))
+            state["bn.weight"] = torch.ones_like(state["bn.bias"])
+            state["bn.num_batches_tracked"] = torch.tensor(0)
+            module.load_state_dict(state, assign=True)
             module.conv = nn.utils.fusion.fuse_conv_bn_eval(module.conv, module.bn)
             module.bn = nn.Identity()
+    network.requires_grad_(False)
     folded: nn.Module = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return folded
