@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import argparse
 import io
+import itertools
 import json
 import multiprocessing
-import multiprocessing.connection
 import os
 import random
 import re
@@ -31,6 +31,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -318,12 +319,11 @@ class Worker:
     """A process that treats one mutant at a time, and is replaced when it dies or hangs."""
 
     def __init__(self, folder: Path, peer: bool) -> None:
+        folder.mkdir()
         self.folder, self.peer = folder, peer
-        self.current: tuple[str, str, bytes] | None = None
         self.start()
 
     def start(self) -> None:
-        self.folder.mkdir(exist_ok=True)
         self.pipe, theirs = CONTEXT.Pipe()
         self.process = CONTEXT.Process(
             target=work, args=(theirs, self.folder, self.peer), daemon=True
@@ -331,30 +331,22 @@ class Worker:
         self.process.start()
         theirs.close()
 
-    def give(self, mutant: tuple[str, str, bytes]) -> None:
-        self.current, self.began = mutant, time.monotonic()
-        self.pipe.send((mutant[0], mutant[2]))
-
-    def ready(self) -> bool:
-        """Whether there is an answer, or never will be one."""
-        late = time.monotonic() - self.began > SECONDS + 60  # and the time to start
-        return self.pipe.poll() or late or not self.process.is_alive()
-
-    def answer(self) -> tuple[str, str, float, bool]:
+    def treat(self, name: str, data: bytes) -> tuple[str, str, float, bool]:
+        """What became of a mutant, what was said, the seconds, and whether the peer reads it."""
+        began = time.monotonic()
         try:
-            if self.pipe.poll():
-                became, said, seconds, peer = self.pipe.recv()
-                return ("hang" if seconds > SECONDS else became), said, seconds, peer
-        except (EOFError, ConnectionResetError):
-            pass
-        alive = self.process.is_alive()
-        self.process.kill()
-        self.process.join()
-        code = self.process.exitcode
+            self.pipe.send((name, data))
+            if self.pipe.poll(SECONDS + 60):  # and the time to start
+                became, said, seconds, read = self.pipe.recv()
+                return ("hang" if seconds > SECONDS else became), said, seconds, read
+            self.process.kill()
+            found = "hang", "", time.monotonic() - began, False
+            self.process.join()
+        except (EOFError, ConnectionError):
+            self.process.join()
+            found = "crash", f"exit code {self.process.exitcode}", 0.0, False
         self.start()
-        return ("hang", "", time.monotonic() - self.began, False) if alive else (
-            "crash", f"exit code {code}", 0.0, False,
-        )  # fmt: skip
+        return found
 
 
 CONTEXT = multiprocessing.get_context("spawn")
@@ -365,40 +357,29 @@ def run(n: int, seed: int, workers: int, keep: Path | None = None, peer: bool = 
     counts: Counter[str] = Counter()
     formats: dict[str, Counter[str]] = {}
     failures, slowest, peers = [], 0.0, 0
-    todo = mutants(n, seed)
-    with TemporaryDirectory() as name:
-        idle = [Worker(Path(name) / str(i), peer) for i in range(workers)]
-        busy: list[Worker] = []
-        while True:
-            while idle and (mutant := next(todo, None)) is not None:
-                worker = idle.pop()
-                worker.give(mutant)
-                busy.append(worker)
-            if not busy:
-                break
-            done = [worker for worker in busy if worker.ready()]
-            if not done:
-                multiprocessing.connection.wait(
-                    [w.pipe for w in busy] + [w.process.sentinel for w in busy], timeout=1
-                )
-                continue
-            for worker in done:
-                busy.remove(worker)
+    with TemporaryDirectory() as folder, ThreadPoolExecutor(workers) as threads:
+        every = [Worker(Path(folder) / str(i), peer) for i in range(workers)]
+        idle = every.copy()
+
+        def treated(mutant: tuple[str, str, bytes]) -> tuple[str, str, float, bool]:
+            worker = idle.pop()
+            try:
+                return worker.treat(mutant[0], mutant[2])
+            finally:
                 idle.append(worker)
-                assert worker.current is not None
-                file, kind, data = worker.current
-                became, said, seconds, read = worker.answer()
-                counts[became] += 1
-                formats.setdefault(Path(file).suffix[1:], Counter())[became] += 1
-                slowest, peers = max(slowest, seconds), peers + read
-                if became not in ("colored", "refused"):
-                    failures.append(
-                        {"file": file, "mutation": kind, "became": became, "said": said}
-                    )
-                    if keep is not None:
-                        keep.mkdir(parents=True, exist_ok=True)
-                        (keep / f"{len(failures)}-{kind}-{file}").write_bytes(data)
-        for worker in idle:
+
+        todo, again = itertools.tee(mutants(n, seed))
+        for mutant, found in zip(again, threads.map(treated, todo), strict=True):
+            (file, kind, data), (became, said, seconds, read) = mutant, found
+            counts[became] += 1
+            formats.setdefault(Path(file).suffix[1:], Counter())[became] += 1
+            slowest, peers = max(slowest, seconds), peers + read
+            if became not in ("colored", "refused"):
+                failures.append({"file": file, "mutation": kind, "became": became, "said": said})
+                if keep is not None:
+                    keep.mkdir(parents=True, exist_ok=True)
+                    (keep / f"{len(failures)}-{kind}-{file}").write_bytes(data)
+        for worker in every:
             worker.process.kill()
             worker.process.join()
     return {

@@ -46,14 +46,12 @@ def test_a_crash_and_a_hang_are_seen(
     fuzz: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The fuzzer itself: a process that ends is a failure, not an end of the run."""
-    worker = fuzz.Worker(tmp_path / "w", peer=False)
-    worker.give(("gray.jpg", "flip", fuzz.seeds()["gray.jpg"]))
+    worker, gray = fuzz.Worker(tmp_path / "w", peer=False), fuzz.seeds()["gray.jpg"]
     worker.process.kill()
     worker.process.join()
-    assert worker.answer()[0] == "crash"
-    worker.give(("gray.jpg", "flip", fuzz.seeds()["gray.jpg"]))
-    while not worker.ready():
-        worker.process.join(0.1)
-    assert worker.answer()[0] == "colored"
+    assert worker.treat("gray.jpg", gray)[:2] == ("crash", "exit code -9")
+    assert worker.treat("gray.jpg", gray)[0] == "colored"
+    monkeypatch.setattr(fuzz, "SECONDS", -60)
+    assert worker.treat("gray.jpg", gray)[0] == "hang"
     worker.process.kill()
     worker.process.join()
