@@ -292,12 +292,6 @@ class TestJournal:
         os.replace(here / "copy.png", here / "out" / "b.png")
         assert self.again(here)[:2] == (0, [])
 
-    def test_result_that_was_removed_is_made_again(self, here: Path) -> None:
-        before = results(here / "out")
-        (here / "out" / "b.png").unlink()
-        assert self.again(here)[:2] == (0, ["out/b.png"])
-        assert results(here / "out") == before
-
     def test_other_settings(self, here: Path) -> None:
         self.refused(here, "b.png: was colored with other settings (seed 0, now 1)", "--seed", 1)
         code, told, _ = self.again(here, "--seed", 1, "--overwrite")
@@ -312,10 +306,6 @@ class TestJournal:
     def test_touched_original_is_the_same(self, here: Path) -> None:
         os.utime(here / "s" / "b.png", (1, 1))
         assert self.again(here)[:2] == (0, [])
-
-    def test_new_original_is_done_alone(self, here: Path) -> None:
-        scan(here / "s" / "c.png", 7)
-        assert self.again(here)[:2] == (0, ["out/c.png"])
 
     def test_file_that_is_not_the_journals(self, here: Path) -> None:
         scan(here / "s" / "c.png", 7)

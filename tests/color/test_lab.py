@@ -127,6 +127,7 @@ def test_neutral_is_exact(dtype: type) -> None:
     rgb = color.lab_to_srgb(lab)
     assert (rgb[:, :1] == rgb).all()
     assert (color.lightness(grey) == lab[:, 0]).all()
+    assert (color.linear_to_lab8(color.srgb_to_linear(grey))[:, 1:] == 128).all()
 
 
 def test_kind_dtype_and_axis(rng: np.random.Generator) -> None:

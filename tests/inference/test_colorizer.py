@@ -6,16 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import skimage.color
 import torch
 from PIL import Image
-from torch import Tensor
 
-from colorized import color, photo
+from colorized import color
 from colorized.inference.colorizer import MAX_ASPECT, ChromaSampler, working_size
-from colorized.model.encoder import Features
-from colorized.model.guidance import evaluations
-from colorized.model.sampling import SIGMA_MAX, noise_levels
+from colorized.model.sampling import SIGMA_MAX
 from colorized.model.unet import STRIDE
 from colorized.options import UNTUNED
 
@@ -57,14 +53,6 @@ class TestWorkingSize:
 
 
 class TestColorize:
-    @pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (37, 211), (211, 37), (200, 150)])
-    def test_any_size(self, colorizer: ChromaSampler, size: tuple[int, int]) -> None:
-        L = np.random.default_rng(0).uniform(0, 100, size).astype(np.float32)
-        ab = colorizer.colorize(L, UNTUNED.override(steps=2, seed=0))
-        assert ab.shape == (*size, 2)
-        assert ab.dtype == np.float32
-        assert np.isfinite(ab).all()
-
     @pytest.mark.parametrize("level", [0, 100])
     def test_black_and_white(self, colorizer: ChromaSampler, level: float) -> None:
         L = np.full((40, 40), level, np.float32)
@@ -113,34 +101,24 @@ class TestColorize:
         np.testing.assert_allclose(half, ab / 2, atol=1e-4)
         assert not none.any()
 
-    @pytest.mark.parametrize("saturation", [0, 1, 4])
-    def test_lightness_is_kept_on_disk(
-        self, colorizer: ChromaSampler, lightness: np.ndarray, tmp_path: Path, saturation: float
-    ) -> None:
-        path = tmp_path / "out.png"
-        ab = colorizer.colorize(
-            lightness, UNTUNED.override(steps=2, seed=0, guidance=2, saturation=saturation)
-        )
-        photo.write_photo(photo.Photo(path, lightness, None, "PNG"), ab, path)
-        with Image.open(path) as image:
-            lab = skimage.color.rgb2lab(np.asarray(image))
-        assert np.abs(lab[..., 0] - lightness).max() <= 0.6
-        chroma = np.hypot(lab[..., 1], lab[..., 2]).max()
-        assert chroma < 0.1 if saturation == 0 else chroma > 5
-
 
 class TestDraw:
-    @pytest.mark.parametrize("sampler", ["dpm_solver_pp_2m", "ddim", "ddpm"])
+    @pytest.mark.parametrize(
+        ("sampler", "temperature"),
+        [("dpm_solver_pp_2m", 1.0), ("ddim", 1.0), ("ddpm", 1.0), ("ddim", 0.5)],
+    )
     def test_one_step_is_the_denoiser_in_pure_noise(
-        self, colorizer: ChromaSampler, lightness: np.ndarray, sampler: str
+        self, colorizer: ChromaSampler, lightness: np.ndarray, sampler: str, temperature: float
     ) -> None:
         L = lightness[None, :64, :96]
         noise = torch.randn((1, 2, 32, 48), generator=torch.Generator().manual_seed(5))
+        noise *= temperature
         denoiser = colorizer.denoiser
         cond = denoiser.encode(torch.from_numpy(L)[:, None])
         x_0 = denoiser(SIGMA_MAX * noise, torch.tensor([SIGMA_MAX]), cond)
         expected = x_0[0].permute(1, 2, 0).numpy() * np.array(colorizer.config.ab_std)
-        ab = colorizer.draw(L, UNTUNED.override(steps=1, seed=5, sampler=sampler))
+        how = UNTUNED.override(steps=1, seed=5, sampler=sampler, temperature=temperature)
+        ab = colorizer.draw(L, how)
         assert ab.shape == (1, 32, 48, 2)
         np.testing.assert_allclose(ab[0], expected, atol=1e-3)
 
@@ -150,27 +128,6 @@ class TestDraw:
         twice = np.stack([lightness[:64, :64]] * 2)
         first, second = colorizer.draw(twice, UNTUNED.override(steps=2, seed=0))
         assert np.abs(first - second).mean() > 0.1
-
-    def test_guidance_asks_twice_at_some_of_the_times(
-        self, colorizer: ChromaSampler, lightness: np.ndarray, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        asked: list[float] = []
-        forward = colorizer.denoiser.forward
-
-        def counted(x: Tensor, sigma: Tensor, cond: Features) -> Tensor:
-            asked.append(sigma[0].item())
-            return forward(x, sigma, cond)
-
-        monkeypatch.setattr(colorizer.denoiser, "forward", counted)
-        L = lightness[:64, :64]
-        plain = colorizer.colorize(L, UNTUNED.override(steps=7, seed=0))
-        assert len(asked) == 7
-        asked.clear()
-        strong = colorizer.colorize(L, UNTUNED.override(steps=7, seed=0, guidance=3))
-        guidance = UNTUNED.override(steps=7, guidance=3)
-        assert 7 < len(asked) == evaluations(noise_levels(guidance), guidance) < 14
-        assert np.abs(strong - plain).mean() > 1
-        assert np.hypot(*strong.T).mean() > np.hypot(*plain.T).mean()
 
     def test_temperature_scales_the_noise(
         self, colorizer: ChromaSampler, lightness: np.ndarray
@@ -186,30 +143,7 @@ class TestDraw:
         apart = [float(np.abs(a - b).mean()) for a, b in (far, near, nearest)]
         assert apart[0] > 1.2 * apart[1] > 0
         assert apart[2] == 0
-        drawn = colorizer.draw(L[None], UNTUNED.override(steps=1, seed=0, temperature=0.5))
-        x = 40 * torch.randn((1, 2, 32, 32), generator=torch.Generator().manual_seed(0))
-        denoiser = colorizer.denoiser
-        cond = denoiser.encode(torch.from_numpy(L[None, None]))
-        expected = denoiser(x, torch.tensor([SIGMA_MAX]), cond)[0].permute(1, 2, 0)
-        np.testing.assert_allclose(
-            drawn[0] / np.array(colorizer.config.ab_std), expected.detach().numpy(), atol=1e-4
-        )
 
-    @pytest.mark.parametrize(
-        ("shape", "given", "message"),
-        [
-            ((1, 64, 64), {"sampler": "euler"}, "sampler must be one of .* got 'euler'"),
-            ((1, 64, 64), {"steps": 0}, "steps must be in 1 … 1000, got 0"),
-            ((1, 64, 64), {"steps": 1001}, "steps must be in 1 … 1000, got 1001"),
-            ((1, 64, 70), {}, "multiples of 16, got \\(64, 70\\)"),
-        ],
-    )
-    def test_bad_arguments(
-        self,
-        colorizer: ChromaSampler,
-        shape: tuple[int, ...],
-        given: dict[str, object],
-        message: str,
-    ) -> None:
-        with pytest.raises(ValueError, match=message):
-            colorizer.draw(np.zeros(shape, np.float32), UNTUNED.override(steps=1).override(**given))
+    def test_size_that_is_no_multiple_of_the_stride(self, colorizer: ChromaSampler) -> None:
+        with pytest.raises(ValueError, match=r"multiples of 16, got \(64, 70\)"):
+            colorizer.draw(np.zeros((1, 64, 70), np.float32), UNTUNED.override(steps=1))

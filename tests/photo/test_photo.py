@@ -151,16 +151,6 @@ def test_16_bits_keep_their_precision(tmp_path: Path, suffix: str) -> None:
     assert len(np.unique(read.lightness)) == ramp.size
 
 
-def test_one_pixel(tmp_path: Path) -> None:
-    path = saved(tmp_path / "dot.png", Image.new("L", (1, 1), 100))
-    read = photo.read_photo(path)
-    assert read.lightness.shape == (1, 1)
-    photo.write_photo(read, np.array([[[20.0, -20.0]]]), tmp_path / "out.png")
-    assert photo.read_photo(tmp_path / "out.png").lightness[0, 0] == pytest.approx(
-        read.lightness[0, 0], abs=0.6
-    )
-
-
 # ---- Alpha, orientation, profiles --------------------------------------------------------------
 
 
@@ -297,13 +287,6 @@ def test_unusable_profile_is_told(
     assert read.notes[0].startswith("its color profile is not used: ")
     assert reason in read.notes[0]
     np.testing.assert_allclose(read.lightness, lightness_of(rgb), atol=0.02)
-
-
-def test_sepia_is_reduced_to_lightness(tmp_path: Path, rgb: Image.Image) -> None:
-    grey = np.asarray(rgb.convert("L"), float)
-    tone = np.stack([grey * 0.95, grey * 0.8, grey * 0.6], -1).astype(np.uint8)
-    read = photo.read_photo(saved(tmp_path / "sepia.png", Image.fromarray(tone)))
-    np.testing.assert_allclose(read.lightness, skimage.color.rgb2lab(tone)[..., 0], atol=0.02)
 
 
 # ---- Out ---------------------------------------------------------------------------------------
@@ -453,13 +436,6 @@ def test_no_two_names_have_one_output() -> None:
     assert all(len(name.encode()) <= 255 for name in outputs - names)
 
 
-def test_picture_names() -> None:
-    assert photo.is_picture_name(Path("a/B.JPG"))
-    assert photo.is_picture_name("a.pgm")
-    assert not photo.is_picture_name("notes.txt")
-    assert not photo.is_picture_name("plate")
-
-
 # ---- Bad input ---------------------------------------------------------------------------------
 
 
@@ -543,13 +519,6 @@ def test_max_pixels_is_the_only_limit(tmp_path: Path) -> None:
         assert image.size == (20_000, 10_000)
     with pytest.raises(photo.PhotoError, match="--max-pixels 199999999"):
         photo.read_photo(path, max_pixels=199_999_999)
-
-
-def test_pixels_up_to_the_limit_are_read(tmp_path: Path, rgb: Image.Image) -> None:
-    path = saved(tmp_path / "scan.png", rgb)
-    assert photo.read_photo(path, max_pixels=151 * 101).lightness.size == 151 * 101
-    with pytest.raises(photo.PhotoError, match="--max-pixels 15250"):
-        photo.read_photo(path, max_pixels=151 * 101 - 1)
 
 
 # ---- Failing to write --------------------------------------------------------------------------

@@ -102,26 +102,6 @@ class TestPacket:
             provenance.parse(provenance.packet(MADE).replace(old, new))
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
-@pytest.mark.parametrize("theirs", [b"", THEIRS])
-def test_formats_carry_them(tmp_path: Path, suffix: str, theirs: bytes) -> None:
-    source = scan(tmp_path / "scan.tif", tiffinfo={700: theirs} if theirs else {})
-    read = photo.read_photo(source)
-    assert (b"urn:old" in read.facts.xmp) == bool(theirs)
-    copies = []
-    for number in (1, 2):
-        path = tmp_path / f"{number}.{suffix}"
-        ab = np.full((*read.lightness.shape, 2), 20, np.float32)
-        photo.write_photo(read, ab, path, provenance.for_copy(MADE, read, path))
-        copies.append(path.read_bytes())
-    assert copies[0] == copies[1]
-    assert read.notes == []
-    found = photo.read_xmp(path)
-    assert provenance.parse(found) == MADE
-    assert (b"urn:old" in found) == bool(theirs)
-    assert photo.read_photo(path).facts.xmp == found
-
-
 @pytest.mark.parametrize("suffix", ["bmp", "ppm"])
 def test_formats_without_xmp_say_so(tmp_path: Path, run: Command, suffix: str) -> None:
     name = f"scan.{suffix}"

@@ -278,15 +278,6 @@ class TestRefused:
         assert answer.status_code == 422
         assert answer.json()["error"].startswith(line)
 
-    def test_truncated(self, client: httpx.Client) -> None:
-        data = (ARCHIVE / "black-canyon.jpg").read_bytes()
-        assert (
-            color_it(client, data[: len(data) // 2]).status_code == 200
-        )  # what there is, is shown
-        answer = color_it(client, data[:400])
-        assert answer.status_code == 422
-        assert "\n" not in answer.json()["error"]
-
     def test_too_many_pixels_before_decoding(self, client: httpx.Client) -> None:
         file = io.BytesIO()
         Image.new("1", (30_000, 30_000)).save(file, "PNG")  # a bomb: 110 kB for 900 megapixels
@@ -766,12 +757,10 @@ def test_nothing_is_kept(client: httpx.Client, server: Server, picture: bytes) -
     assert [name for name in found if not name.startswith("pymp-")] == []  # a socket, until the end
 
 
-CURL = "curl -F file=@photo.jpg -F seed=1 http://127.0.0.1:8000/api/colorize -o color.png"
-
-
-def test_the_command_of_the_readme(server: Server, tmp_path: Path) -> None:
+def test_the_command_of_the_page(server: Server, tmp_path: Path) -> None:
     scan(tmp_path / "photo.jpg")
-    command = CURL.replace("http://127.0.0.1:8000", server.address)
+    (curl,) = re.findall(r"^curl .*$", (ROOT / "docs" / "web.md").read_text("utf-8"), re.M)
+    command = curl.replace("http://127.0.0.1:8000", server.address)
     subprocess.run(command.split(), cwd=tmp_path, check=True, capture_output=True)
     with Image.open(tmp_path / "color.png") as image:
         assert (image.format, image.mode, image.size) == ("PNG", "RGB", (120, 90))
