@@ -413,8 +413,16 @@ def _openapi(app: FastAPI, token: str | None) -> dict[str, Any]:
     return app.openapi_schema
 
 
-def _problem(error: str, status: int, code: str = "", **facts: int | str) -> JSONResponse:
-    return JSONResponse({"error": error, "code": code or guard.CODES[status], **facts}, status)
+def _problem(error: Exception) -> tuple[int, dict[str, Any]]:
+    """Status and body of the answer to an error of the work."""
+    match error:
+        case Refused():
+            return 422, {"error": str(error), "code": error.code, **error.facts}
+        case hints.HintsError():
+            return 422, {"error": " ".join(str(error).split()), "code": "hints"}
+        case MemoryError():
+            return 503, {"error": NO_MEMORY, "code": "memory"}
+    return 500, {"error": FAILED, "code": "failed"}
 
 
 def _errors(app: FastAPI) -> None:
@@ -433,23 +441,14 @@ def _errors(app: FastAPI) -> None:
         what = str(first["msg"])
         if where == "file" and first["type"] != "missing":
             what = "must be a file, with a filename"
-        return _problem(f"{where}: {what}", 422)
+        return guard.problem(HTTPException(422, f"{where}: {what}"))
 
-    @app.exception_handler(hints.HintsError)
-    async def wrong_hints(_: Request, error: hints.HintsError) -> JSONResponse:
-        return _problem(" ".join(str(error).split()), 422, "hints")
-
-    @app.exception_handler(Refused)
-    async def refused(_: Request, error: Refused) -> JSONResponse:
-        return _problem(str(error), 422, error.code, **error.facts)
-
-    @app.exception_handler(MemoryError)
-    async def memory(_: Request, error: MemoryError) -> JSONResponse:
-        return _problem(NO_MEMORY, 503)
-
-    @app.exception_handler(Exception)
     async def failed(_: Request, error: Exception) -> JSONResponse:
-        return _problem(FAILED, 500, "failed")
+        status, body = _problem(error)
+        return JSONResponse(body, status)
+
+    for kind in (Refused, hints.HintsError, MemoryError, Exception):
+        app.add_exception_handler(kind, failed)
 
 
 async def _check_fields(request: Request, own: str, options: bool = True) -> None:
@@ -519,15 +518,11 @@ async def _events(
     async def work() -> None:
         try:
             await _counted(service, preview(told.put_nowait))
-        except Refused as error:
-            told.put_nowait(
-                {"event": "error", "error": str(error), "code": error.code, **error.facts}
-            )
-        except MemoryError:
-            told.put_nowait({"event": "error", "error": NO_MEMORY, "code": "memory"})
-        except Exception:
-            told.put_nowait({"event": "error", "error": FAILED, "code": "failed"})
-            logging.getLogger("uvicorn.error").exception("a preview failed")
+        except Exception as error:
+            status, body = _problem(error)
+            told.put_nowait({"event": "error", **body})
+            if status == 500:
+                logging.getLogger("uvicorn.error").exception("a preview failed")
         finally:
             told.put_nowait(None)
 
