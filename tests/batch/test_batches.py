@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 from mounts import mounted
-from PIL import Image
+from pictures import gray, scan
 
 from colorized.batch.job import Job, Settings, Stamp
 from colorized.batch.journal import Journal
@@ -26,16 +26,8 @@ from colorized.options import UNTUNED
 
 pytestmark = pytest.mark.slow
 
-PHOTOS = sorted((Path(__file__).parents[2] / "data" / "sample" / "photos").glob("*.jpg"))
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 SETTINGS = Settings(UNTUNED.override(steps=1), max_pixels=300_000_000)
-
-
-def scan(path: Path, index: int = 0, size: tuple[int, int] = (61, 43)) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with Image.open(PHOTOS[index]) as image:
-        image.convert("L").resize(size).save(path)
-    return path
 
 
 def command(*arguments: object) -> list[str]:
@@ -205,11 +197,8 @@ class TestWorkerPool:
         assert [(job, outcome.error) for job, outcome in done] == [(jobs[2], "")]
 
     def test_timeout_is_for_a_page(self, pool: WorkerPool, tmp_path: Path) -> None:
-        source = tmp_path / "s" / "album.tif"
-        source.parent.mkdir()
-        with Image.open(PHOTOS[0]) as image:
-            small, large = (image.convert("L").resize(size) for size in ((61, 43), (5000, 4000)))
-        small.save(source, save_all=True, append_images=[small, large])
+        pages = [gray(), gray(size=(5000, 4000))]
+        source = scan(tmp_path / "s" / "album.tif", save_all=True, append_images=pages)
         job = Job(source, tmp_path / "out" / "album.tif", tmp_path / "drawn")
         done = pool.run([job], SETTINGS)
         # It is caught when it has kept its second page, on the way to the third.

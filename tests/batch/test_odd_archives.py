@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from pictures import PHOTOS
 from PIL import Image
 
 from colorized import photo
@@ -20,7 +21,6 @@ from colorized.batch.journal import Entry, Journal
 from colorized.options import UNTUNED
 from colorized.photo import provenance
 
-PHOTOS = sorted((Path(__file__).parents[2] / "data" / "sample" / "photos").glob("*.jpg"))
 SETTINGS = Settings(UNTUNED.override(steps=1), max_pixels=300_000_000)
 
 

@@ -11,25 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
+from pictures import scan
 from s3_server import BUCKET, S3Server, environment
 
 pytestmark = pytest.mark.slow
 
-PHOTOS = sorted((Path(__file__).parents[2] / "data" / "sample" / "photos").glob("*.jpg"))
 URL = f"s3://{BUCKET}"
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
 
 def scans(folder: Path, count: int) -> list[Path]:
-    made = []
-    for i in range(count):
-        path = folder / str(i % 3) / f"{i}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with Image.open(PHOTOS[i]) as image:
-            image.convert("L").resize((61, 43)).save(path)
-        made.append(path)
-    return made
+    return [scan(folder / str(i % 3) / f"{i}.png", i) for i in range(count)]
 
 
 def command(*arguments: object) -> list[str]:

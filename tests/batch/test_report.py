@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+from pictures import encoded
 from PIL import Image
 
 from colorized.batch import report
@@ -21,12 +22,7 @@ from colorized.batch.plan import Result
 from colorized.batch.report import Report, ReportError
 
 NAMES = ["a.jpg", "1900/<b>&amp;\"'.png", "two\nlines.png", "100%#?.png", "写真.jpg"]
-
-
-def jpeg() -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (8, 4), "teal").save(file, "JPEG")
-    return file.getvalue()
+THUMBNAIL = encoded(Image.new("RGB", (8, 4), "teal"), "JPEG")
 
 
 def add(results: Report, name: str, error: str = "") -> None:
@@ -39,7 +35,7 @@ def add(results: Report, name: str, error: str = "") -> None:
         job.target.touch()
         entry = Entry(name, name, stamp, {"seed": 0}, {name: stamp}, (8, 4), 1.5, ("a note",), 0.0)
         journal.add(entry)
-    results.add(Result(job, Outcome(error=error, thumbnail=jpeg()), entry))
+    results.add(Result(job, Outcome(error=error, thumbnail=THUMBNAIL), entry))
 
 
 @contextlib.contextmanager

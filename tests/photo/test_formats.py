@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import struct
 import subprocess
@@ -14,13 +13,13 @@ import numpy as np
 import pytest
 import skimage.color
 import tifffile
+from pictures import PHOTOS, encoded
 from PIL import Image
 from profiles import gray_profile, wide_profile
 
 from colorized import color, photo
 from colorized.photo import jp2, metadata, page, provenance, variants
 
-PHOTOS = sorted((Path(__file__).parents[2] / "data" / "sample" / "photos").glob("*.jpg"))
 MADE = provenance.Marks(
     model="colorized.safetensors",
     weights_sha256="1" * 64,
@@ -493,9 +492,8 @@ def test_nothing_is_said_on_stderr(
 ) -> None:
     """Of what decoders think of a file: it is in notes and errors."""
     for name in ("a.tif", "a.jp2", "a.png", "a.jpg"):
-        file = io.BytesIO()
-        Image.fromarray(rgb).save(file, Image.registered_extensions()[Path(name).suffix])
-        for cut in (40, 300, len(file.getvalue()) // 2):
+        data = encoded(rgb, Image.registered_extensions()[Path(name).suffix])
+        for cut in (40, 300, len(data) // 2):
             with pytest.raises(photo.PhotoError):
-                photo.read_photo(file.getvalue()[:cut], name=name)
+                photo.read_photo(data[:cut], name=name)
     assert capfd.readouterr() == ("", "")

@@ -3,7 +3,6 @@ read all the same: right, or refused by name, and never wrong without a word."""
 
 from __future__ import annotations
 
-import io
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,12 +13,11 @@ import pillow_heif
 import pytest
 import skimage.color
 import tifffile
+from pictures import PHOTOS, encoded
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from colorized import color, photo
 from colorized.photo import jp2, png
-
-PHOTOS = sorted((Path(__file__).parents[2] / "data" / "sample" / "photos").glob("*.jpg"))
 
 
 @pytest.fixture(scope="module")
@@ -299,9 +297,7 @@ def test_tiff_with_subsampled_chroma(tmp_path: Path, rgb: np.ndarray, sub: tuple
 
 def test_tiff_with_old_style_jpeg(tmp_path: Path, rgb: np.ndarray) -> None:
     """JPEGInterchangeFormat, tag 513: a whole JPEG inside."""
-    file = io.BytesIO()
-    Image.fromarray(rgb).save(file, "JPEG", quality=95, subsampling="4:2:0")
-    data = file.getvalue()
+    data = encoded(rgb, "JPEG", quality=95, subsampling="4:2:0")
     tags: list[Tag] = [
         (256, 4, [120]), (257, 4, [90]), (258, 3, [8, 8, 8]), (259, 3, [6]), (262, 3, [6]),
         (277, 3, [3]), (278, 4, [90]), (513, 4, [8]), (514, 4, [len(data)]), (530, 3, [2, 2]),
@@ -314,15 +310,9 @@ def test_tiff_with_old_style_jpeg(tmp_path: Path, rgb: np.ndarray) -> None:
 # ---- JPEG and PNG with a fault -----------------------------------------------------------------
 
 
-def jpeg(rgb: np.ndarray, **options: object) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(rgb).save(file, "JPEG", quality=90, **options)
-    return file.getvalue()
-
-
 @pytest.mark.parametrize("progressive", [False, True])
 def test_jpeg_without_its_end_marker(tmp_path: Path, rgb: np.ndarray, progressive: bool) -> None:
-    whole = jpeg(rgb, progressive=progressive)
+    whole = encoded(rgb, "JPEG", progressive=progressive)
     (tmp_path / "whole.jpg").write_bytes(whole)
     (tmp_path / "a.jpg").write_bytes(whole[:-2])
     read = photo.read_photo(tmp_path / "a.jpg")
@@ -333,7 +323,7 @@ def test_jpeg_without_its_end_marker(tmp_path: Path, rgb: np.ndarray, progressiv
 def test_jpeg_without_its_last_rows(tmp_path: Path) -> None:
     with Image.open(PHOTOS[0]) as image:
         rgb = np.asarray(image.convert("RGB").resize((320, 240)))
-    whole = jpeg(rgb, subsampling="4:4:4")
+    whole = encoded(rgb, "JPEG", subsampling="4:4:4")
     (tmp_path / "whole.jpg").write_bytes(whole)
     (tmp_path / "a.jpg").write_bytes(whole[: int(0.85 * len(whole))])
     read = photo.read_photo(tmp_path / "a.jpg")
@@ -351,12 +341,6 @@ def test_jpeg_without_its_last_rows(tmp_path: Path) -> None:
 def with_chunks(png_file: bytes, *chunks: bytes) -> bytes:
     """Behind IHDR."""
     return png_file[:33] + b"".join(chunks) + png_file[33:]
-
-
-def encoded(levels: np.ndarray, format: str = "PNG") -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(levels).save(file, format)
-    return file.getvalue()
 
 
 def test_png_with_a_damaged_chunk(tmp_path: Path, gray: np.ndarray) -> None:
@@ -600,7 +584,7 @@ def test_pixels_that_are_not_square(tmp_path: Path, gray: np.ndarray, suffix: st
     )  # fmt: skip
     chunk = png.chunk(b"pHYs", struct.pack(">2IB", 2, 1, 0))
     sources[".png"].write_bytes(with_chunks(encoded(gray), chunk))
-    data = bytearray(jpeg(gray))
+    data = bytearray(encoded(gray, "JPEG"))
     data[13:18] = struct.pack(">B2H", 0, 2, 1)
     sources[".jpg"].write_bytes(data)
     target = tmp_path / f"out{suffix}"

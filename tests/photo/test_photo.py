@@ -12,12 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skimage.color
+from pictures import PHOTOS, encoded
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 from profiles import gray_profile, wide_profile
 
 from colorized import color, photo
-
-PHOTOS = sorted((Path(__file__).parents[2] / "data" / "sample" / "photos").glob("*.jpg"))
 
 
 @pytest.fixture(scope="module")
@@ -371,9 +370,7 @@ def test_dpi_and_exif_are_carried_over(tmp_path: Path, rgb: Image.Image, suffix:
 
 
 def test_thumbnail_is_not_carried_over(tmp_path: Path, rgb: Image.Image) -> None:
-    thumbnail = io.BytesIO()
-    rgb.resize((32, 24)).save(thumbnail, "JPEG")
-    block = thumbnail.getvalue()
+    block = encoded(rgb.resize((32, 24)), "JPEG")
     # Two IFDs: the picture's, with an artist, and the thumbnail's.
     first = struct.pack("<HHHII", 1, ExifTags.Base.Artist, 2, 4, int.from_bytes(b"Ann\0", "little"))
     start = 8 + len(first) + 4

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Run as Command
+from pictures import PHOTOS, scan
 from PIL import Image
 
 from colorized import photo
@@ -21,7 +22,6 @@ from colorized.tracking import Registry, Run, champion
 
 pytestmark = pytest.mark.slow
 
-PHOTOS = sorted((Path(__file__).parents[2] / "data" / "sample" / "photos").glob("*.jpg"))
 SHA256 = hashlib.sha256(RELEASED.read_bytes()).hexdigest()
 MADE = Marks("a model", "a" * 64, "b" * 64, "c" * 64, "ddim", 2**63 - 1, 10, 1.5, 0.1)
 DC = "http://purl.org/dc/elements/1.1/"
@@ -35,12 +35,6 @@ THEIRS = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <Iptc:DigitalSourceType xmlns:Iptc="http://iptc.org/std/Iptc4xmpExt/2008-02-29/">
 http://cv.iptc.org/newscodes/digitalsourcetype/negativeFilm</Iptc:DigitalSourceType>
 </rdf:Description></rdf:RDF></x:xmpmeta>  <?xpacket end="w"?>""".encode()
-
-
-def scan(path: Path, **options: object) -> Path:
-    with Image.open(PHOTOS[0]) as image:
-        image.convert("L").resize((40, 30)).save(path, **options)  # type: ignore[arg-type]
-    return path
 
 
 class TestPacket:

@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 import skimage.color
 from mlflow_server import Process, free_port
+from pictures import encoded, gray
 from PIL import Image
 
 from colorized import photo
@@ -32,8 +33,6 @@ from colorized.tracking import Registry, Run, champion
 pytestmark = pytest.mark.slow
 
 PIPELINE = Path(__file__).resolve().parents[2] / "docs" / "pipeline.md"
-
-PHOTOS = sorted((Path(__file__).parents[2] / "data" / "sample" / "photos").glob("*.jpg"))
 
 
 @pytest.fixture(scope="module")
@@ -147,10 +146,7 @@ def column_of(image: Any) -> str:
 
 
 def scan(index: int, size: tuple[int, int], format: str = "JPEG") -> bytes:
-    file = io.BytesIO()
-    with Image.open(PHOTOS[index]) as image:
-        image.convert("L").resize(size).save(file, format=format)
-    return file.getvalue()
+    return encoded(gray(index, size), format)
 
 
 def text(data: bytes) -> str:

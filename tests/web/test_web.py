@@ -30,6 +30,7 @@ import schemathesis
 import skimage.color
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
+from pictures import encoded
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 from schemathesis import GenerationMode
@@ -152,9 +153,8 @@ class TestColorize:
     def test_formats(
         self, client: httpx.Client, picture: bytes, original: str, format: str, expected: str
     ) -> None:
-        file = io.BytesIO()
-        Image.open(io.BytesIO(picture)).save(file, original)
-        answer = color_it(client, file.getvalue(), format=format, steps=1)
+        data = encoded(Image.open(io.BytesIO(picture)), original)
+        answer = color_it(client, data, format=format, steps=1)
         assert answer.status_code == 200, answer.text
         image = Image.open(io.BytesIO(answer.content))
         assert (image.format, image.size) == (expected, (120, 90))
@@ -162,16 +162,13 @@ class TestColorize:
 
     def test_16_bits_stay(self, client: httpx.Client, picture: bytes) -> None:
         gray = np.asarray(Image.open(io.BytesIO(picture))).astype(np.uint16) * 257 + 3
-        file = io.BytesIO()
-        Image.fromarray(gray).save(file, "PNG")
-        answer = color_it(client, file.getvalue(), steps=1)
+        answer = color_it(client, encoded(gray), steps=1)
         written = cv2.imdecode(np.frombuffer(answer.content, np.uint8), cv2.IMREAD_UNCHANGED)
         assert written.dtype == np.uint16
 
     def test_notes_of_the_photograph(self, client: httpx.Client, picture: bytes) -> None:
-        file = io.BytesIO()
-        Image.open(io.BytesIO(picture)).save(file, "PNG", icc_profile=b"no profile")
-        notes = json.loads(color_it(client, file.getvalue(), steps=1).headers["colorized-notes"])
+        data = encoded(Image.open(io.BytesIO(picture)), icc_profile=b"no profile")
+        notes = json.loads(color_it(client, data, steps=1).headers["colorized-notes"])
         assert notes and "profile" in notes[0]
 
 
@@ -184,10 +181,8 @@ class TestPreview:
     @pytest.fixture
     def three(self) -> bytes:
         """A TIFF of three pages, of different sizes."""
-        file = io.BytesIO()
         pages = [Image.linear_gradient("L").resize((60 + 8 * k, 48)) for k in range(3)]
-        pages[0].save(file, "TIFF", save_all=True, append_images=pages[1:])
-        return file.getvalue()
+        return encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:])
 
     def test_pages(self, client: httpx.Client, three: bytes) -> None:
         answer = color_it(client, three, steps=1)
@@ -203,11 +198,9 @@ class TestPreview:
     def test_tells_of_a_photograph_in_color(self, client: httpx.Client, picture: bytes) -> None:
         """As it is; of one without color there is no more than its lightness."""
         sepia = np.asarray(Image.open(io.BytesIO(picture)))[..., None] * np.array([1, 0.85, 0.65])
-        file = io.BytesIO()
-        Image.fromarray(sepia.astype(np.uint8)).save(file, "PNG")
         originals = [
             next(event for event in self.events(client, data, steps=1) if "original" in event)
-            for data in (file.getvalue(), picture)
+            for data in (encoded(sepia.astype(np.uint8)), picture)
         ]
         assert originals[1]["original"] is None
         shown = Image.open(io.BytesIO(base64.b64decode(originals[0]["original"])))
@@ -217,9 +210,7 @@ class TestPreview:
         size = (1300, 300)
         noise = np.random.default_rng(0).integers(0, 256, (30, 130), np.uint8)
         large = np.asarray(Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC))
-        file = io.BytesIO()
-        Image.fromarray(large).save(file, "PNG")
-        held = client.post("/api/tiles", files={"file": file.getvalue()}).json()
+        held = client.post("/api/tiles", files={"file": encoded(large)}).json()
         assert held["levels"] == [{"width": 1300, "height": 300}]
         whole = np.zeros_like(large)
         for column in range(3):
@@ -279,9 +270,8 @@ class TestRefused:
         assert answer.json()["error"].startswith(line)
 
     def test_too_many_pixels_before_decoding(self, client: httpx.Client) -> None:
-        file = io.BytesIO()
-        Image.new("1", (30_000, 30_000)).save(file, "PNG")  # a bomb: 110 kB for 900 megapixels
-        answer = color_it(client, file.getvalue())
+        bomb = encoded(Image.new("1", (30_000, 30_000)))  # 110 kB for 900 megapixels
+        answer = color_it(client, bomb)
         assert answer.status_code == 422
         error = "the photograph: 30000 × 30000 pixels are more than 400000"
         assert answer.json() == {"error": error, "code": "pixels", "megapixels": 0}

@@ -1,0 +1,32 @@
+"""The embedded photographs, and small files made of them."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+PHOTOS = sorted((Path(__file__).parents[1] / "data" / "sample" / "photos").glob("*.jpg"))
+
+
+def gray(index: int = 0, size: tuple[int, int] = (61, 43)) -> Image.Image:
+    """A photograph without color, of this width and height."""
+    with Image.open(PHOTOS[index]) as image:
+        return image.convert("L").resize(size)
+
+
+def scan(path: Path, index: int = 0, size: tuple[int, int] = (61, 43), **options: object) -> Path:
+    """Save it, in a folder that is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    gray(index, size).save(path, **options)
+    return path
+
+
+def encoded(picture: Image.Image | np.ndarray, format: str = "PNG", **options: object) -> bytes:
+    """The content of a file."""
+    file = io.BytesIO()
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    image.save(file, format, **options)
+    return file.getvalue()
