@@ -8,18 +8,17 @@ With r, g, b the linear-light sRGB values and X, Y, Z relative to the white poin
 Each row of M sums to one, since white is (1, 1, 1) on both sides; so does each row of its inverse.
 A neutral pixel therefore has a* = b* = 0 exactly, and vice versa.
 
-Every function takes NumPy arrays or tensors, float32 or float64, and returns the same kind, dtype
-and device. `axis` is the channel axis. Arrays are computed by torch in their own memory, because
-its vectorized powers are several times faster than NumPy's.
+Functions take arrays, float32 or float64, with the channels last, and return the same dtype; those
+that training needs take tensors. Arrays are computed by torch in their own memory, because its
+vectorized powers are several times faster than NumPy's.
 
 IEC 61966-2-1:1999 (sRGB); CIE 15:2004 (LAB, with its exact fractions).
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -27,7 +26,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 A = TypeVar("A", NDArray[Any], Tensor)
-P = ParamSpec("P")
 
 # The usual rounding of the sRGB primaries at D65, as in OpenCV, scikit-image and kornia.
 _PRIMARIES = np.array(
@@ -56,68 +54,27 @@ _STEPS, _HALVINGS = 8, 13
 _BLOCK = 1 << 14
 
 
-class _OnArrays(Protocol[P]):
-    def __call__(self, v: A, /, *args: P.args, **kwargs: P.kwargs) -> A: ...
-
-
 def _shared(array: NDArray[Any]) -> Tensor:
     """The array as a tensor in the same memory; a copy where torch cannot share it."""
-    return torch.from_numpy(np.require(array, requirements=["C", "W"]))
-
-
-def _on_arrays(f: Callable[Concatenate[Tensor, P], Tensor]) -> _OnArrays[P]:
-    """Let a function of a tensor take a NumPy array too, and give one back."""
-
-    @functools.wraps(f)
-    def wrapper(v: Any, /, *args: P.args, **kwargs: P.kwargs) -> Any:
-        if isinstance(v, Tensor):
-            return f(v, *args, **kwargs)
-        return f(_shared(v), *args, **kwargs).numpy()
-
-    return wrapper
-
-
-def _floating(v: Tensor) -> Tensor:
+    v = torch.from_numpy(np.require(array, requirements=["C", "W"]))
     if v.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"color values must be float32 or float64, got {v.dtype}")
     return v
 
 
-def _check(v: Tensor, axis: int, count: int = 3) -> Tensor:
-    if v.ndim == 0 or v.shape[axis] != count:
-        raise ValueError(f"axis {axis} must hold {count} channels, got shape {tuple(v.shape)}")
-    return v
+def _by_pixel(f: Callable[..., list[Tensor]], v: NDArray[Any], count: int = 3) -> NDArray[Any]:
+    """f(*channels) of pixels (..., 3) → (..., count), block by block.
 
-
-def _by_pixel(
-    f: Callable[..., list[Tensor]],
-    *parts: Tensor,
-    axis: int,
-    count: int = 3,
-    dtype: torch.dtype | None = None,
-) -> Tensor:
-    """f(*channels) → `count` channels, block by block; channels are at `axis` in and out.
-
-    `parts` hold the channels of f between them and have equal shapes but for `axis`. Every channel
-    of a block is made contiguous, since only then torch's powers are vectorized.
+    Every channel of a block is made contiguous, since only then torch's powers are vectorized.
     """
-    last = [part.movedim(axis, -1) for part in parts]
-    shape = last[0].shape[:-1]
-    out = torch.empty((shape.numel(), count), dtype=dtype or last[0].dtype, device=last[0].device)
-    blocks = (torch.split(v.reshape(-1, v.shape[-1]), _BLOCK) for v in (*last, out))
-    for *inputs, result in zip(*blocks, strict=True):
-        channels = [channel.contiguous() for block in inputs for channel in block.unbind(-1)]
-        for i, channel in enumerate(f(*channels)):
+    if v.ndim == 0 or v.shape[-1] != 3:
+        raise ValueError(f"the last axis must hold 3 channels, got shape {v.shape}")
+    flat = _shared(v).reshape(-1, 3)
+    out = torch.empty((len(flat), count), dtype=flat.dtype)
+    for block, result in zip(flat.split(_BLOCK), out.split(_BLOCK), strict=True):
+        for i, channel in enumerate(f(*(c.contiguous() for c in block.unbind(-1)))):
             result[:, i] = channel
-    return out.view(*shape, count).movedim(-1, axis).contiguous()
-
-
-def _along(values: Sequence[float], v: Tensor, axis: int) -> Tensor:
-    """`values` as a tensor that broadcasts along one axis of `v`."""
-    shape = [1] * _check(v, axis, len(values)).ndim
-    shape[axis] = len(values)
-    dtype = v.dtype if v.is_floating_point() else torch.float32
-    return torch.tensor(values, dtype=dtype, device=v.device).view(shape)
+    return out.numpy().reshape(*v.shape[:-1], count)
 
 
 def _mix(matrix: NDArray[Any], p: Tensor, q: Tensor, r: Tensor) -> list[Tensor]:
@@ -131,15 +88,11 @@ def _mix(matrix: NDArray[Any], p: Tensor, q: Tensor, r: Tensor) -> list[Tensor]:
 _KNEE, _SLOPE = 6 / 29, 108 / 841
 
 
-def _cbrt(t: Tensor) -> Tensor:
-    if t.device.type == "cpu":  # NumPy's cube root takes a tenth of the time of torch's power
-        return torch.from_numpy(np.cbrt(t.numpy()))
-    return t.pow(1 / 3)
-
-
 def _f(t: Tensor) -> Tensor:
     below = t.clamp(max=_KNEE**3) - _KNEE**3
-    return _cbrt(t.clamp(min=_KNEE**3)).add_(below, alpha=1 / _SLOPE)
+    # NumPy's cube root takes a tenth of the time of torch's power.
+    root = torch.from_numpy(np.cbrt(t.clamp(min=_KNEE**3).numpy()))
+    return root.add_(below, alpha=1 / _SLOPE)
 
 
 def _f_inverse(f: Tensor) -> Tensor:
@@ -162,7 +115,8 @@ def _linear_to_lab(r: Tensor, g: Tensor, b: Tensor) -> list[Tensor]:
     return [116 * fy - 16, 500 * (fx - fy), 200 * (fy - fz)]
 
 
-def _lab_to_linear(L: Tensor, a: Tensor, b: Tensor) -> list[Tensor]:
+def lab_planes_to_linear(L: Tensor, a: Tensor, b: Tensor) -> list[Tensor]:
+    """Linear-light sRGB planes of L*, a* and b* of one shape, unclipped; gradients pass."""
     fy = L.add(16).mul_(1 / 116)
     x, y, z = (_f_inverse(f) for f in (fy.add(a, alpha=1 / 500), fy, fy.sub(b, alpha=1 / 200)))
     return _mix(_XYZ_TO_RGB, x, y, z)
@@ -186,24 +140,24 @@ def _chroma_scale(L: Tensor, a: Tensor, b: Tensor) -> Tensor:
     scale = torch.zeros_like(L)
     for k in range(1, _STEPS):
         s = k * step
-        scale = torch.where(_outside(_lab_to_linear(L, s * a, s * b)), scale, s)
+        scale = torch.where(_outside(lab_planes_to_linear(L, s * a, s * b)), scale, s)
     for _ in range(_HALVINGS):
         step = step / 2
         s = scale + step
-        scale = torch.where(_outside(_lab_to_linear(L, s * a, s * b)), scale, s)
+        scale = torch.where(_outside(lab_planes_to_linear(L, s * a, s * b)), scale, s)
     return scale
 
 
 def _fit(L: Tensor, a: Tensor, b: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     """L, a, b with their chroma in the gamut, and their linear light; each (N,)."""
-    rgb = _lab_to_linear(L, a, b)
+    rgb = lab_planes_to_linear(L, a, b)
     outside = _where_outside(rgb, L, a, b)
     if len(outside):
         L_out, a_out, b_out = L[outside], a[outside], b[outside]
         scale = _chroma_scale(L_out, a_out, b_out)
         a_out, b_out = scale * a_out, scale * b_out
         a, b = a.index_copy(0, outside, a_out), b.index_copy(0, outside, b_out)
-        for channel, fitted in zip(rgb, _lab_to_linear(L_out, a_out, b_out), strict=True):
+        for channel, fitted in zip(rgb, lab_planes_to_linear(L_out, a_out, b_out), strict=True):
             channel[outside] = fitted
     return [L, a, b], rgb
 
@@ -212,44 +166,35 @@ def _where_outside(rgb: list[Tensor], L: Tensor, a: Tensor, b: Tensor) -> Tensor
     """Indices of colors outside the gamut, whose L, a and b must be finite."""
     # Most blocks are inside as a whole; NaN is not.
     if all(_is_inside(*v.aminmax()) for v in rgb):
-        return torch.empty(0, dtype=torch.int64, device=L.device)
+        return torch.empty(0, dtype=torch.int64)
     if not torch.isfinite(L + a + b).all():
         raise ValueError("L, a and b must be finite, got NaN or infinity")
     return _outside(rgb).nonzero().squeeze(1)
 
 
-@_on_arrays
-def srgb_to_linear(v: Tensor) -> Tensor:
+def srgb_to_linear(v: NDArray[Any]) -> NDArray[Any]:
     """Linear light of sRGB values, any shape; [0, 1] to [0, 1], beyond it unclipped."""
-    return _to_linear(_floating(v))
+    return _to_linear(_shared(v)).numpy()
 
 
-@_on_arrays
-def linear_to_srgb(v: Tensor) -> Tensor:
+def linear_to_srgb(v: A) -> A:
     """sRGB values of linear light, any shape; [0, 1] to [0, 1], beyond it unclipped."""
-    return _from_linear(_floating(v))
+    return _from_linear(v) if isinstance(v, Tensor) else _from_linear(_shared(v)).numpy()
 
 
-@_on_arrays
-def luminance_to_lightness(Y: Tensor) -> Tensor:
+def luminance_to_lightness(Y: NDArray[Any]) -> NDArray[Any]:
     """L* of relative luminance Y, any shape; [0, 1] to 0 … 100, beyond it unclipped."""
-    return 116 * _f(_floating(Y)) - 16
+    return (116 * _f(_shared(Y)) - 16).numpy()
 
 
-@_on_arrays
-def lightness_to_luminance(L: Tensor) -> Tensor:
+def lightness_to_luminance(L: NDArray[Any]) -> NDArray[Any]:
     """Relative luminance Y of L*, any shape; 0 … 100 to [0, 1], beyond it unclipped."""
-    return _f_inverse((_floating(L) + 16) / 116)
+    return _f_inverse((_shared(L) + 16) / 116).numpy()
 
 
-@_on_arrays
-def srgb_to_lab(rgb: Tensor, axis: int = -1) -> Tensor:
-    """CIELAB of sRGB in [0, 1]: L* in 0 … 100, a* and b* in about -108 … 98; same shape."""
-
-    def lab(*rgb: Tensor) -> list[Tensor]:
-        return _linear_to_lab(*(_to_linear(v) for v in rgb))
-
-    return _by_pixel(lab, _check(_floating(rgb), axis), axis=axis)
+def srgb_to_lab(rgb: NDArray[Any]) -> NDArray[Any]:
+    """CIELAB of sRGB (..., 3) in [0, 1]: L* in 0 … 100, a* and b* in about -108 … 98."""
+    return _by_pixel(lambda *rgb: _linear_to_lab(*map(_to_linear, rgb)), rgb)
 
 
 def linear_to_lab8(linear: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -280,65 +225,53 @@ def linear_to_lab8(linear: NDArray[np.float32]) -> NDArray[np.uint8]:
     return out.reshape(linear.shape)
 
 
-@_on_arrays
-def lab_to_linear(lab: Tensor, axis: int = -1) -> Tensor:
-    """Linear-light sRGB of CIELAB, unclipped: a color outside the gamut leaves [0, 1]."""
-    return _by_pixel(_lab_to_linear, _check(_floating(lab), axis), axis=axis)
+def lab_to_linear(lab: NDArray[Any]) -> NDArray[Any]:
+    """Linear-light sRGB of CIELAB (..., 3), unclipped: beyond the gamut it leaves [0, 1]."""
+    return _by_pixel(lab_planes_to_linear, lab)
 
 
-def lab_planes_to_linear(L: Tensor, a: Tensor, b: Tensor) -> list[Tensor]:
-    """Linear-light sRGB planes of L*, a* and b* of one shape, unclipped; gradients pass."""
-    return _lab_to_linear(L, a, b)
+def lab_to_srgb(lab: NDArray[Any]) -> NDArray[Any]:
+    """sRGB of CIELAB (..., 3), unclipped: a color outside the gamut leaves [0, 1]."""
+    return _by_pixel(lambda *lab: [_from_linear(v) for v in lab_planes_to_linear(*lab)], lab)
 
 
-@_on_arrays
-def lab_to_srgb(lab: Tensor, axis: int = -1) -> Tensor:
-    """sRGB of CIELAB, unclipped: a color outside the gamut leaves [0, 1]; same shape."""
-
-    def rgb(*lab: Tensor) -> list[Tensor]:
-        return [_from_linear(v) for v in _lab_to_linear(*lab)]
-
-    return _by_pixel(rgb, _check(_floating(lab), axis), axis=axis)
-
-
-@_on_arrays
-def lightness(rgb: Tensor, axis: int = -1) -> Tensor:
-    """L* in 0 … 100 of sRGB in [0, 1]; the shape of `rgb` without its channel axis."""
+def lightness(rgb: NDArray[Any]) -> NDArray[Any]:
+    """L* (...) in 0 … 100 of sRGB (..., 3) in [0, 1]."""
 
     def L(*rgb: Tensor) -> list[Tensor]:
-        (y,) = _mix(_RGB_TO_XYZ[1:2], *(_to_linear(v) for v in rgb))
+        (y,) = _mix(_RGB_TO_XYZ[1:2], *map(_to_linear, rgb))
         return [116 * _f(y) - 16]
 
-    return _by_pixel(L, _check(_floating(rgb), axis), axis=axis, count=1).squeeze(axis)
+    return _by_pixel(L, rgb, count=1)[..., 0]
 
 
-@_on_arrays
-def lab8_to_lab(lab8: Tensor, axis: int = -1) -> Tensor:
-    """CIELAB, float32, of OpenCV's 8-bit LAB (uint8); same shape."""
-    if lab8.dtype != torch.uint8:
+def lab8_to_lab(lab8: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """CIELAB, float32, of OpenCV's 8-bit LAB (..., 3), uint8."""
+    if lab8.dtype != np.uint8:
         raise ValueError(f"lab8 must be uint8, got {lab8.dtype}")
-    scale = _along([100 / 255, 1, 1], lab8, axis)
-    offset = _along([0, 128, 128], lab8, axis)
-    return (lab8 - offset) * scale
+    return (lab8 - np.float32([0, 128, 128])) * np.float32([100 / 255, 1, 1])
 
 
-@_on_arrays
 def unstandardize_ab(ab: Tensor, std: Sequence[float], axis: int = -1) -> Tensor:
-    """ab in CIELAB units, from units of the deviations `std` of a* and b*."""
-    return ab * _along(std, _floating(ab), axis)
+    """ab in CIELAB units, from units of the deviations `std` of a* and b*, which are at `axis`."""
+    shape = [1] * ab.ndim
+    shape[axis] = 2
+    return ab * torch.tensor(std, dtype=ab.dtype, device=ab.device).view(shape)
 
 
-@_on_arrays
-def fit_gamut(lab: Tensor, axis: int = -1) -> Tensor:
-    """CIELAB with chroma reduced to the sRGB gamut at fixed L* and hue; same shape.
+def fit_gamut(lab: NDArray[Any]) -> NDArray[Any]:
+    """CIELAB (..., 3) with chroma reduced to the sRGB gamut at fixed L* and hue.
 
     (a*, b*) is scaled by the largest s in [0, 1] that is inside. Pixels already inside are
     returned untouched. L* beyond 0 … 100 has no color inside, and becomes neutral.
     """
-    return _by_pixel(lambda *lab: _fit(*lab)[0], _check(_floating(lab), axis), axis=axis)
+    return _by_pixel(lambda *lab: _fit(*lab)[0], lab)
 
 
-def recombine(L: A, ab: A, axis: int = -1, bits: int = 8) -> A:
+_TYPES = {8: torch.uint8, 16: torch.uint16}
+
+
+def recombine(L: NDArray[Any], ab: NDArray[Any], bits: int = 8) -> NDArray[Any]:
     """8-bit or 16-bit sRGB of lightness and chroma: L* is kept, chroma is reduced to the gamut.
 
     Parameters
@@ -346,14 +279,14 @@ def recombine(L: A, ab: A, axis: int = -1, bits: int = 8) -> A:
     L
         L* in 0 … 100, (H, W) or any shape.
     ab
-        a*, b* in CIELAB units, the shape of L and two channels at `axis`: (H, W, 2).
+        a*, b* in CIELAB units, the shape of L and two channels: (H, W, 2).
     bits
         8 or 16.
 
     Returns
     -------
-    uint8 or uint16, three channels at `axis`: (H, W, 3). L* of every pixel is within 0.6 of L, the
-    rounding to 8 bits included, and where ab = 0 the three channels are equal.
+    uint8 or uint16, the shape of L and three channels: (H, W, 3). L* of every pixel is within 0.6
+    of L, the rounding to 8 bits included, and where ab = 0 the three channels are equal.
 
     Raises
     ------
@@ -362,29 +295,15 @@ def recombine(L: A, ab: A, axis: int = -1, bits: int = 8) -> A:
     """
     if bits not in _TYPES:
         raise ValueError(f"bits must be 8 or 16, got {bits}")
-    if isinstance(L, Tensor):
-        return _recombine(L, ab, axis, bits)
-    return _recombine(_shared(L), _shared(ab), axis, bits).numpy()
-
-
-_TYPES = {8: torch.uint8, 16: torch.uint16}
-
-
-def _recombine(L: Tensor, ab: Tensor, axis: int, bits: int) -> Tensor:
-    _floating(L)
-    if ab.ndim != L.ndim + 1 or ab.shape[axis] != 2 or ab.select(axis, 0).shape != L.shape:
-        raise ValueError(
-            f"ab must have the shape of L {tuple(L.shape)} and two channels at axis {axis}, "
-            f"got {tuple(ab.shape)}"
-        )
-
-    planes = L.reshape(-1), *(_floating(ab).select(axis, i).reshape(-1) for i in (0, 1))
-    out = torch.empty((len(planes[0]), 3), dtype=_TYPES[bits], device=L.device)
+    if ab.shape != (*L.shape, 2):
+        raise ValueError(f"ab must have two channels and L's shape {L.shape}, got {ab.shape}")
+    planes = [_shared(plane).reshape(-1) for plane in (L, ab[..., 0], ab[..., 1])]
+    out = torch.empty((len(planes[0]), 3), dtype=_TYPES[bits])
     outside = []
     for start in range(0, len(out), _BLOCK):
         part = slice(start, start + _BLOCK)
         block = [plane[part].contiguous() for plane in planes]
-        linear = _lab_to_linear(*block)
+        linear = lab_planes_to_linear(*block)
         if len(found := _where_outside(linear, *block)):
             outside.append(found + start)
             linear = [v.nan_to_num_() for v in linear]
@@ -398,13 +317,13 @@ def _recombine(L: Tensor, ab: Tensor, axis: int, bits: int) -> Tensor:
                 out.view(torch.int16)[found] = levels.view(torch.int16)
             else:
                 out[found] = levels
-    return out.view(*L.shape, 3).movedim(-1, axis).contiguous()
+    return out.numpy().reshape(*L.shape, 3)
 
 
 def _levels(linear: Tensor, bits: int) -> Tensor:
     """sRGB levels of linear light, which is clipped."""
     v = linear.clamp(0, 1)
-    if bits == 8 and v.device.type == "cpu":
+    if bits == 8:
         return _LEVELS.index_select(0, v.mul_(len(_LEVELS) - 1).add_(0.5).int())
     return _from_linear(v).mul_(2**bits - 1).round_().to(_TYPES[bits])
 
