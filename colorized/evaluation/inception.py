@@ -33,6 +33,9 @@ EXTRACTOR_SHA256 = "7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091
 SIZE, DIMS = 299, 2048
 """Side of the network's input in pixels, and the number of its features."""
 
+BATCH = 16
+"""Pictures evaluated at once."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -52,23 +55,16 @@ def packaged_weights() -> Path:
 
 
 class InceptionExtractor:
-    """pytorch-fid's Inception network, with its true weights.
-
-    Parameters
-    ----------
-    weights
-        The file of `packaged_weights`, wherever it lies.
-    device
-        Where the network runs.
+    """pytorch-fid's Inception network, with its true weights, on a device.
 
     Raises
     ------
     ValueError
-        When that file is another than `EXTRACTOR_SHA256` says.
+        When the file of `packaged_weights` is another than `EXTRACTOR_SHA256` says.
     """
 
-    def __init__(self, weights: Path | None = None, device: torch.device | str = "cpu") -> None:
-        weights = weights or packaged_weights()
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        weights = packaged_weights()
         self.sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
         """Of the file that the weights come from."""
         if self.sha256 != EXTRACTOR_SHA256:
@@ -81,10 +77,7 @@ class InceptionExtractor:
 
     @torch.inference_mode()
     def features(
-        self,
-        images: Iterable[RGB],
-        batch_size: int = 16,
-        progress: Callable[[int], object] | None = None,
+        self, images: Iterable[RGB], progress: Callable[[int], object] = lambda count: None
     ) -> NDArray[np.float32]:
         """Pooled features of pictures, (N, 2048), float32.
 
@@ -92,26 +85,21 @@ class InceptionExtractor:
         ----------
         images
             uint8 sRGB (H, W, 3), each of any size.
-        batch_size
-            Pictures evaluated at once.
         progress
             Called after every batch with the number of pictures in it.
 
         Raises
         ------
         ValueError
-            For a picture of another kind, such as a grayscale one; or batch_size < 1.
+            For a picture of another kind, such as a grayscale one.
         """
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         resized = _resize_all(images)
         features = [np.empty((0, DIMS), np.float32)]
-        while batch := list(itertools.islice(resized, batch_size)):
+        while batch := list(itertools.islice(resized, BATCH)):
             # (B, H, W, 3) seen as (B, 3, H, W) has channels last in memory, which is faster.
             x = torch.from_numpy(np.stack(batch)).to(self.device).permute(0, 3, 1, 2)
             features.append(self._network(2 * (x / 255) - 1).flatten(1).cpu().numpy())
-            if progress is not None:
-                progress(len(batch))
+            progress(len(batch))
         return np.concatenate(features)
 
 
@@ -143,8 +131,7 @@ def cached_features(
     extractor: InceptionExtractor,
     images: Sequence[RGB],
     cache_dir: Path,
-    batch_size: int = 16,
-    progress: Callable[[int], object] | None = None,
+    progress: Callable[[int], object] = lambda count: None,
 ) -> NDArray[np.float32]:
     """`extractor.features(images)`, kept in `cache_dir` under a name made from their content.
 
@@ -164,7 +151,7 @@ def cached_features(
         _log.warning("%s is damaged: its features are computed again", path)
         path.unlink()
 
-    features = extractor.features(images, batch_size, progress)
+    features = extractor.features(images, progress)
     buffer = io.BytesIO()
     np.save(buffer, features, allow_pickle=False)
     atomic.write(cache_dir / f"{stem}-{_digest(buffer.getvalue())}.npy", buffer.getvalue())

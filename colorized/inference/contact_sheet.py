@@ -32,27 +32,18 @@ _INFERNO = np.frombuffer(
 ).reshape(-1, 3)
 
 
-def contact_sheet(
-    candidates: Candidates, guide: NDArray[np.float32], saturation: float = 1.0
-) -> Picture:
-    """The photograph without color, then each candidate, with its number and its seed.
+def contact_sheet(candidates: Candidates, guide: NDArray[np.float32]) -> Picture:
+    """RGB (height, width, 3): the photograph without color, then each candidate, with its seed.
 
     Parameters
     ----------
     guide
         L* of the photograph, small: see `ChromaSampler.guide`.
-    saturation
-        Chroma is multiplied by this.
-
-    Returns
-    -------
-    ndarray
-        RGB (height, width, 3).
     """
     height, width = guide.shape
     pictures = [("photograph", color.recombine(guide, np.zeros((height, width, 2), np.float32)))]
     for k, (ab, seed) in enumerate(zip(candidates.ab, candidates.seeds, strict=True), start=1):
-        chroma = Enlarger(guide, ab * np.float32(saturation), height, width).rows(0, height, guide)
+        chroma = Enlarger(guide, ab, height, width).rows(0, height, guide)
         pictures.append((f"{k}: seed {seed}", color.recombine(guide, chroma)))
     scale = min(1.0, SIDE / max(height, width))
     cell = (max(1, round(width * scale)), max(1, round(height * scale)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -91,7 +92,6 @@ class Page:
         self._raster = raster
         self._tones = tones
         self.bits = 8 * raster.dtype.itemsize
-        self._cells: NDArray[np.float32] | None = None
 
     def rows(self, start: int, stop: int) -> NDArray[np.float32]:
         """L* of the rows [start, stop), (stop - start, W), 0 … 100.
@@ -137,28 +137,28 @@ class Page:
         self._check_range(small)
         return small
 
+    @functools.cached_property
+    def _cells(self) -> NDArray[np.float32] | None:
+        """Means of a `Mosaic` of its colors, None of a gray page; `small` sets it, too."""
+        if self._tones.is_gray:
+            return None
+        cells = Mosaic(self.height, self.width)
+        for strip in self.strips():
+            cells.add(strip[0], self.rgb8(*strip))
+        return cells.mean()
+
     @property
     def is_in_color(self) -> bool:
         """Whether it has colors of its own, beyond toning and age; quick after `small`."""
-        if self._tones.is_gray:
-            return False
-        if self._cells is None:
-            cells = Mosaic(self.height, self.width)
-            for strip in self.strips():
-                cells.add(strip[0], self.rgb8(*strip))
-            self._cells = cells.mean()
-        return colorfulness.chroma_beyond_toning(self._cells) > 1
+        return self._cells is not None and colorfulness.chroma_beyond_toning(self._cells) > 1
 
     @property
     def looks_like_color_negative(self) -> bool:
         """Whether it has the orange of color negative film where it is brightest."""
-        self.is_in_color  # noqa: B018  computes the cells
         return self._cells is not None and colorfulness.looks_like_color_negative(self._cells)
 
     def cells_chroma(self) -> NDArray[np.float32]:
         """The colors that it has, small: ab of `colorfulness.Mosaic`, zeros of a gray page."""
-        if not self._tones.is_gray and self._cells is None:
-            self.is_in_color  # noqa: B018  computes the cells
         if self._cells is None:
             return np.zeros((1, 1, 2), np.float32)
         return color.srgb_to_lab(self._cells / np.float32(255))[..., 1:]
@@ -187,7 +187,6 @@ class Page:
             bits=self.bits,
             facts=self.facts,
             notes=self.notes,
-            is_in_color=self.is_in_color,
         )
 
     def _check_range(self, lightness: NDArray[np.float32]) -> None:
@@ -222,7 +221,6 @@ class Photo:
     bits: int = 8
     facts: Facts = field(default_factory=Facts)
     notes: list[str] = field(default_factory=list)
-    is_in_color: bool = False
 
     @property
     def height(self) -> int:

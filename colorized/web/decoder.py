@@ -307,10 +307,10 @@ def png(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def _serve_requests(connection: Connection, threads: int) -> None:
+def _serve_requests(connection: Connection) -> None:
     # Ctrl-C goes to all processes of a terminal; the service handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
     photograph = DecodedPhoto()
     answer: object
     with contextlib.suppress(EOFError, BrokenPipeError):
@@ -330,11 +330,9 @@ def _serve_requests(connection: Connection, threads: int) -> None:
 class DecoderProcess:
     """A decoder process. `ask` blocks; `kill` may be called from another thread."""
 
-    def __init__(self, threads: int = 1) -> None:
+    def __init__(self) -> None:
         self._connection, theirs = _context.Pipe()
-        self._process = _context.Process(
-            target=_serve_requests, args=(theirs, threads), daemon=True
-        )
+        self._process = _context.Process(target=_serve_requests, args=(theirs,), daemon=True)
         self._process.start()
         theirs.close()
 

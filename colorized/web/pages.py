@@ -36,15 +36,15 @@ class Sample:
 
 
 @functools.cache
-def samples(folder: Path = SAMPLE) -> dict[str, Sample]:
+def samples() -> dict[str, Sample]:
     """Embedded photographs by name, those of people first; empty without them."""
-    listed = folder / "photos.csv"
+    listed = SAMPLE / "photos.csv"
     if not listed.is_file():
         return {}
     with listed.open(encoding="utf-8", newline="") as file:
         titles = {row["file"]: f"{row['title']}. {row['author']}" for row in csv.DictReader(file)}
     wanted = [*PORTRAITS, *(path for path in titles if path.startswith("archive/"))]
-    found = {Path(path).name: Sample(folder / path, titles[path]) for path in wanted}
+    found = {Path(path).name: Sample(SAMPLE / path, titles[path]) for path in wanted}
     return {name: sample for name, sample in found.items() if sample.path.is_file()}
 
 

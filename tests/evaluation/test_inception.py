@@ -46,7 +46,7 @@ def extractor() -> inception.InceptionExtractor:
 @pytest.fixture(scope="module")
 def features(extractor: inception.InceptionExtractor, photos: Pictures) -> Features:
     a, b = photos
-    return extractor.features(a, batch_size=4), extractor.features(b, batch_size=6)
+    return extractor.features(a), extractor.features(b)
 
 
 def test_features_are_those_of_pytorch_fid(
@@ -78,10 +78,12 @@ def test_pictures_of_different_sizes_and_batches(
     extractor: inception.InceptionExtractor,
     photos: Pictures,
     features: Features,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     done: list[int] = []
     mixed = iter([photos[0][0], photos[0][1][:40, :97], photos[1][0]])  # any iterable will do
-    found = extractor.features(mixed, batch_size=2, progress=done.append)
+    monkeypatch.setattr(inception, "BATCH", 2)
+    found = extractor.features(mixed, progress=done.append)
     assert done == [2, 1]
     np.testing.assert_allclose(found[0], features[0][0], atol=1e-4)
     np.testing.assert_allclose(found[2], features[1][0], atol=1e-4)
@@ -116,12 +118,7 @@ def test_only_rgb_is_accepted(
             function(right, wrong)
 
 
-def test_batch_size_of_zero_is_refused(extractor: inception.InceptionExtractor) -> None:
-    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
-        extractor.features([], batch_size=0)
-
-
-def test_other_weights_are_refused(tmp_path: Path) -> None:
+def test_other_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     changed = tmp_path / "weights.pt"
     shutil.copy(inception.packaged_weights(), changed)
     with changed.open("r+b") as file:
@@ -129,10 +126,11 @@ def test_other_weights_are_refused(tmp_path: Path) -> None:
         byte = file.read(1)
         file.seek(1_000_000)
         file.write(bytes([byte[0] ^ 1]))
+    monkeypatch.setattr(inception, "packaged_weights", lambda: changed)
     with pytest.raises(
         ValueError, match=f"weights.pt does not hold .* not {inception.EXTRACTOR_SHA256}"
     ):
-        inception.InceptionExtractor(changed)
+        inception.InceptionExtractor()
 
 
 @pytest.mark.parametrize("shape", [(150, 100), (299, 512), (640, 427), (1, 1)])
