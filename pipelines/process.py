@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -23,8 +22,6 @@ from pipelines import stage
 WEBHOOK = "COLORIZED_WEBHOOK_URL"
 GRACE_SECONDS = 20.0
 """Time for a stage to write its checkpoint; Prefect kills a canceled flow after 30."""
-BAR_SECONDS = 15.0
-"""Interval at which a progress bar is logged; it redraws itself ten times a second."""
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -99,38 +96,24 @@ def _send(group: int, number: int) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """The environment of a stage: this Python first, no webhook, progress as on a terminal."""
+    """The environment of a stage: this Python first, no webhook, nothing kept in buffers."""
     values = {name: value for name, value in os.environ.items() if name != WEBHOOK}
     return values | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "PYTHONUNBUFFERED": "1",
         "DVC_NO_ANALYTICS": "1",
-        "TTY_COMPATIBLE": "1",  # rich draws its bars, which `_lines` thins
-        "TERM": "xterm",
-        "NO_COLOR": "1",
-        "COLUMNS": "100",
     }
 
 
 def _lines(stream: IO[bytes]) -> Iterator[str]:
-    """Lines as they are written, with progress bars only every `BAR_SECONDS`."""
+    """Lines as they are written, without what they overwrite, without colors and credentials."""
     decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
-    rest, shown = "", time.monotonic()
+    rest = ""
     while chunk := os.read(stream.fileno(), 65536):
         *lines, rest = (rest + decode(chunk)).split("\n")
-        for line in lines:
-            if text := _clean(line.rstrip("\r").rpartition("\r")[2]):
-                yield text
-        before, redrawn, rest = rest.rpartition("\r")
-        rest = redrawn + rest
-        now = time.monotonic()
-        bar = _clean(before.rpartition("\r")[2])
-        if bar and now - shown >= BAR_SECONDS:
-            shown = now
-            yield bar
-    if text := _clean(rest.rpartition("\r")[2]):
-        yield text
+        yield from filter(None, map(_clean, lines))
+    yield from filter(None, [_clean(rest)])
 
 
 def _clean(text: str) -> str:
-    return tracking.redact(ANSI.sub("", text)).rstrip()
+    return tracking.redact(ANSI.sub("", text.rstrip("\r").rpartition("\r")[2])).rstrip()

@@ -30,10 +30,9 @@ from typing import IO, Any, TypeVar
 import numpy as np
 import requests
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import Progress
 
 from colorized import atomic
+from colorized.progress import Progress
 
 T = TypeVar("T")
 
@@ -188,10 +187,7 @@ class _Download:
             if not archive.is_file():
                 archive.parent.mkdir(parents=True, exist_ok=True)
                 self.partial = archive.with_name(archive.name + ".partial")
-                screen = Console(stderr=True)
-                with Progress(console=screen, disable=not screen.is_terminal) as bar:
-                    task = bar.add_task(f"{self.slug}, version {version}", total=None)
-                    self._retry(lambda: self._go_on(self._ask(api, version), bar, task))
+                self._retry(lambda: self._go_on(self._ask(api, version)))
                 self.partial.replace(archive)
         except KaggleError:
             raise
@@ -231,7 +227,7 @@ class _Download:
             answer.close()
         return answer
 
-    def _go_on(self, address: requests.Response, bar: Progress, task: Any) -> None:
+    def _go_on(self, address: requests.Response) -> None:
         """One attempt: append to `partial` what is missing of the object at the address.
 
         A marker beside it identifies the object, so that the rest of another is never appended.
@@ -254,12 +250,15 @@ class _Download:
             answer.raise_for_status()
             if answer.status_code != requests.codes.partial_content:
                 have = 0
-            with open(self.partial, "ab" if have else "wb") as file:
+            with (
+                open(self.partial, "ab" if have else "wb") as file,
+                Progress(f"{self.slug}.zip", "MB", size / 1e6 or None) as shown,
+            ):
                 atomic.write(marker, f"{identity} {size}")
-                bar.update(task, completed=have, total=size or None)
+                shown.begin(have / 1e6)
                 for chunk in answer.iter_content(CHUNK):
                     file.write(chunk)
-                    bar.advance(task, len(chunk))
+                    shown.advance(len(chunk) / 1e6)
                 file.flush()
                 os.fsync(file.fileno())
 
