@@ -1,7 +1,7 @@
 """Conversion of a file's levels to sRGB and L*: profiles, ranges, and other color spaces.
 
-LittleCMS applies embedded profiles: through Pillow's ImageCms for 8 bits, through imagecodecs for
-16 bits in color, which Pillow does not have.
+LittleCMS applies embedded profiles: through Pillow's ImageCms for 8 bits in color, through
+imagecodecs for 16 bits and for the L* of gray levels, which Pillow does not have.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ Levels: TypeAlias = NDArray[np.unsignedinteger[Any]]
 Profile: TypeAlias = ImageCms.ImageCmsProfile
 
 _INTENT = ImageCms.Intent.RELATIVE_COLORIMETRIC
+_FLAGS = ImageCms.Flags.BLACKPOINTCOMPENSATION
 
 
 class ToneMapping:
@@ -95,7 +96,20 @@ class ToneMapping:
 
 def gray(size: int, icc: bytes, notes: list[str]) -> ToneMapping:
     """Of a gray photograph with `size` levels, evenly spaced from black to white."""
-    return ToneMapping(_gray_table(size, _profile(icc, notes, "GRAY", "RGB")))
+    levels = np.linspace(0, 1, size)
+    profile = _profile(icc, notes, "GRAY", "RGB")
+    if profile is None:
+        L = color.luminance_to_lightness(color.srgb_to_linear(levels))
+    else:
+        # 256 knots, and between them a straight line: far within 0.01 of L*.
+        ramp = np.arange(256, dtype=np.uint8)[None]
+        space = profile.profile.xcolor_space.strip().lower()
+        lab = _cms(
+            np.dstack([ramp] * 3) if space == "rgb" else ramp, icc, space,
+            imagecodecs.cms_profile("lab4"), "lab", "f8",
+        )  # fmt: skip
+        L = np.interp(levels, np.linspace(0, 1, 256), lab[0, :, 0])
+    return ToneMapping(np.asarray(L, np.float32))
 
 
 def in_color(mode: str, dtype: np.dtype[Any], icc: bytes, notes: list[str]) -> ToneMapping:
@@ -114,14 +128,7 @@ def in_color(mode: str, dtype: np.dtype[Any], icc: bytes, notes: list[str]) -> T
         apply = _transform(mode, profile, _as_profile("sRGB"), "RGB")
         return ToneMapping(to_srgb=lambda v: np.asarray(apply(_image(v, mode))))
 
-    def deep(levels: Levels) -> Levels:
-        return imagecodecs.cms_transform(
-            np.ascontiguousarray(levels), icc, srgb_profile(),
-            colorspace="rgb", outcolorspace="rgb", outdtype="u2", intent=int(_INTENT),
-            flags=int(ImageCms.Flags.BLACKPOINTCOMPENSATION),
-        )  # fmt: skip
-
-    return ToneMapping(to_srgb=deep)
+    return ToneMapping(to_srgb=lambda v: _cms(v, icc, "rgb", srgb_profile(), "rgb", "u2"))
 
 
 def lab(dtype: np.dtype[Any], signed: bool) -> ToneMapping:
@@ -257,56 +264,19 @@ def _profile(icc: bytes, notes: list[str], *spaces: str) -> Profile | None:
 
 
 def _transform(
-    mode: str,
-    source: Profile,
-    target: Profile,
-    out: str,
-    more: ImageCms.Flags = ImageCms.Flags.NONE,
+    mode: str, source: Profile, target: Profile, out: str
 ) -> Callable[[Image.Image], Image.Image]:
-    flags = ImageCms.Flags.BLACKPOINTCOMPENSATION | more
-    return ImageCms.buildTransform(source, target, mode, out, _INTENT, flags).apply
+    return ImageCms.buildTransform(source, target, mode, out, _INTENT, _FLAGS).apply
 
 
-def _gray_table(size: int, profile: Profile | None) -> NDArray[np.float32]:
-    """L* of the levels 0 … size - 1, evenly spaced from black to white, float32 (size,)."""
-    levels = np.linspace(0, 1, size)
-    if profile is None:
-        return np.asarray(color.luminance_to_lightness(color.srgb_to_linear(levels)), np.float32)
-    # 256 knots, in 16 bits, and between them a straight line: far within 0.01 of L*.
-    ramp = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
-    if profile.profile.xcolor_space == "RGB ":
-        ramp = ramp.convert("RGB")
-    target = ImageCms.ImageCmsProfile(io.BytesIO(_lightness_profile()))
-    apply = _transform(ramp.mode, profile, target, "I;16", ImageCms.Flags.NOOPTIMIZE)
-    knots = np.asarray(apply(ramp))[0] * (100 / 65535)
-    return np.asarray(np.interp(levels, np.linspace(0, 1, 256), knots), np.float32)
+def _cms(
+    levels: NDArray[Any], icc: bytes, space: str, out_icc: bytes, out_space: str, dtype: str
+) -> NDArray[Any]:
+    return imagecodecs.cms_transform(
+        np.ascontiguousarray(levels), icc, out_icc, colorspace=space, outcolorspace=out_space,
+        outdtype=dtype, intent=int(_INTENT), flags=int(_FLAGS),
+    )  # fmt: skip
 
 
 def _as_profile(name: str) -> Profile:
     return ImageCms.ImageCmsProfile(ImageCms.createProfile(name))  # type: ignore[arg-type]
-
-
-@functools.cache
-def _lightness_profile() -> bytes:
-    """An ICC profile of a device whose gray levels are L* itself (ICC.1:2001-04, section 6.3.1).
-
-    With it LittleCMS gives L* in 16 bits, where sRGB would be rounded to 8.
-    """
-    D50 = struct.pack(">3i", round(0.9642 * 65536), 65536, round(0.8249 * 65536))
-    tags = {
-        b"desc": b"desc" + bytes(4) + struct.pack(">I", 3) + b"L*\0" + bytes(79),
-        b"cprt": b"text" + bytes(4) + b"CC0\0",
-        b"wtpt": b"XYZ " + bytes(4) + D50,
-        b"kTRC": b"curv" + bytes(8),  # no entries: the identity
-    }
-    table, data = struct.pack(">I", len(tags)), b""
-    for name, content in tags.items():
-        offset = 128 + 4 + 12 * len(tags) + len(data)
-        table += name + struct.pack(">II", offset, len(content))
-        data += content + bytes(-len(content) % 4)
-    header = struct.pack(
-        ">I4xI4s4s4s6H4s24xI12s48x",
-        128 + len(table) + len(data), 0x02100000, b"mntr", b"GRAY", b"Lab ",
-        2000, 1, 1, 0, 0, 0, b"acsp", 1, D50,
-    )  # fmt: skip
-    return header + table + data
