@@ -159,7 +159,7 @@ def run(options: argparse.Namespace, processes: Processes) -> None:
             state,
             open_shard(lab, "train"),
             open_shard(lab, "val"),
-            options.work / "checkpoints" / f"{name}-{fit.fingerprint(values, [])}",
+            options.work / "checkpoints" / f"{name}-{fit.fingerprint(values)}",
             validate_every=500,
             checkpoint_every=250,
             log=log,

@@ -46,7 +46,7 @@ class Recipe:
     @property
     def fingerprint(self) -> str:
         """12 hexadecimal digits."""
-        return fingerprint(asdict(self), [])
+        return fingerprint(asdict(self))
 
     def save(self, folder: Path) -> None:
         """Write it to a folder of checkpoints."""
