@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any
-
 from colorized.data import report as dataset_report
 from colorized.data import shards, sources, streaming
 from colorized.params import Params
-from colorized.progress import track
 from pipelines import raw, stage
 
 
@@ -21,13 +17,9 @@ def main(params: Params) -> None:
         **p.model_dump(exclude=counts),
         crops={split: getattr(p, f"{split}_crops") for split in sources.SPLITS},
     )
-
-    def progress(cuts: Iterable[Any]) -> Iterator[Any]:
-        yield from track(cuts, "cutting crops", "photographs", len(source.names))
-
     url = params.data.storage
     writer = None if url == "local" else streaming.StreamWriter(url)
-    report = shards.build_shards(source, stage.LAB, settings, progress, writer)
+    report = shards.build_shards(source, stage.LAB, settings, writer)
     dataset_report.write(stage.DATASET, report, stage.LAB)
     for split in sources.SPLITS:
         print(f"{split}: {report.photographs[split]} photographs, {report.crops[split]} crops")

@@ -18,13 +18,12 @@ import os
 import shutil
 import signal
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -42,6 +41,7 @@ from colorized.data.sources import (
     split_of,
 )
 from colorized.data.streaming import StreamWriter
+from colorized.progress import track
 
 FEW = 16
 """Fewer pictures than this are cut in this process: starting others would take longer."""
@@ -132,7 +132,6 @@ def build_shards(
     source: Source,
     out: Path,
     settings: CropSettings,
-    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
     train_writer: StreamWriter | None = None,
 ) -> Report:
     """Cut every picture and write the shards, `index.csv` and `stats.json` to `out`.
@@ -152,7 +151,7 @@ def build_shards(
     try:
         with atomic.replacing_folder(out) as partial:
             _check_space(source, partial, settings, train_writer is None)
-            return _write(source, partial, settings, progress, train_writer)
+            return _write(source, partial, settings, train_writer)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
@@ -180,7 +179,6 @@ def _write(
     source: Source,
     out: Path,
     settings: CropSettings,
-    progress: Callable[[Iterable[Any]], Iterable[Any]],
     train_writer: StreamWriter | None,
 ) -> Report:
     report = Report(settings.image_size)
@@ -210,7 +208,8 @@ def _write(
         index = csv.writer(file, lineterminator="\n")
         index.writerow(INDEX)
         cuts = _cut_all(source, order, splits, settings)
-        for number, cut in progress(zip(order, cuts, strict=True)):
+        cuts = track(cuts, "cutting crops", "photographs", len(order))
+        for number, cut in zip(order, cuts, strict=True):
             name, digest, split = source.names[number], source.digests[number], splits[number]
             if cut.crops is None:
                 leave_out(name, cut.kind, cut.reason)
