@@ -14,10 +14,7 @@ import torch
 def open_device(name: str) -> torch.device:
     """The device of this name.
 
-    Raises
-    ------
-    ValueError
-        When the name is not that of a device, or this machine lacks the device.
+    Raises ValueError when the name is not that of a device, or this machine lacks the device.
     """
     try:
         device = torch.device(name)

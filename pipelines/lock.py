@@ -54,12 +54,7 @@ def take(root: Path) -> Iterator[Lock]:
     """Hold the lock of the project in `root`.
 
     Nothing is taken if this process or a parent holds it already. A child of the holder gets
-    SIGTERM when the holder is killed.
-
-    Raises
-    ------
-    Held
-        Another run holds it.
+    SIGTERM when the holder is killed. Raises Held: another run holds it.
     """
     holder = _above()
     if holder is not None:

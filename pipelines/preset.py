@@ -23,10 +23,7 @@ PRESETS = Path(__file__).parent / "presets"
 def apply(name: str, path: Path) -> list[str]:
     """Write the preset's values to the file at `path`; the changes, as `key: old → new`.
 
-    Raises
-    ------
-    ParamsError
-        When the result would be invalid; the file is then unchanged.
+    Raises ParamsError when the result would be invalid; the file is then unchanged.
     """
     yaml = YAML()  # keeps comments and order
     yaml.preserve_quotes = True

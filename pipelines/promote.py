@@ -26,12 +26,8 @@ from pipelines import lock, stage
 def promote(root: Path, dry_run: bool = False) -> Verdict:
     """Measure the new weights against the champion; promote them if they are better.
 
-    With `dry_run` nothing is written to the registry.
-
-    Raises
-    ------
-    ValueError
-        One line: no weights, no validation pictures, or an error of MLflow.
+    With `dry_run` nothing is written to the registry. Raises ValueError of one line: no weights,
+    no validation pictures, or an error of MLflow.
     """
     with lock.take(root):
         params = load_params(root / "params.yaml")

@@ -126,6 +126,9 @@ def color(
 ) -> Batch:
     """Color the photographs of a plan that are not finished; failures come first.
 
+    Raises BatchError as in `plan.remaining`. The iterator raises what `plan.color` does, and
+    `WorkerError`.
+
     Parameters
     ----------
     weights, name
@@ -134,11 +137,6 @@ def color(
         None for as many as the devices keep busy.
     timeout
         Seconds for a photograph, 0 for no limit.
-
-    Raises
-    ------
-    BatchError
-        As in `plan.remaining`. The iterator raises what `plan.color` does, and `WorkerError`.
     """
     facts = settings.facts(Stamp.of(weights).sha256)
     jobs, renamed = plan.with_known_names(found.jobs, journal)

@@ -115,10 +115,7 @@ def checked(inputs: Sequence[Path], out: Path) -> Plan:
 def named_file(inputs: Sequence[Path], out: Path) -> Path | None:
     """`out` where it names the result of one file rather than a folder.
 
-    Raises
-    ------
-    BatchError
-        It names one, but of a format without color, or there are several inputs.
+    Raises BatchError: it names one, but of a format without color, or there are several inputs.
     """
     if out.is_dir() or not photo.is_picture_name(out):
         return None
@@ -172,10 +169,7 @@ def raise_if_all_failed(jobs: Sequence[Job], failed: Sequence[Result]) -> None:
 def jobs_of(given: Path, out: Path, found: Plan) -> Iterator[Job]:
     """The photographs of one file or folder; other files are noted in `found`.
 
-    Raises
-    ------
-    BatchError
-        It is missing, or a folder that cannot be read or holds no pictures.
+    Raises BatchError: it is missing, or a folder that cannot be read or holds no pictures.
     """
     if not given.is_dir():
         if not given.exists():
@@ -296,15 +290,12 @@ def color(
 ) -> Iterator[Result]:
     """Color photographs, and yield each when it has its name, or its error.
 
+    Raises DiskFull: there is no room for a result, or for its line in the journal.
+
     Parameters
     ----------
     facts
         What determines the results, for the journal: see `Settings.facts`.
-
-    Raises
-    ------
-    DiskFull
-        There is no room for a result, or for its line in the journal.
     """
     targets = {}
     staged = []

@@ -145,12 +145,8 @@ def remaining(
 ) -> tuple[list[Task], int]:  # fmt: skip
     """The photographs to color, and how many are finished already.
 
-    A result in a store is compared by size, an original there by size and time.
-
-    Raises
-    ------
-    BatchError
-        A result would be replaced, and `overwrite` is not set.
+    A result in a store is compared by size, an original there by size and time. Raises BatchError:
+    a result would be replaced, and `overwrite` is not set.
     """
     there = out.files()
     sources: dict[str, dict[str, Found]] = {}
@@ -227,10 +223,7 @@ def lending(out: Store, name: str, content: bytes) -> Iterator[None]:
 def color(tasks: Sequence[Task], batch: Batch, address: str | None) -> Iterator[TaskResult]:
     """Color photographs on the cluster at `address`, or on a new one on this machine.
 
-    Raises
-    ------
-    ClusterError
-        Ray is not installed, or the cluster cannot be reached.
+    Raises ClusterError: Ray is not installed, or the cluster cannot be reached.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")

@@ -139,20 +139,14 @@ class WorkerPool:
     def wait_until_ready(self) -> None:
         """Return as soon as a worker has loaded the weights.
 
-        Raises
-        ------
-        WorkerError
-            None can.
+        Raises WorkerError where none can.
         """
         self._greet(self._workers[0])
 
     def run(self, jobs: Iterable[Job], settings: Settings) -> Iterator[tuple[Job, Outcome]]:
         """Color photographs, and yield each as soon as it is done, in any order.
 
-        Raises
-        ------
-        WorkerError
-            A worker that was to replace another cannot start.
+        Raises WorkerError: a worker that was to replace another cannot start.
         """
         todo = iter(jobs)
         again: deque[Job] = deque()

@@ -274,6 +274,8 @@ _TYPES = {8: torch.uint8, 16: torch.uint16}
 def recombine(L: NDArray[Any], ab: NDArray[Any], bits: int = 8) -> NDArray[Any]:
     """8-bit or 16-bit sRGB of lightness and chroma: L* is kept, chroma is reduced to the gamut.
 
+    Raises ValueError where the shapes do not go together, or a value is not finite.
+
     Parameters
     ----------
     L
@@ -287,11 +289,6 @@ def recombine(L: NDArray[Any], ab: NDArray[Any], bits: int = 8) -> NDArray[Any]:
     -------
     uint8 or uint16, the shape of L and three channels: (H, W, 3). L* of every pixel is within 0.6
     of L, the rounding to 8 bits included, and where ab = 0 the three channels are equal.
-
-    Raises
-    ------
-    ValueError
-        Where the shapes do not go together, or a value is not finite.
     """
     if bits not in _TYPES:
         raise ValueError(f"bits must be 8 or 16, got {bits}")

@@ -63,6 +63,8 @@ def guide_size(h: int, w: int, height: int, width: int) -> tuple[int, int]:
 class Enlarger:
     """Chroma at any rows of a large picture, from small chroma and the lightness of these rows.
 
+    Raises ValueError where the guide's size is no power of two times that of `ab`.
+
     Parameters
     ----------
     guide
@@ -71,11 +73,6 @@ class Enlarger:
         The network's chroma (h, w, 2), CIELAB units.
     height, width
         Of the large picture.
-
-    Raises
-    ------
-    ValueError
-        Where the guide's size is no power of two times that of `ab`.
     """
 
     def __init__(self, guide: Image, ab: Image, height: int, width: int) -> None:
@@ -94,10 +91,7 @@ class Enlarger:
     def rows(self, y0: int, y1: int, lightness: Image) -> Image:
         """ab (y1 - y0, W, 2) of the rows y0 … y1 - 1, whose L* is (y1 - y0, W).
 
-        Raises
-        ------
-        ValueError
-            Where the rows are not in the picture, or lightness has another shape.
+        Raises ValueError where the rows are not in the picture, or lightness has another shape.
         """
         if lightness.shape != (y1 - y0, self.width) or not 0 <= y0 < y1 <= self.height:
             raise ValueError(

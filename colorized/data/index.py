@@ -15,10 +15,7 @@ from numpy.typing import NDArray
 def read_stats(folder: Path) -> dict[str, Any]:
     """`stats.json` of a folder of shards.
 
-    Raises
-    ------
-    ValueError
-        When it is missing or damaged.
+    Raises ValueError when it is missing or damaged.
     """
     path = folder / "stats.json"
     try:

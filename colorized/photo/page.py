@@ -96,10 +96,7 @@ class Page:
     def rows(self, start: int, stop: int) -> NDArray[np.float32]:
         """L* of the rows [start, stop), (stop - start, W), 0 … 100.
 
-        Raises
-        ------
-        PhotoError
-            They cannot be decoded.
+        Raises PhotoError: they cannot be decoded.
         """
         return self._tones.lightness(self._levels(start, stop))
 

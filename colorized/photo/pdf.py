@@ -28,10 +28,7 @@ _LOCK = threading.Lock()
 def read(file: BinaryIO, path: Path, check: Check, close: Callable[[Any], Any]) -> list[Page]:
     """The pages of a PDF, each a photograph; `close` is given what is to be called at the end.
 
-    Raises
-    ------
-    PhotoError
-        `check` does, or the document has no pages.
+    Raises PhotoError: `check` does, or the document has no pages.
     """
     with _LOCK:
         document = pypdfium2.PdfDocument(file.read())

@@ -140,15 +140,12 @@ def sidecar(marks: Marks, target: Path, sha256: str) -> bytes:
 def packet(marks: Marks, existing: bytes = b"") -> bytes:
     """An XMP packet with the marks, in UTF-8; the same ones give the same bytes.
 
+    Raises ValueError: `existing` is no XMP.
+
     Parameters
     ----------
     existing
         A packet whose other properties are kept.
-
-    Raises
-    ------
-    ValueError
-        `existing` is no XMP.
     """
     meta, rdf = _parse(existing) if existing else _empty()
     descriptions = rdf.findall(_DESCRIPTION)
@@ -172,10 +169,7 @@ def packet(marks: Marks, existing: bytes = b"") -> bytes:
 def parse(xmp: bytes) -> Marks | None:
     """The marks in an XMP packet; None where there are none.
 
-    Raises
-    ------
-    ValueError
-        The packet is no XMP, or its marks are incomplete or not of their kind.
+    Raises ValueError: the packet is no XMP, or its marks are incomplete or not of their kind.
     """
     if not xmp:
         return None

@@ -69,6 +69,9 @@ def open_scan(
 ) -> Iterator[Scan]:
     """Open a photograph, or a TIFF of several; pages are decoded while it is open.
 
+    Raises PhotoError: the file is missing, damaged, no picture, an animation, or above
+    `max_pixels`.
+
     Parameters
     ----------
     source
@@ -77,11 +80,6 @@ def open_scan(
         Limit of a page, checked before anything is decoded.
     name
         The file in messages, whose suffix its copy has; by default the path.
-
-    Raises
-    ------
-    PhotoError
-        The file is missing, damaged, no picture, an animation, or above `max_pixels`.
     """
     path = Path(name if name is not None else "picture" if isinstance(source, bytes) else source)
     with failing(path), contextlib.ExitStack() as stack:
@@ -103,12 +101,7 @@ def read_photo(
 ) -> Photo:
     """Read one photograph and reduce it to lightness, upright and with its profile applied.
 
-    Parameters as in `open_scan`.
-
-    Raises
-    ------
-    PhotoError
-        As `open_scan`, or the file has several pages.
+    Parameters as in `open_scan`. Raises PhotoError as `open_scan`, or the file has several pages.
     """
     with open_scan(source, max_pixels, name) as scan:
         return _only(scan).read()
@@ -126,10 +119,7 @@ def read_rgb(
 def read_xmp(source: Source, name: str | Path | None = None) -> bytes:
     """The XMP packet of a picture, of the first page of several; empty where there is none.
 
-    Raises
-    ------
-    PhotoError
-        The file is missing or no picture.
+    Raises PhotoError: the file is missing or no picture.
     """
     with open_scan(source, 1 << 62, name) as scan:
         return scan.pages[0].facts.xmp
@@ -254,10 +244,7 @@ def _with_pillow(file: BinaryIO, path: Path, check: Check, notes: list[str]) -> 
 def _opened_image(file: BinaryIO, path: Path) -> Image.Image:
     """The picture, by Pillow, before it is decoded.
 
-    Raises
-    ------
-    PhotoError
-        It is of no known format, or of a known one but damaged.
+    Raises PhotoError: it is of no known format, or of a known one but damaged.
     """
     try:
         return Image.open(file, formats=_PILLOW)
@@ -286,12 +273,8 @@ def _opened_image(file: BinaryIO, path: Path) -> Image.Image:
 def _cut_jpeg(content: bytes, path: Path, notes: list[str]) -> Image.Image:
     """A JPEG that ends early, with gray where rows are missing.
 
-    It is decoded with two different ends: rows that depend on them are missing.
-
-    Raises
-    ------
-    PhotoError
-        More than half of it is missing.
+    It is decoded with two different ends: rows that depend on them are missing. Raises PhotoError:
+    more than half of it is missing.
     """
     content = content.rstrip(b"\xff")
     pair = []

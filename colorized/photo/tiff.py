@@ -94,10 +94,7 @@ class Sheet:
 def read(file: BinaryIO, path: Path, check: Check) -> list[Page]:
     """The photographs of a TIFF; thumbnails and masks are passed over.
 
-    Raises
-    ------
-    PhotoError
-        `check` does, or a page is of a kind that is not supported.
+    Raises PhotoError: `check` does, or a page is of a kind that is not supported.
     """
     offsets, problem = _directories(file, path)
     file.seek(0)
@@ -127,10 +124,7 @@ def read(file: BinaryIO, path: Path, check: Check) -> list[Page]:
 def _directories(file: BinaryIO, path: Path) -> tuple[list[int], str]:
     """Offsets of the pages' directories, and the fault that ends their chain early, if any.
 
-    Raises
-    ------
-    PhotoError
-        There are too many, or tags claim more than a file of this size can hold.
+    Raises PhotoError: there are too many, or tags claim more than a file of this size can hold.
     """
 
     def refuse(problem: str) -> NoReturn:

@@ -33,12 +33,8 @@ def marked(one: Colored, place: Place) -> Colored:
     """The photograph with the words "Colors by machine".
 
     In the lower right corner they lie on the picture, which is darkened there; a margin is added
-    below it, and the picture stays whole. Outside of them nothing changes.
-
-    Raises
-    ------
-    PhotoError
-        The picture is too small for words that can be read.
+    below it, and the picture stays whole. Outside of them nothing changes. Raises PhotoError: the
+    picture is too small for words that can be read.
     """
     picture = one.picture
     words = _words(picture.height, picture.width)

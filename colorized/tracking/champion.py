@@ -50,12 +50,9 @@ def switch(registry: Registry, new: Version) -> str:
 def rollback(registry: Registry) -> tuple[Version, Version]:
     """Exchange champion and previous; the champion from now on, and the one until now.
 
-    The version that was rolled back is not promoted again, unless by a second rollback.
-
-    Raises
-    ------
-    TrackingError
-        When there is no previous champion, or it cannot color a picture: nothing has changed.
+    The version that was rolled back is not promoted again, unless by a second rollback. Raises
+    TrackingError when there is no previous champion, or it cannot color a picture: nothing has
+    changed.
     """
     old, new = registry.alias(CHAMPION), registry.alias(PREVIOUS)
     if old is None or new is None:
@@ -71,10 +68,7 @@ def rollback(registry: Registry) -> tuple[Version, Version]:
 def smoke(registry: Registry, uri: str) -> None:
     """Check that a registered model colors a small picture.
 
-    Raises
-    ------
-    ValueError
-        When it fails, or the result is not that picture in color.
+    Raises ValueError when it fails, or the result is not that picture in color.
     """
     levels = np.tile(np.linspace(40, 220, 48).astype(np.uint8), (32, 1))
     file = io.BytesIO()

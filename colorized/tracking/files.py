@@ -110,10 +110,7 @@ def open_run(
 def deliver(root: Path) -> None:
     """Send the files in the folder `UNSENT` to the store, but for those in use.
 
-    Raises
-    ------
-    StoreUnavailable
-        The store does not answer.
+    Raises StoreUnavailable: the store does not answer.
     """
     waiting = sorted((home(root) / UNSENT).glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
     for path in waiting:

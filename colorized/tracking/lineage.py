@@ -48,10 +48,8 @@ class Fact:
 def trace(path: Path, root: Path) -> list[Fact]:
     """Trace a colored photograph in the project in `root`.
 
-    Raises
-    ------
-    ValueError
-        The file is missing, no picture, or has no marks or damaged ones; one line that names it.
+    Raises ValueError: the file is missing, no picture, or has no marks or damaged ones; one line
+    that names it.
     """
     name = printable(path)
     try:

@@ -22,10 +22,7 @@ Entry = dict[str, Any]
 class Queue:
     """A file of entries, which exists while any of them waits.
 
-    Raises
-    ------
-    BlockingIOError
-        Another process adds to the file.
+    Raises BlockingIOError: another process adds to the file.
     """
 
     def __init__(self, path: Path) -> None:

@@ -209,10 +209,7 @@ class Run(Entries):
     def send(self, entries: Sequence[Entry]) -> None:
         """Send waiting entries, then these, in order.
 
-        Raises
-        ------
-        StoreUnavailable
-            Some could not be sent, and wait.
+        Raises StoreUnavailable: some could not be sent, and wait.
         """
         self._unwritten += entries
         away = self._deliver()

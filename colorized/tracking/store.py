@@ -106,10 +106,7 @@ def run_url(run_id: str) -> str:
 def connect(root: Path) -> MlflowClient:
     """A client for `tracking_uri(root)`.
 
-    Raises
-    ------
-    StoreUnavailable
-        A local store is locked, damaged, or was made by a newer MLflow.
+    Raises StoreUnavailable: a local store is locked, damaged, or was made by a newer MLflow.
     """
     from mlflow import MlflowClient
 

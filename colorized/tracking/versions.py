@@ -80,10 +80,7 @@ def is_versioned(root: Path, path: str) -> bool:
 def commit_retraining(root: Path, photographs: str, message: str, push: bool) -> str:
     """Commit the files that make a retraining reproducible; see `commit`.
 
-    Raises
-    ------
-    NotCommitted
-        Also when DVC does not track the folder of photographs.
+    Raises NotCommitted, also when DVC does not track the folder of photographs.
     """
     if not is_versioned(root, photographs):
         raise NotCommitted(f"not committed: {unversioned(photographs)}")
@@ -102,17 +99,15 @@ def unversioned(path: str) -> str:
 def commit(root: Path, message: str, paths: list[str], push: bool) -> str:
     """Commit these files, if they changed, and nothing else; returns the commit.
 
+    Raises NotCommitted when other tracked files differ from the commit, git or DVC refuses, or the
+    disk is full.
+
     Parameters
     ----------
     paths
         Files and folders relative to `root`; missing and ignored ones are skipped.
     push
         Push data to DVC's remote and the branch to git's, in this order.
-
-    Raises
-    ------
-    NotCommitted
-        When other tracked files differ from the commit, git or DVC refuses, or the disk is full.
     """
     mine = tuple(f"{path}/" for path in paths)
     others = [name for name in changes(root) if not f"{name}/".startswith(mine)]

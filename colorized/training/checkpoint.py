@@ -22,10 +22,7 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a training state; nothing but tensors and plain values is ever unpickled.
 
-    Raises
-    ------
-    CheckpointError
-        The file is missing, half-written or something else.
+    Raises CheckpointError: the file is missing, half-written or something else.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)

@@ -185,12 +185,8 @@ def _guarded(
 def resume(state: TrainState, folder: Path) -> float:
     """Load the folder's last checkpoint, if any; returns the lowest validation error so far.
 
-    Where `last.pt` is not there but `good.pt` is, it is that one.
-
-    Raises
-    ------
-    CheckpointError
-        When the checkpoint is damaged or belongs to another network; nothing is lost by it.
+    Where `last.pt` is not there but `good.pt` is, it is that one. Raises CheckpointError when the
+    checkpoint is damaged or belongs to another network; nothing is lost by it.
     """
     path = next((folder / name for name in (LAST, GOOD) if (folder / name).exists()), None)
     if state.processes.share(path) is None:

@@ -108,16 +108,13 @@ class Objective(Protocol):
     def backward(self, state: TrainState, batch: Batch, place: int) -> dict[str, float]:
         """Add the gradients of this process's slice of batch `place` to the denoiser's parameters.
 
+        Raises Diverged when training cannot go on from here.
+
         Returns
         -------
         dict
             `loss`, which tells a spike, and whatever else is worth logging; means over the
             processes.
-
-        Raises
-        ------
-        Diverged
-            When training cannot go on from here.
         """
 
     def update(self, state: TrainState, rate: float) -> None:
@@ -133,6 +130,8 @@ class Objective(Protocol):
 class TrainState:
     """Everything that changes in training: weights, their average, optimizer, counts.
 
+    Raises ValueError when the batch cannot be shared out among the processes and their pieces.
+
     Parameters
     ----------
     denoiser
@@ -143,11 +142,6 @@ class TrainState:
         Those that train together; by default this one alone.
     objective
         By default the denoising loss.
-
-    Raises
-    ------
-    ValueError
-        When the batch cannot be shared out among the processes and their pieces.
     """
 
     def __init__(
@@ -208,10 +202,8 @@ class TrainState:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from `state_dict`'s values.
 
-        Raises
-        ------
-        CheckpointError
-            Naming the tensor that does not belong to this network or that it lacks.
+        Raises CheckpointError, naming the tensor that does not belong to this network or that it
+        lacks.
         """
         load_tensors(self.denoiser.network, state["network"], "network")
         load_tensors(self.ema.network, state["ema"], "ema")

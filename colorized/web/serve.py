@@ -25,10 +25,8 @@ class ServeError(ValueError):
 def check(host: str, token: str | None) -> None:
     """Validate host and token.
 
-    Raises
-    ------
-    ServeError
-        Another machine could reach `host`, and there is no token, or a very short one.
+    Raises ServeError: another machine could reach `host`, and there is no token, or a very short
+    one.
     """
     if token is None and not is_loopback(host):
         raise ServeError(
@@ -41,10 +39,7 @@ def check(host: str, token: str | None) -> None:
 def bind(host: str, port: int) -> socket.socket:
     """A listening socket; port 0 is any that is free.
 
-    Raises
-    ------
-    ServeError
-        The address cannot be used.
+    Raises ServeError: the address cannot be used.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(

@@ -103,10 +103,7 @@ class Upload:
     def grow(self, count: int) -> None:
         """Count received bytes.
 
-        Raises
-        ------
-        Full
-            All uploads together are too large.
+        Raises Full: all uploads together are too large.
         """
         limits = self._service.limits
         self._bytes += count
@@ -117,10 +114,7 @@ class Upload:
     def arrive(self) -> None:
         """Take a place: the body is complete.
 
-        Raises
-        ------
-        Full
-            No place is free.
+        Raises Full: no place is free.
         """
         if self._service.taken >= self._service.limits.places:
             raise self._service._full()
@@ -216,10 +210,7 @@ class Service:
     def upload(self) -> Iterator[Upload]:
         """An upload, for the duration of its request.
 
-        Raises
-        ------
-        Full
-            No place is free, or there are too many uploads.
+        Raises Full: no place is free, or there are too many uploads.
         """
         if self.taken >= self.limits.places or self.uploading >= self.limits.uploads:
             raise self._full()
@@ -237,15 +228,12 @@ class Service:
     async def colorize(self, read: Read, job: Job, format: str) -> Finished:
         """Color a photograph, and write it as "png", "jpeg" or in its "original" format.
 
+        Raises Refused: the photograph cannot be colored.
+
         Parameters
         ----------
         read
             Returns the bytes of the file, when the request has a decoder.
-
-        Raises
-        ------
-        Refused
-            The photograph cannot be colored.
         """
         async with self._session() as session:
             opened = await session.open(read, job.page, show=False)
@@ -282,6 +270,8 @@ class Service:
     async def preview(self, read: Read, job: Job, count: int, tiles: bool, tell: OnEvent) -> None:
         """Color a photograph for a page, with progress.
 
+        Raises Refused: the photograph cannot be colored.
+
         Parameters
         ----------
         count
@@ -290,11 +280,6 @@ class Service:
             Whether to hold the tiles of the photograph, too.
         tell
             Called with each event of `docs/web.md`.
-
-        Raises
-        ------
-        Refused
-            The photograph cannot be colored.
         """
         async with self._session(
             lambda ahead: tell({"event": "waiting", "ahead": ahead})
