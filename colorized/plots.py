@@ -16,10 +16,7 @@ Picture = NDArray[np.uint8]
 def grid(rows: Sequence[Sequence[Picture]], headings: Sequence[str], gap: int = 6) -> Picture:
     """A sheet of pictures, one row each, with a heading over every column.
 
-    Parameters
-    ----------
-    rows
-        RGB pictures (H, W, 3), all of one size; each row as long as `headings`.
+    `rows` are RGB pictures (H, W, 3), all of one size; each row is as long as `headings`.
 
     Returns
     -------

@@ -290,12 +290,8 @@ def color(
 ) -> Iterator[Result]:
     """Color photographs, and yield each when it has its name, or its error.
 
-    Raises DiskFull: there is no room for a result, or for its line in the journal.
-
-    Parameters
-    ----------
-    facts
-        What determines the results, for the journal: see `Settings.facts`.
+    `facts` determine the results, for the journal: see `Settings.facts`. Raises DiskFull: there is
+    no room for a result, or for its line in the journal.
     """
     targets = {}
     staged = []

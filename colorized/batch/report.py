@@ -96,10 +96,7 @@ class Thumbnails:
 class Report:
     """Collects the results of a batch; see `write`.
 
-    Parameters
-    ----------
-    no_pictures
-        Files that were passed over because they are no pictures by their names.
+    `no_pictures` are files that were passed over because they are no pictures by their names.
     """
 
     def __init__(self, journal: Journal, no_pictures: Sequence[Path] = ()) -> None:

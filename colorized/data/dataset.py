@@ -239,10 +239,8 @@ def batches(
 ) -> Iterator[Batch]:
     """The batches of the steps, on the device; equal bit for bit whatever the number of workers.
 
-    Parameters
-    ----------
-    workers
-        Processes that prepare batches ahead; 0: this one prepares each when it is needed.
+    `workers` are processes that prepare batches ahead; without any, this one prepares each when it
+    is needed.
 
     Raises
     ------

@@ -24,10 +24,7 @@ def perceptual_hash(L8: NDArray[np.uint8]) -> int:
 class Lookalikes:
     """A set of perceptual hashes that finds the nearest one to a new hash.
 
-    Parameters
-    ----------
-    max_bits
-        Pictures whose hashes differ in at most this many bits, 0 … 64, count as alike.
+    Pictures whose hashes differ in at most `max_bits`, 0 … 64, count as alike.
     """
 
     def __init__(self, max_bits: int) -> None:

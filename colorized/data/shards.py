@@ -136,13 +136,9 @@ def build_shards(
 ) -> Report:
     """Cut every picture and write the shards, `index.csv` and `stats.json` to `out`.
 
-    The folder replaces an older one when everything is written. Raises SourceError when a split
-    would be left without a picture, or the disk is full.
-
-    Parameters
-    ----------
-    train_writer
-        Receives the training split, if that does not go to `out`.
+    The folder replaces an older one when everything is written. `train_writer` receives the
+    training split, if that does not go to `out`. Raises SourceError when a split would be left
+    without a picture, or the disk is full.
     """
     try:
         with atomic.replacing_folder(out) as partial:

@@ -80,13 +80,9 @@ def bound(
 ) -> dict[str, float]:
     """The variational bound in bits per dimension, on evenly spaced crops, and its standard error.
 
-    Raises ValueError when the crops are of a single photograph.
-
-    Parameters
-    ----------
-    photographs
-        Which photograph each row of the shard is a crop of: crops of one are alike, so that the
-        standard error counts photographs.
+    `photographs` says which photograph each row of the shard is a crop of: crops of one are alike,
+    so that the standard error counts photographs. Raises ValueError when the crops are of a single
+    photograph.
     """
     rows = np.linspace(0, len(shard) - 1, min(pictures, len(shard))).astype(np.int64)
     denoiser, generator = weights.denoiser, torch.Generator().manual_seed(0)

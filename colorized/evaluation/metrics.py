@@ -35,13 +35,9 @@ def frechet_distance(
 ) -> float:
     """Fréchet distance of two sets of features, (N, D) and (M, D).
 
-    Raises ValueError for sets of fewer than two pictures, of different D, or with values that are
-    not finite.
-
-    Parameters
-    ----------
-    weights
-        How often each row counts, (N,), in both sets, which then have one N; see `interval`.
+    `weights` (N,) say how often each row counts in both sets, which then have one N; see
+    `interval`. Raises ValueError for sets of fewer than two pictures, of different D, or with
+    values that are not finite.
     """
     a, b = _feature_pair(features_a, features_b, least=2)
     mean_a, root_a = _gaussian(a, weights)
@@ -72,12 +68,8 @@ def paired_kid(
     """Kernel inception distance of two colorings of the same photographs, both (N, D).
 
     The estimator for independent sets (eq. 3 there) has k(x_i, y_i), too, which is large where both
-    are one photograph, and is below 0 even for a perfect model.
-
-    Parameters
-    ----------
-    weights
-        How often each row counts, (N,); see `interval`.
+    are one photograph, and is below 0 even for a perfect model. `weights` (N,) say how often each
+    row counts; see `interval`.
 
     Raises
     ------

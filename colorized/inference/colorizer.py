@@ -43,10 +43,7 @@ OnStep: TypeAlias = Callable[[int, int, Image], None]
 class ChromaSampler:
     """Colors photographs with one set of weights.
 
-    Parameters
-    ----------
-    weights
-        From `load_weights`, already on the device to work on. Its options are `defaults`.
+    `weights` are of `load_weights`, already on the device to work on. Their options are `defaults`.
     """
 
     def __init__(self, weights: Weights) -> None:

@@ -35,10 +35,7 @@ _INFERNO = np.frombuffer(
 def contact_sheet(candidates: Candidates, guide: NDArray[np.float32]) -> Picture:
     """RGB (height, width, 3): the photograph without color, then each candidate, with its seed.
 
-    Parameters
-    ----------
-    guide
-        L* of the photograph, small: see `ChromaSampler.guide`.
+    `guide` is L* of the photograph, small: see `ChromaSampler.guide`.
     """
     height, width = guide.shape
     pictures = [("photograph", color.recombine(guide, np.zeros((height, width, 2), np.float32)))]

@@ -119,10 +119,7 @@ def sidecar_name(target: Path) -> Path:
 def sidecar(marks: Marks, target: Path, sha256: str) -> bytes:
     """The marks as a JSON file, for programs that read no XMP and formats that hold none.
 
-    Parameters
-    ----------
-    target, sha256
-        The colored photograph's file and its digest, which link the two.
+    `target` and `sha256`, the colored photograph's file and its digest, link the two.
     """
     facts = {
         "file": target.name,
@@ -140,12 +137,7 @@ def sidecar(marks: Marks, target: Path, sha256: str) -> bytes:
 def packet(marks: Marks, existing: bytes = b"") -> bytes:
     """An XMP packet with the marks, in UTF-8; the same ones give the same bytes.
 
-    Raises ValueError: `existing` is no XMP.
-
-    Parameters
-    ----------
-    existing
-        A packet whose other properties are kept.
+    The other properties of a packet `existing` are kept. Raises ValueError: `existing` is no XMP.
     """
     meta, rdf = _parse(existing) if existing else _empty()
     descriptions = rdf.findall(_DESCRIPTION)

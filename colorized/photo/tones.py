@@ -173,12 +173,8 @@ def whole_range(
     Where white is, files seldom say. Floating point is read as 0 to 1, unless a hundredth of the
     pixels is four stops above 1, or what is above it are whole numbers: then as 0 to 255 or to
     65535. A few pixels beyond white (highlights of HDR pictures, sharpened edges) are white, a few
-    below 0 black. Raises PhotoError: they are not numbers, or many are below 0 or beyond white.
-
-    Parameters
-    ----------
-    ends
-        What white may be, the lowest first; empty where the file does not say.
+    below 0 black. `ends` are what white may be, the lowest first; empty where the file does not
+    say. Raises PhotoError: they are not numbers, or many are below 0 or beyond white.
     """
     floating = values.dtype.kind == "f"
     # Without a copy of all of it: a percentile of one pixel in some is as good.

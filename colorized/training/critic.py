@@ -79,10 +79,7 @@ class Mixer(nn.Module):
 class Critic(nn.Module):
     """Eye, mixtures and heads; only the heads have anything to learn.
 
-    Parameters
-    ----------
-    width
-        Channels of the mixed maps.
+    `width` is the number of channels of the mixed maps.
     """
 
     def __init__(self, width: int = 64) -> None:

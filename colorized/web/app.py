@@ -167,10 +167,7 @@ async def _read(file: UploadFile) -> bytes:
 def create(service: Service, token: str | None = None) -> ASGIApp:
     """The service as an ASGI application.
 
-    Parameters
-    ----------
-    token
-        Asked of every client where there is one.
+    `token` is asked of every client where there is one.
     """
 
     defaults = service.model.options

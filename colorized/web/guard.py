@@ -74,10 +74,8 @@ def cookie_of(token: str) -> str:
 class Guard:
     """ASGI middleware that refuses forbidden requests, and counts uploads and places.
 
-    Parameters
-    ----------
-    token
-        Required where there is one. Without one only names of this machine are valid as `Host`.
+    `token` is required where there is one. Without one only names of this machine are valid as
+    `Host`.
     """
 
     def __init__(self, app: ASGIApp, service: Service, token: str | None) -> None:

@@ -81,10 +81,7 @@ class Job:
 class Full(Exception):
     """No place is free.
 
-    Parameters
-    ----------
-    seconds
-        After which to try again.
+    `seconds` is the time after which to try again.
     """
 
     def __init__(self, seconds: int) -> None:
@@ -173,10 +170,7 @@ class Metrics:
 class Service:
     """Colors photographs for many clients. All methods belong to one event loop.
 
-    Parameters
-    ----------
-    model
-        Weights and their options.
+    `model` has the weights and their options.
     """
 
     def __init__(self, model: Colorizer, limits: Limits) -> None:
@@ -228,12 +222,8 @@ class Service:
     async def colorize(self, read: Read, job: Job, format: str) -> Finished:
         """Color a photograph, and write it as "png", "jpeg" or in its "original" format.
 
-        Raises Refused: the photograph cannot be colored.
-
-        Parameters
-        ----------
-        read
-            Returns the bytes of the file, when the request has a decoder.
+        `read` returns the bytes of the file, when the request has a decoder. Raises Refused: the
+        photograph cannot be colored.
         """
         async with self._session() as session:
             opened = await session.open(read, job.page, show=False)
