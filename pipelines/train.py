@@ -283,7 +283,7 @@ def _open_run(
     profile = {key: stats[key] for key in ("photographs", "crops", "left_out", "image_size")}
     run.dataset(params.data.source, tags["data_md5"], "data/lab", profile)
     if stage.DATASET.is_dir():
-        run.folder(stage.DATASET, "dataset")
+        run.file(stage.DATASET, "dataset")
     return run
 
 

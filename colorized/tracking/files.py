@@ -58,9 +58,8 @@ class FileRun(Entries):
         return cls(path, run_id) if path.exists() else None
 
     def _log(self, entry: Entry) -> None:
-        for key in ("file", "files"):
-            if key in entry:
-                entry[key] = os.path.relpath(entry[key], self.path.parent)
+        if "file" in entry:
+            entry["file"] = os.path.relpath(entry["file"], self.path.parent)
         self._queue.append([entry])
 
     def flush(self) -> None:
@@ -144,11 +143,10 @@ def import_run(root: Path, path: Path) -> tuple[str, bool]:
     """
     first, *entries = _read_entries(path)
     for entry in entries:
-        for key in ("file", "files"):
-            if key in entry:
-                entry[key] = str(path.parent / entry[key])
-                if not Path(entry[key]).exists():
-                    raise TrackingError(f"{path}: the run keeps {entry[key]}, which is not there")
+        if "file" in entry:
+            entry["file"] = str(path.parent / entry["file"])
+            if not Path(entry["file"]).exists():
+                raise TrackingError(f"{path}: the run keeps {entry['file']}, which is not there")
     client = connect(root)
     found = imported(client, first["run"])
     if found:

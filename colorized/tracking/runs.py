@@ -100,12 +100,8 @@ class Entries:
         """Log the training data: DVC's `digest` of it, and its counts."""
         self._log({"dataset": [name, digest, source, json.dumps(profile)]})
 
-    def folder(self, path: Path, name: str) -> None:
-        """Keep a copy of all files of a folder under `name` of the artifacts."""
-        self._log({"files": str(path), "folder": name})
-
     def file(self, path: Path, folder: str = "") -> None:
-        """Keep a copy of a file under `folder` of the artifacts."""
+        """Keep a copy of a file, or of all files of a folder, under `folder` of the artifacts."""
         self._log({"file": str(path), "folder": folder})
 
     def finish(self, status: str = "FINISHED") -> None:
@@ -314,21 +310,21 @@ class Run(Entries):
             data = Dataset(name, digest, "local", json.dumps({"uri": source}), None, profile)
             inputs = [DatasetInput(data, [InputTag("mlflow.data.context", "training")])]
             self.client.log_inputs(self.run_id, datasets=inputs)
-        elif "files" in first or "file" in first:
-            self._send_files(first)
+        elif "file" in first:
+            self._send_file(first)
         elif first["status"] == "RUNNING":
             self.client.update_run(self.run_id, "RUNNING")
         else:
             self.client.set_terminated(self.run_id, first["status"], first.get("time"))
 
-    def _send_files(self, entry: Mapping[str, Any]) -> None:
-        path = Path(entry.get("files") or entry["file"])
+    def _send_file(self, entry: Mapping[str, Any]) -> None:
+        path, folder = Path(entry["file"]), entry["folder"] or None
         if not path.exists():  # the entry has waited, in a copy of the project that is gone
             print(f"warning: not logged, for it is gone: {path}", file=sys.stderr)
-        elif "files" in entry:
-            self.client.log_artifacts(self.run_id, str(path), entry["folder"])
+        elif path.is_dir():
+            self.client.log_artifacts(self.run_id, str(path), folder)
         else:
-            self.client.log_artifact(self.run_id, str(path), entry["folder"] or None)
+            self.client.log_artifact(self.run_id, str(path), folder)
 
     def _write_down(self) -> None:
         """Move entries from memory to the file; where it cannot be written, they stay."""

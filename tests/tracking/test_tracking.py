@@ -152,7 +152,7 @@ def file_run(folder: Path) -> FileRun:
     with again as r:
         r.metrics(2, {"loss": 0.25})
         r.file(folder / "weights.txt", "weights")
-        r.folder(folder / "grids", "grids")
+        r.file(folder / "grids", "grids")
         r.describe("Training", {"loss": 0.25}, "grids/1.png")
         r.tags({"weights_sha256": "0" * 64})
     return r
