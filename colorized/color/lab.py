@@ -249,7 +249,8 @@ def lab8_to_lab(lab8: NDArray[np.uint8]) -> NDArray[np.float32]:
     """CIELAB, float32, of OpenCV's 8-bit LAB (..., 3), uint8."""
     if lab8.dtype != np.uint8:
         raise ValueError(f"lab8 must be uint8, got {lab8.dtype}")
-    return (lab8 - np.float32([0, 128, 128])) * np.float32([100 / 255, 1, 1])
+    scale = np.array([100 / 255, 1, 1], np.float32)
+    return (lab8 - np.array([0, 128, 128], np.float32)) * scale
 
 
 def unstandardize_ab(ab: Tensor, std: Sequence[float], axis: int = -1) -> Tensor:

@@ -37,64 +37,66 @@ def failed(*inputs: str, out: str = "out") -> tuple[list[str], list[str]]:
     return [str(job.target) for job in found.jobs], [r.outcome.error for r in found.failed]
 
 
+# What there is, what is given, where to, and the targets.
+TARGETS: dict[str, tuple[str, str, str, dict[str, str]]] = {
+    "a file keeps its name, a folder its tree": (
+        "a.jpg scans/b.tif scans/1900/c.png scans/1900/May/d.JPG", "a.jpg scans", "out",
+        {
+            "a.jpg": "out/a.jpg",
+            "scans/b.tif": "out/b.tif",
+            "scans/1900/c.png": "out/1900/c.png",
+            "scans/1900/May/d.JPG": "out/1900/May/d.JPG",
+        },
+    ),
+    "a format without color becomes another": (
+        "s/a.gif s/a.png s/b.pdf s/b.pgm s/b.tif", "s", "out",
+        {
+            "s/a.gif": "out/a.gif.png",
+            "s/a.png": "out/a.png",
+            "s/b.pdf": "out/b.pdf.tif",
+            "s/b.pgm": "out/b.pgm.png",
+            "s/b.tif": "out/b.tif",
+        },
+    ),
+    "a file to a file": ("a.jpg", "a.jpg", "new.png", {"a.jpg": "new.png"}),
+    "in a folder below": ("a.jpg", "a.jpg", "deeper/new.TIF", {"a.jpg": "deeper/new.TIF"}),
+    "beside it": ("a.jpg", "a.jpg", "a.jpg.png", {"a.jpg": "a.jpg.png"}),
+    "a folder that is called like a picture": (
+        "a.jpg out.jpg/b.jpg", "a.jpg", "out.jpg", {"a.jpg": "out.jpg/a.jpg"},
+    ),
+    "a folder passes over what is no photograph": (
+        "s/a.jpg s/notes.txt s/.hidden.jpg s/.cache/b.jpg s/._a.jpg", "s", "out",
+        {"s/a.jpg": "out/a.jpg"},
+    ),
+    "a named file is taken whatever its name": (
+        ".hidden.jpg scan", ".hidden.jpg scan", "out",
+        {".hidden.jpg": "out/.hidden.jpg", "scan": "out/scan.colored.png"},
+    ),
+    "a file given twice is done once": (
+        "s/a.jpg", "s s/a.jpg ./s/../s/a.jpg", "out", {"s/a.jpg": "out/a.jpg"},
+    ),
+    "the working folder itself": (
+        "a.jpg 1900/b.jpg", ".", "out", {"a.jpg": "out/a.jpg", "1900/b.jpg": "out/1900/b.jpg"},
+    ),
+    "results of an earlier run are no inputs": (
+        "s/a.jpg s/out/a.jpg s/out/old.jpg", "s", "s/out", {"s/a.jpg": "s/out/a.jpg"},
+    ),
+    "an input inside the output folder": ("s/a.jpg", "s", ".", {"s/a.jpg": "a.jpg"}),
+}  # fmt: skip
+
+
 @pytest.mark.usefixtures("here")
 class TestTargets:
-    def test_file_keeps_its_name_and_folder_its_tree(self) -> None:
-        touch("a.jpg", "scans/b.tif", "scans/1900/c.png", "scans/1900/May/d.JPG")
-        assert planned("a.jpg", "scans") == [
-            ("a.jpg", "out/a.jpg"),
-            ("scans/b.tif", "out/b.tif"),
-            ("scans/1900/c.png", "out/1900/c.png"),
-            ("scans/1900/May/d.JPG", "out/1900/May/d.JPG"),
-        ]
+    @pytest.mark.parametrize("name", TARGETS)
+    def test_of(self, name: str) -> None:
+        there, inputs, out, expected = TARGETS[name]
+        touch(*there.split())
+        assert planned(*inputs.split(), out=out) == list(expected.items())
 
-    def test_format_without_color_becomes_png(self) -> None:
-        touch("scans/a.gif", "scans/b.pgm", "scans/a.png", "scans/b.pdf", "scans/b.tif")
-        assert planned("scans") == [
-            ("scans/a.gif", "out/a.gif.png"),
-            ("scans/a.png", "out/a.png"),
-            ("scans/b.pdf", "out/b.pdf.tif"),
-            ("scans/b.pgm", "out/b.pgm.png"),
-            ("scans/b.tif", "out/b.tif"),
-        ]
-
-    @pytest.mark.parametrize("out", ["new.png", "deeper/new.TIF", "a.jpg.png"])
-    def test_one_file_to_a_file(self, out: str) -> None:
-        touch("a.jpg")
-        assert planned("a.jpg", out=out) == [("a.jpg", out)]
-
-    def test_folder_that_is_called_like_a_picture(self) -> None:
-        touch("a.jpg", "out.jpg/b.jpg")
-        assert planned("a.jpg", out="out.jpg") == [("a.jpg", "out.jpg/a.jpg")]
-
-    @pytest.mark.parametrize("inputs", [["a.jpg", "b.jpg"], ["s"]])
-    def test_several_to_a_file(self, inputs: list[str]) -> None:
-        touch("a.jpg", "b.jpg", "s/c.jpg")
-        with pytest.raises(BatchError, match=r"^new\.jpg: is the name of one photograph"):
-            planned(*inputs, out="new.jpg")
-
-    def test_one_to_a_file_without_color(self) -> None:
-        touch("a.jpg")
-        with pytest.raises(BatchError, match=r"^new\.gif: its format cannot hold color"):
-            planned("a.jpg", out="new.gif")
-        with pytest.raises(BatchError, match=r"^a\.jpg: is an original"):
-            planned("a.jpg", out="a.jpg")
-        with pytest.raises(BatchError, match=r"^b\.jpg: no such file or folder"):
-            planned("b.jpg", out="a.jpg")
-
-    def test_folder_passes_over_what_is_no_photograph(self) -> None:
-        touch("s/a.jpg", "s/notes.txt", "s/.hidden.jpg", "s/.cache/b.jpg", "s/._a.jpg")
-        assert planned("s") == [("s/a.jpg", "out/a.jpg")]
-        touch("s/raw/b.dng", "s/raw/c")
+    def test_what_is_passed_over_is_told(self) -> None:
+        touch("s/a.jpg", "s/notes.txt", "s/.hidden.jpg", "s/raw/b.dng", "s/raw/c")
         passed = plan.plan([Path("s")], Path("out")).passed_over
         assert [str(path) for path in passed] == ["s/notes.txt", "s/raw/b.dng", "s/raw/c"]
-
-    def test_named_file_is_taken_whatever_its_name(self) -> None:
-        touch(".hidden.jpg", "scan")
-        assert planned(".hidden.jpg", "scan") == [
-            (".hidden.jpg", "out/.hidden.jpg"),
-            ("scan", "out/scan.colored.png"),
-        ]
 
     def test_unusual_names(self) -> None:
         names = ["a b.jpg", "line\nbreak.jpg", "写真.jpg", "-o.jpg", os.fsdecode(b"\xff.jpg")]
@@ -106,39 +108,6 @@ class TestTargets:
         if len(os.listdir("s")) == 1:
             pytest.skip("this file system knows no case")
         assert len(planned("s")) == 2
-
-    def test_file_given_twice_is_done_once(self) -> None:
-        touch("s/a.jpg")
-        assert planned("s", "s/a.jpg", "./s/../s/a.jpg") == [("s/a.jpg", "out/a.jpg")]
-
-    def test_working_folder_itself(self) -> None:
-        touch("a.jpg", "1900/b.jpg")
-        assert planned(".") == [("a.jpg", "out/a.jpg"), ("1900/b.jpg", "out/1900/b.jpg")]
-
-
-@pytest.mark.usefixtures("here")
-class TestOutputAmongInputs:
-    def test_results_of_an_earlier_run_are_not_inputs(self) -> None:
-        touch("s/a.jpg", "s/out/a.jpg", "s/out/old.jpg")
-        assert planned("s", out="s/out") == [("s/a.jpg", "s/out/a.jpg")]
-
-    def test_input_inside_the_output_folder(self) -> None:
-        touch("s/a.jpg")
-        assert planned("s", out=".") == [("s/a.jpg", "a.jpg")]
-
-    @pytest.mark.parametrize("out", ["s", "s/../s", "link"])
-    def test_an_original_is_never_a_target(self, out: str) -> None:
-        touch("s/a.jpg")
-        Path("link").symlink_to("s")
-        with pytest.raises(BatchError, match=r"a\.jpg: is an original"):
-            planned("s", out=out)
-
-    def test_an_original_behind_a_link_is_never_a_target(self) -> None:
-        touch("s/a.jpg")
-        Path("out").mkdir()
-        Path("out/a.jpg").symlink_to("../s/a.jpg")
-        with pytest.raises(BatchError, match="is an original"):
-            planned("s")
 
 
 @pytest.mark.usefixtures("here")
@@ -166,53 +135,58 @@ class TestLinks:
             planned("loop")
 
 
+# What there is, what is given, where to, and what is said.
+REFUSED = [
+    ("a.jpg b.jpg", "a.jpg b.jpg", "new.jpg", "new.jpg: is the name of one photograph"),
+    ("s/c.jpg", "s", "new.jpg", "new.jpg: is the name of one photograph"),
+    ("a.jpg", "a.jpg", "new.gif", "new.gif: its format cannot hold color"),
+    ("a.jpg", "a.jpg", "a.jpg", "a.jpg: is an original"),
+    ("", "b.jpg", "a.jpg", "b.jpg: no such file or folder"),
+    ("a.jpg", "a.jpg nowhere.jpg", "out", "nowhere.jpg: no such file or folder"),
+    ("a.jpg", "a.jpg a.jpg/b.jpg", "out", "a.jpg/b.jpg: no such file or folder"),
+    ("empty/s/.a.jpg", "empty/s", "out", "empty/s: holds no photographs"),
+    ("s/notes.txt s/.a.jpg s/deeper/b.txt", "s", "out", "s: holds no photographs"),
+    ("a.jpg out/a.jpg/b.jpg", "a.jpg", "out", "out/a.jpg: is a folder"),
+    ("s/a.jpg", "s", "s", "s/a.jpg: is an original"),
+    ("s/a.jpg", "s", "s/../s", "s/../s/a.jpg: is an original"),
+    ("a.jpg file", "a.jpg", "file", "file: is not a folder"),
+    ("a.jpg file", "a.jpg", "file/deeper", "file: is not a folder"),
+]
+# What there is, what is given, the targets that can be made, and why another cannot.
+FAILED = [
+    ("s/a.jpg t/a.jpg t/b.jpg", "s t", "out/a.jpg out/b.jpg",
+     "out/a.jpg: would hold both s/a.jpg and t/a.jpg; color them into two folders"),
+    ("a.jpg b.jpg out/a.jpg/b.jpg", "a.jpg b.jpg", "out/b.jpg", "out/a.jpg: is a folder"),
+    ("out/sub/x.jpg scans/sub/x.jpg scans/y.jpg", "out/sub/x.jpg scans", "out/x.jpg out/y.jpg",
+     "out/sub/x.jpg: is an original; choose another folder with --out"),
+    ("s/a.jpg s/1900/b.jpg out/1900", "s", "out/a.jpg",
+     "out/1900: is not a folder; choose another with --out"),
+]  # fmt: skip
+
+
 @pytest.mark.usefixtures("here")
 class TestRefused:
-    @pytest.mark.parametrize("name", ["nowhere.jpg", "a.jpg/b.jpg"])
-    def test_missing_input(self, name: str) -> None:
-        touch("a.jpg")
-        with pytest.raises(BatchError, match=f"^{name}: no such file or folder$"):
-            planned("a.jpg", name)
+    @pytest.mark.parametrize(("there", "inputs", "out", "line"), REFUSED)
+    def test_in_one_line(self, there: str, inputs: str, out: str, line: str) -> None:
+        touch(*there.split())
+        with pytest.raises(BatchError) as caught:
+            planned(*inputs.split(), out=out)
+        assert str(caught.value).startswith(line)
 
-    @pytest.mark.parametrize("names", [[], ["s/notes.txt", "s/.a.jpg", "s/deeper/b.txt"]])
-    def test_folder_without_photographs(self, names: list[str]) -> None:
-        Path("s").mkdir()
-        touch(*names)
-        with pytest.raises(BatchError, match=r"^s: holds no photographs$"):
+    @pytest.mark.parametrize(("there", "inputs", "targets", "line"), FAILED)
+    def test_one_of_several(self, there: str, inputs: str, targets: str, line: str) -> None:
+        touch(*there.split())
+        assert failed(*inputs.split()) == (targets.split(), [line])
+
+    def test_an_original_behind_a_link_is_never_a_target(self) -> None:
+        touch("s/a.jpg")
+        Path("link").symlink_to("s")
+        with pytest.raises(BatchError, match=r"a\.jpg: is an original"):
+            planned("s", out="link")
+        Path("out").mkdir()
+        Path("out/a.jpg").symlink_to("../s/a.jpg")
+        with pytest.raises(BatchError, match="is an original"):
             planned("s")
-
-    def test_two_inputs_with_one_target(self) -> None:
-        touch("s/a.jpg", "t/a.jpg", "t/b.jpg")
-        assert failed("s", "t") == (
-            ["out/a.jpg", "out/b.jpg"],
-            ["out/a.jpg: would hold both s/a.jpg and t/a.jpg; color them into two folders"],
-        )
-
-    def test_target_is_a_folder(self) -> None:
-        touch("a.jpg", "b.jpg", "out/a.jpg/b.jpg")
-        assert failed("a.jpg", "b.jpg") == (["out/b.jpg"], ["out/a.jpg: is a folder"])
-        with pytest.raises(BatchError, match=r"^out/a.jpg: is a folder$"):
-            planned("a.jpg")
-
-    def test_one_original_that_would_be_replaced(self) -> None:
-        touch("out/sub/x.jpg", "scans/sub/x.jpg", "scans/y.jpg")
-        assert failed("out/sub/x.jpg", "scans") == (
-            ["out/x.jpg", "out/y.jpg"],
-            ["out/sub/x.jpg: is an original; choose another folder with --out"],
-        )
-
-    @pytest.mark.parametrize("out", ["file", "file/deeper"])
-    def test_file_in_place_of_the_output_folder(self, out: str) -> None:
-        touch("a.jpg", "file")
-        with pytest.raises(BatchError, match=r"^file: is not a folder"):
-            planned("a.jpg", out=out)
-
-    def test_file_in_place_of_a_folder_below(self) -> None:
-        touch("s/a.jpg", "s/1900/b.jpg", "out/1900")
-        assert failed("s") == (
-            ["out/a.jpg"],
-            ["out/1900: is not a folder; choose another with --out"],
-        )
 
     def test_output_folder_without_permission(self, monkeypatch: pytest.MonkeyPatch) -> None:
         touch("a.jpg")
