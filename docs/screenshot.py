@@ -22,15 +22,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import URLError
 from urllib.parse import quote, urlsplit
 from urllib.request import Request, urlopen
 
 from PIL import Image
-from playwright.sync_api import FloatRect, Page, Route, ViewportSize, expect, sync_playwright
+from playwright.sync_api import Page, Route, ViewportSize, expect, sync_playwright
 
 from colorized import tracking
 
@@ -73,36 +73,21 @@ def newest_runs(store: str) -> tuple[str, list[str]]:
     return experiment.experiment_id, [run.info.run_id for run in runs]
 
 
-def mlflow_ui(store: str) -> AbstractContextManager[str]:
-    """What `make ui` starts."""
-    environment = {"MLFLOW_TRACKING_URI": store, "MLFLOW_DISABLE_TELEMETRY": "true"}
-    return serve(lambda port: (["-m", "pipelines.ui"], environment | {"PORT": port}), "/health")
-
-
-def prefect_ui() -> AbstractContextManager[str]:
-    """What `prefect server start` starts."""
-
-    def command(port: str) -> tuple[list[str], dict[str, str]]:
-        environment = {
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-            "PREFECT_SERVER_UI_API_URL": f"http://127.0.0.1:{port}/api",
-        }
-        return ["-m", "prefect", "server", "start", "--port", port], environment
-
-    return serve(command, "/api/health")
-
-
 @contextmanager
-def serve(command: Callable[[str], tuple[list[str], dict[str, str]]], health: str) -> Iterator[str]:
-    """The address of a server, for as long as it is needed; `command` is given the port."""
+def serve(command: str, health: str, **environment: str) -> Iterator[str]:
+    """The address of a server, for as long as it is needed.
+
+    In its command and environment PORT stands for the port.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    arguments, environment = command(str(port))
+        port = str(free.getsockname()[1])
+    arguments = command.replace("PORT", port).split()
+    named = {name: value.replace("PORT", port) for name, value in environment.items()}
     server = subprocess.Popen(
-        [sys.executable, *arguments],
+        [sys.executable, "-m", *arguments],
         cwd=ROOT,
-        env={**os.environ, "DO_NOT_TRACK": "true"} | environment,
+        env={**os.environ, "DO_NOT_TRACK": "true"} | named,
         start_new_session=True,
     )
     address = f"http://127.0.0.1:{port}"
@@ -165,8 +150,8 @@ def browse() -> Iterator[Page]:
         browser.close()
 
 
-def photograph_mlflow(address: str, experiment: str, runs: list[str]) -> bytes:
-    """PNG of the runs' charts."""
+def photograph_mlflow(address: str, experiment: str, runs: list[str]) -> Image.Image:
+    """The runs' charts."""
     chosen = ", ".join(f"'{run}'" for run in runs)
     query = quote(f"attributes.run_id IN ({chosen})")
     url = (
@@ -187,42 +172,32 @@ def photograph_mlflow(address: str, experiment: str, runs: list[str]) -> bytes:
         for i in range(len(METRICS)):
             expect(shown.nth(i).locator(".main-svg").first).to_be_visible()
         page.add_style_tag(content="button[data-assistant-ui] {display: none}")
-        page.wait_for_timeout(SETTLE_MS)
-        return page.screenshot(animations="disabled")
+        return shot(page).quantize(256)  # curves have few colors: a third of the size
 
 
-def photograph_prefect(address: str, run: str) -> bytes:
-    """PNG of the run's page, with its artifacts, above the page of the picture grid."""
+def photograph_prefect(address: str, run: str) -> Image.Image:
+    """The run's page, with its artifacts, above the page of the picture grid."""
     with browse() as page:
         page.goto(f"{address}/runs/flow-run/{run}")
         page.get_by_text("Artifacts", exact=True).first.click()
         expect(page.get_by_text("promotion").last).to_be_visible()
-        page.wait_for_timeout(SETTLE_MS)
-        above = page.screenshot(animations="disabled", clip=clip(RUN_HEIGHT))
+        above = shot(page).crop((0, 0, SIZE["width"], RUN_HEIGHT))
         page.get_by_text("grid", exact=True).last.click()
         expect(page.get_by_role("img", name="picture grid")).to_be_visible()
-        page.wait_for_timeout(SETTLE_MS)
-        below = page.screenshot(animations="disabled", clip=clip(GRID_HEIGHT))
+        below = shot(page).crop((0, 0, SIZE["width"], GRID_HEIGHT))
     both = Image.new("RGB", (SIZE["width"], RUN_HEIGHT + GRID_HEIGHT))
-    for shot, y in ((above, 0), (below, RUN_HEIGHT)):
-        both.paste(Image.open(io.BytesIO(shot)), (0, y))
-    file = io.BytesIO()
-    both.save(file, "PNG")
-    return file.getvalue()
+    both.paste(above, (0, 0))
+    both.paste(below, (0, RUN_HEIGHT))
+    return both
 
 
-def web_page() -> AbstractContextManager[str]:
-    """What `colorized web` starts."""
-    return serve(lambda port: (["-m", "colorized", "web", "--port", port], {}), "/healthz")
-
-
-def photograph_web(address: str) -> bytes:
-    """PNG of the page on a desktop in light colors and on a phone in dark ones, side by side."""
+def photograph_web(address: str) -> Image.Image:
+    """The page on a desktop in light colors and on a phone in dark ones, side by side."""
     shots = []
-    for size, scheme in ((DESKTOP_SIZE, "light"), (PHONE_SIZE, "dark")):
+    for size in (DESKTOP_SIZE, PHONE_SIZE):
         with browse() as page:
             page.set_viewport_size(size)
-            page.emulate_media(color_scheme="light" if scheme == "light" else "dark")
+            page.emulate_media(color_scheme="dark" if size is PHONE_SIZE else "light")
             page.goto(address)
             page.get_by_role("button", name="Dust Bowl Home").click()
             expect(page.locator("#save")).to_be_enabled()
@@ -245,20 +220,18 @@ def photograph_web(address: str) -> bytes:
                 expect(page.locator("#colorings label")).to_have_count(6)
                 expect(page.locator("#save")).to_be_enabled()
             page.evaluate("scrollTo(0, 0)")
-            page.wait_for_timeout(SETTLE_MS)
-            shots.append(Image.open(io.BytesIO(page.screenshot(animations="disabled"))))
+            shots.append(shot(page))
     desktop, phone = shots
     both = Image.new("RGB", (desktop.width + WEB_GAP + phone.width, desktop.height), "white")
     both.paste(desktop, (0, 0))
     both.paste(phone, (desktop.width + WEB_GAP, 0))
-    file = io.BytesIO()
-    both.save(file, "PNG")
-    return file.getvalue()
+    return both
 
 
-def clip(height: int) -> FloatRect:
-    """The upper part of the page."""
-    return FloatRect(x=0, y=0, width=SIZE["width"], height=height)
+def shot(page: Page) -> Image.Image:
+    """The page as it is when nothing moves any more."""
+    page.wait_for_timeout(SETTLE_MS)
+    return Image.open(io.BytesIO(page.screenshot(animations="disabled")))
 
 
 def main() -> None:
@@ -272,24 +245,24 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.tool == "mlflow":
         experiment, runs = newest_runs(arguments.store)
-        with mlflow_ui(arguments.store) as address:
-            shot = photograph_mlflow(address, experiment, runs)
+        store = {"MLFLOW_TRACKING_URI": arguments.store, "MLFLOW_DISABLE_TELEMETRY": "true"}
+        with serve("pipelines.ui", "/health", PORT="PORT", **store) as address:
+            picture = photograph_mlflow(address, experiment, runs)
     elif arguments.tool == "web":
-        with web_page() as address:
-            shot = photograph_web(address)
+        with serve("colorized web --port PORT", "/healthz") as address:
+            picture = photograph_web(address)
     else:
-        with prefect_ui() as address:
-            shot = photograph_prefect(address, newest_retraining(address))
+        api = {"PREFECT_SERVER_UI_API_URL": "http://127.0.0.1:PORT/api"}
+        start = "prefect server start --port PORT"
+        quiet = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+        with serve(start, "/api/health", **api, **quiet) as address:
+            picture = photograph_prefect(address, newest_retraining(address))
     # Photographs are smaller as JPEG.
-    name = {"web": "web.jpg", "prefect": "prefect.jpg"}.get(arguments.tool, "mlflow.png")
-    out = arguments.out or ROOT / "docs" / "pictures" / name
+    suffix = "png" if arguments.tool == "mlflow" else "jpg"
+    out = arguments.out or ROOT / "docs" / "pictures" / f"{arguments.tool}.{suffix}"
     out.parent.mkdir(exist_ok=True)
-    picture = Image.open(io.BytesIO(shot))
-    if arguments.tool == "mlflow":  # curves have few colors: a palette makes a third of the size
-        picture = picture.quantize(256)
-    picture.convert("RGB" if out.suffix == ".jpg" else picture.mode).save(
-        out, optimize=True, quality=80
-    )
+    mode = "RGB" if out.suffix == ".jpg" else picture.mode
+    picture.convert(mode).save(out, optimize=True, quality=80)
     print(f"{out}: {out.stat().st_size / 1000:.0f} kB")
 
 
