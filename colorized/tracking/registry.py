@@ -232,12 +232,9 @@ class Registry:
     @contextmanager
     def weights(self, uri: str) -> Iterator[Path]:
         """A temporary copy of the weights of `models:/NAME@ALIAS`, `models:/NAME/3`, `runs:/ID`."""
+        place = "artifacts" if uri.startswith("models:/") else "weights"
         with TemporaryDirectory() as folder:
-            if uri.startswith("models:/"):
-                path = self._fetch(uri, f"artifacts/{WEIGHTS_FILE}", folder)
-            else:
-                path = self._fetch(uri, f"weights/{WEIGHTS_FILE}", folder)
-            yield path
+            yield self._fetch(uri, f"{place}/{WEIGHTS_FILE}", folder)
 
     def predict(self, uri: str, images: Sequence[bytes]) -> list[bytes]:
         """Color image files by a registered model; returns PNG files."""

@@ -103,6 +103,9 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
     503: {"model": Problem, "description": "Too little memory"},
 }
 _PHOTOGRAPH = {"schema": {"type": "string", "format": "binary"}}
+PageNumber = Annotated[
+    int | None, Form(ge=1, le=MAX_PAGES, description="Which page, of a file that has several.")
+]
 
 
 def _number(
@@ -145,10 +148,7 @@ def _job_reader(defaults: SamplingOptions) -> Callable[..., Awaitable[Job]]:
                 "height, radius of the shorter side.",
             ),
         ] = "",
-        page: Annotated[
-            int | None,
-            Form(ge=1, le=MAX_PAGES, description="Which page, of a file that has several."),
-        ] = None,
+        page: PageNumber = None,
     ) -> Job:
         known = hints.parse_json(hint_text) if hint_text.strip() else None
         digest = hashlib.sha256(hint_text.encode()).hexdigest() if known else ""
@@ -297,10 +297,7 @@ def create(service: Service, token: str | None = None) -> ASGIApp:
     async def scan(
         request: Request,
         file: Annotated[UploadFile, File(description="The photograph.")],
-        page: Annotated[
-            int | None,
-            Form(ge=1, le=MAX_PAGES, description="Which page, of a file that has several."),
-        ] = None,
+        page: PageNumber = None,
     ) -> events.Scan:
         """Hold tiles of a photograph at its own resolution, in memory, for some minutes."""
         await _check_fields(request, "file page", options=False)

@@ -75,13 +75,6 @@ class Refused(ValueError):
         self.code = code
         self.facts = facts
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _refused, (str(self), self.code, self.facts)
-
-
-def _refused(message: str, code: str, facts: dict[str, int | str]) -> Refused:
-    return Refused(message, code, **facts)
-
 
 @dataclass(frozen=True)
 class Opened:
