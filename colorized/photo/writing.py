@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, TypeAlias, TypeVar
+from typing import Any, BinaryIO, TypeAlias, TypeVar
 
 import imagecodecs
 import numpy as np
@@ -26,7 +26,7 @@ from colorized.photo.names import (
     iptc_room,
     output_format,
 )
-from colorized.photo.page import Facts, Photo, in_order
+from colorized.photo.page import Facts, Page, Photo, in_order
 from colorized.photo.tones import Levels
 from colorized.text import printable
 
@@ -42,25 +42,8 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 Rows: TypeAlias = Callable[[int, int, NDArray[np.float32]], NDArray[np.floating[Any]]]
 """(start, stop, L* of the rows [start, stop)) → their chroma ab, (stop - start, W, 2)."""
 
-
-class Picture(Protocol):
-    """A picture to write: a `Page`, strip by strip, or a `Photo` in memory."""
-
-    @property
-    def height(self) -> int: ...
-    @property
-    def width(self) -> int: ...
-    @property
-    def total(self) -> int: ...
-    @property
-    def bits(self) -> int: ...
-    @property
-    def has_alpha(self) -> bool: ...
-    @property
-    def facts(self) -> Facts: ...
-    def rows(self, start: int, stop: int) -> NDArray[np.float32]: ...
-    def opacity(self, start: int, stop: int) -> Levels | None: ...
-    def strips(self) -> list[tuple[int, int]]: ...
+Picture: TypeAlias = Page | Photo
+"""A picture to write: strip by strip, or in memory."""
 
 
 @dataclass(frozen=True)
