@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from commands import python
 from mlflow_server import Process, free_port
 
 WAITING = ("SCHEDULED", "PENDING", "RUNNING", "CANCELLING")
@@ -137,10 +138,7 @@ def colorized(server: Server, folder: Path, *arguments: str) -> Iterator[subproc
 
 def retrain(server: Server, folder: Path, *options: str, code: int = 0) -> str:
     """`colorized retrain`: what it prints, or its one line of error."""
-    done = subprocess.run(
-        [sys.executable, "-m", "colorized", "retrain", *options], cwd=folder,
-        env=server.environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = python("-m", "colorized", "retrain", *options, cwd=folder, **server.environment)
     assert done.returncode == code, done.stderr
     if not code:
         return done.stdout

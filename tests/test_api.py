@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import io
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from commands import python
 from PIL import Image
 
 import colorized
@@ -219,10 +219,7 @@ class TestErrors:
 
 
 def run(code: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    return done.stdout
+    return python("-c", code).stdout
 
 
 def test_importing_loads_nothing() -> None:

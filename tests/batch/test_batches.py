@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from commands import python
 from mounts import mounted
 from pictures import gray, scan
 
@@ -31,17 +32,11 @@ SETTINGS = Settings(UNTUNED.override(steps=1), max_pixels=300_000_000)
 
 
 def command(*arguments: object) -> list[str]:
-    return [
-        sys.executable, "-m", "colorized", "colorize", "--steps", "1", "--guidance", "1",
-        *map(str, arguments),
-    ]  # fmt: skip
+    return ["-m", "colorized", "colorize", "--steps", "1", "--guidance", "1", *map(str, arguments)]
 
 
 def colorize(folder: Path, *arguments: object) -> tuple[int, list[str], list[str]]:
-    done = subprocess.run(
-        command(*arguments),
-        cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = python(*command(*arguments), cwd=folder)
     return done.returncode, sorted(done.stdout.splitlines()), done.stderr.splitlines()
 
 
@@ -66,7 +61,7 @@ class TestKilled:
         for i in range(8):
             scan(tmp_path / "s" / str(i % 3) / f"{i}.png", i, (800, 600))
         process = subprocess.Popen(
-            command("s", "-o", "out", "--workers", 2),
+            [sys.executable, *command("s", "-o", "out", "--workers", 2)],
             cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert process.stdout is not None

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import python
 from pictures import scan
 from s3_server import BUCKET, S3Server, environment
 
 pytestmark = pytest.mark.slow
 
 URL = f"s3://{BUCKET}"
+COLORIZE = ("-m", "colorized", "colorize", "--steps", "1", "--guidance", "1")
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
 
@@ -25,10 +27,7 @@ def scans(folder: Path, count: int) -> list[Path]:
 
 
 def command(*arguments: object) -> list[str]:
-    return [
-        sys.executable, "-m", "colorized", "colorize", "--engine", "ray", "--steps", "1",
-        "--guidance", "1", *map(str, arguments),
-    ]  # fmt: skip
+    return [*COLORIZE, "--engine", "ray", *map(str, arguments)]
 
 
 def ours(err: str) -> list[str]:
@@ -38,10 +37,7 @@ def ours(err: str) -> list[str]:
 
 
 def colorize(folder: Path, *arguments: object) -> tuple[int, list[str], list[str]]:
-    done = subprocess.run(
-        command(*arguments), cwd=folder, env={**os.environ, **QUIET},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = python(*command(*arguments), cwd=folder, **QUIET)
     return done.returncode, sorted(done.stdout.splitlines()), ours(done.stderr)
 
 
@@ -66,7 +62,7 @@ def test_node_that_dies_midway(cluster: Any, tmp_path: Path) -> None:
     with (
         open(tmp_path / "err", "w", encoding="utf-8") as errors,
         subprocess.Popen(
-            command("s", "-o", "out", "--address", cluster.address),
+            [sys.executable, *command("s", "-o", "out", "--address", cluster.address)],
             cwd=tmp_path, env={**os.environ, **QUIET}, stdout=subprocess.PIPE,
             stderr=errors, text=True,
         ) as process,
@@ -90,11 +86,7 @@ def test_node_that_dies_midway(cluster: Any, tmp_path: Path) -> None:
     ]
     assert sorted(lines) == [p.relative_to(out).as_posix() for p in made]
     # A batch on one machine knows what the cluster has done.
-    done = subprocess.run(
-        [sys.executable, "-m", "colorized", "colorize", "--steps", "1", "--guidance", "1", "s",
-         "-o", "out", "--no-report"],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = python(*COLORIZE, "s", "-o", "out", "--no-report", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr == "note: 48 of 48 photographs are done already\n"
 
@@ -130,9 +122,6 @@ def test_from_a_store_to_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_store_without_a_cluster_is_refused(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "colorized", "colorize", f"{URL}/scans", "-o", "out"],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = python(*COLORIZE, f"{URL}/scans", "-o", "out", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr == f"error: {URL}/scans: only --engine ray reads and writes stores\n"

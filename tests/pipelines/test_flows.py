@@ -24,6 +24,7 @@ from typing import Any
 import psutil
 import pytest
 import yaml
+from commands import python
 from mlflow_server import save_params
 from prefect_server import RUN_SECONDS, Server, colorized, prefect_server, retrain, until
 from test_pipeline import ROOT, small_project
@@ -306,10 +307,8 @@ def test_worker_of_a_work_pool_colors_a_batch(server: Server, project: Path) -> 
     shutil.copy(project / "scans" / "cat.jpg", project / "prints")
 
     def prefect(*command: str) -> None:
-        done = subprocess.run(
-            [sys.executable, "-m", "prefect", "--no-prompt", *command], cwd=project,
-            env=server.environment, check=False, capture_output=True, text=True,
-        )  # fmt: skip
+        command = "-m", "prefect", "--no-prompt", *command
+        done = python(*command, cwd=project, **server.environment)
         assert done.returncode == 0, done.stdout + done.stderr
 
     prefect("work-pool", "create", "--type", "process", "colorized")
@@ -339,14 +338,14 @@ def test_worker_of_a_work_pool_colors_a_batch(server: Server, project: Path) -> 
     ],
 )
 def test_schedule_that_cannot_be_is_one_line(
-    tmp_path: Path, options: list[str], code: int, expected: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    code: int,
+    expected: str,
 ) -> None:
-    environment = {**os.environ, "PREFECT_HOME": str(tmp_path)}
-    environment.pop("PREFECT_API_URL", None)
-    done = subprocess.run(
-        [sys.executable, "-m", "colorized", "schedule", *options], cwd=ROOT, env=environment,
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    done = python("-m", "colorized", "schedule", *options, PREFECT_HOME=str(tmp_path))
     assert done.returncode == code
     assert done.stderr.startswith("error: ")
     assert expected in done.stderr

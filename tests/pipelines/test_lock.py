@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO
 
 import pytest
+from commands import python
 
 from pipelines import lock
 
@@ -111,10 +112,7 @@ def test_stage_of_a_killed_holder_stops_and_is_waited_for(tmp_path: Path) -> Non
 def test_stage_by_hand_is_refused_in_one_line(tmp_path: Path) -> None:
     with hold(tmp_path) as holder:
         assert out(holder).readline() == "held\n"
-        done = subprocess.run(
-            [sys.executable, "-c", BY_HAND], cwd=tmp_path, check=False,
-            env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
-        )  # fmt: skip
+        done = python("-c", BY_HAND, cwd=tmp_path, PYTHONPATH=str(ROOT))
         assert done.returncode == 1
         assert done.stderr.startswith(f"error: another run holds {lock.NAME}: process {holder.pid}")
         assert done.stderr.count("\n") == 1

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
+from commands import python
 
 from colorized.data.dataset import open_shard
 from colorized.data.sources import CropSettings, split_of
@@ -27,11 +26,8 @@ def train(
     pictures: Path, work: Path, *options: object, processes: int = 1
 ) -> subprocess.CompletedProcess[str]:
     launcher = "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)
-    return subprocess.run(
-        [sys.executable, *(launcher if processes > 1 else ()), "-m", "pipelines.release",
-         pictures, work, *map(str, options)],
-        cwd=ROOT, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    module = *(launcher if processes > 1 else ()), "-m", "pipelines.release"
+    return python(*module, pictures, work, *options)
 
 
 def in_split(content: bytes, split: str, crops: CropSettings) -> bytes:

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 import skimage.color
+from commands import python
 from mlflow_server import Process, free_port
 from pictures import encoded, gray
 from PIL import Image
@@ -95,11 +96,8 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     assert {"colorized", "dvc", "prefect"} <= set(names)
     (folder / "sitecustomize.py").write_text(ELSEWHERE.format(hidden=set(names)))
     environment = {"PYTHONPATH": str(folder)}
-    done = subprocess.run(
-        [sys.executable, "-c", "import colorized"], cwd=folder, env={**os.environ, **environment},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert "no colorized here" in done.stderr
+    failed = python("-c", "import colorized", cwd=folder, **environment)
+    assert "no colorized here" in failed.stderr
     return environment
 
 

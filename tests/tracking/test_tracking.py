@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from commands import python
 from mlflow_server import Process, free_port, mlflow_server, small_project
 
 from colorized import tracking
@@ -283,10 +284,7 @@ for number in range({WRITERS}):
     writers.append(pid)
 sys.exit(max(os.waitpid(pid, 0)[1] for pid in writers))
 """
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = python("-W", "ignore", "-c", code, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "warning" not in done.stderr.lower()
     client = tracking.connect(tmp_path)
@@ -486,8 +484,8 @@ def test_checkpoints_of_the_last_trainings_are_kept(tmp_path: Path) -> None:
     assert registry.remove_checkpoints(1) == [said[1]]
     assert registry.remove_checkpoints(1) == []
     assert kept("checkpoints") == [True, False, True, True]
-    command = [sys.executable, "-W", "ignore", "-m", "colorized", "clean", "--keep", "0"]
-    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=True)
+    command = "-W", "ignore", "-m", "colorized", "clean", "--keep", "0"
+    done = python(*command, cwd=project)
     assert done.stdout.splitlines() == [f"{folder}: 1 MB", said[2]]
     assert not folder.exists()
     assert kept("checkpoints") == [True, False, False, True]

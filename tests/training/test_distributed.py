@@ -1,9 +1,6 @@
 """Training in two processes over gloo: the curve of one, equal states, exact resuming."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +8,7 @@ import numpy as np
 import pytest
 import ranks
 import torch
+from commands import python
 from test_loop import tensors
 
 from colorized.data.dataset import Shard
@@ -29,13 +27,9 @@ def launch(
     """Train in `count` processes that torchrun begins; number, loss and norm of each step."""
     (folder / name).mkdir(exist_ok=True)
     values = json.dumps({"name": name, "settings": settings, "stop": stop})
-    done = subprocess.run(
-        [
-            sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone",
-            f"--nproc-per-node={count}", ROOT / "tests" / "ranks.py", folder, values,
-        ],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    done = python(
+        "-W", "ignore", "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}",
+        ROOT / "tests" / "ranks.py", folder, values, PYTHONPATH=str(ROOT),
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     curve: list[list[float]] = json.loads((folder / name / "curve.json").read_text())
@@ -142,7 +136,4 @@ def test_one_process_needs_no_accelerate() -> None:
         "import colorized.training.fit\n"
         "print(open_processes('cpu').world)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert done.stdout == "1\n"
+    assert python("-c", code).stdout == "1\n"
