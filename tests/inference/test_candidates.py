@@ -15,6 +15,7 @@ from colorized.inference.candidates import Candidates, pick
 from colorized.inference.colorizer import MAX_BATCH, ChromaSampler
 from colorized.options import UNTUNED
 
+QUICK = UNTUNED.override(steps=2)
 PHOTO = Path(__file__).parents[2] / "data" / "sample" / "photos" / "macaw.jpg"
 
 
@@ -31,12 +32,6 @@ class TestPick:
         picked = self.of([(40, 0), (42, 0), (41, 3), (-30, 0), (0, -60)], 3)
         assert picked.seeds == (100, 103, 104)
         np.testing.assert_array_equal(picked.ab[:, 0, 0], [(40, 0), (-30, 0), (0, -60)])
-
-    def test_by_hand(self) -> None:
-        picked = self.of([(0, 0), (3, 4), (6, 8)], 3)
-        assert picked.seeds == (101, 100, 102)
-        assert picked.distances == pytest.approx((5, 7.5, 7.5))
-        assert picked.uncertainty == pytest.approx((5 + 5 + 10) / 3)
 
     def test_equal_ones_are_not_picked_twice(self) -> None:
         picked = self.of([(1, 1)] * 4, 4)
@@ -70,19 +65,14 @@ class TestColorizer:
         self, colorizer: ChromaSampler, lightness: np.ndarray, sampler: str
     ) -> None:
         """Up to the last digits: a batch is added up in another order."""
-        drawn = colorizer.candidates(
-            lightness, 3, UNTUNED.override(steps=3, seed=5, sampler=sampler)
-        )
+        how = UNTUNED.override(steps=3, seed=5, sampler=sampler)
+        drawn = colorizer.candidates(lightness, 3, how)
         assert set(drawn.seeds) <= set(range(5, 11))
         for ab, seed in zip(drawn.ab, drawn.seeds, strict=True):
-            alone = colorizer.candidates(
-                lightness, 1, UNTUNED.override(steps=3, seed=seed, sampler=sampler)
-            )
+            alone = colorizer.candidates(lightness, 1, how.override(seed=seed))
             assert alone.seeds == (seed,)
             np.testing.assert_allclose(alone.ab[0], ab, atol=0.01)
-            whole = colorizer.colorize(
-                lightness, UNTUNED.override(steps=3, seed=seed, sampler=sampler)
-            )
+            whole = colorizer.colorize(lightness, how.override(seed=seed))
             np.testing.assert_allclose(colorizer.enlarge(ab, lightness), whole, atol=0.02)
 
     def test_the_guide_stands_for_the_photograph(
@@ -90,15 +80,15 @@ class TestColorizer:
     ) -> None:
         guide = colorizer.guide(lightness)
         assert colorizer.guide_size(*guide.shape) == guide.shape
-        small = colorizer.candidates(guide, 1, UNTUNED.override(steps=2, seed=0))
-        whole = colorizer.candidates(lightness, 1, UNTUNED.override(steps=2, seed=0))
+        small = colorizer.candidates(guide, 1, QUICK)
+        whole = colorizer.candidates(lightness, 1, QUICK)
         np.testing.assert_array_equal(small.ab, whole.ab)
 
     def test_progress(self, colorizer: ChromaSampler, lightness: np.ndarray) -> None:
         count = MAX_BATCH // 2 + 1  # two batches
         seen: list[tuple[int, int, int]] = []
         drawn = colorizer.candidates(
-            lightness, count, UNTUNED.override(steps=2, seed=0),
+            lightness, count, QUICK,
             on_step=lambda i, n, ab: seen.append((i, n, len(ab))),
         )  # fmt: skip
         assert len(drawn.ab) == count
@@ -108,11 +98,8 @@ class TestColorizer:
         self, colorizer: ChromaSampler, lightness: np.ndarray
     ) -> None:
         estimates: list[np.ndarray] = []
-        final = colorizer.colorize(
-            lightness,
-            UNTUNED.override(steps=4, seed=0),
-            on_step=lambda i, n, ab: estimates.append(ab),
-        )
+        how = UNTUNED.override(steps=4)
+        final = colorizer.colorize(lightness, how, on_step=lambda i, n, ab: estimates.append(ab))
         assert [e.ndim for e in estimates] == [3] * 4
         np.testing.assert_array_equal(colorizer.enlarge(estimates[-1], lightness), final)
         errors = [np.abs(e - estimates[-1]).mean() for e in estimates]
@@ -126,12 +113,12 @@ class TestColorizer:
                 raise Left
 
         with pytest.raises(Left):
-            colorizer.colorize(lightness, UNTUNED.override(steps=4, seed=0), on_step=leave)
+            colorizer.colorize(lightness, how, on_step=leave)
 
     @pytest.mark.parametrize("count", [0, -1])
     def test_none(self, colorizer: ChromaSampler, lightness: np.ndarray, count: int) -> None:
         with pytest.raises(ValueError, match=f"count must be at least 1, got {count}"):
-            colorizer.candidates(lightness, count, UNTUNED.override(steps=1, seed=0))
+            colorizer.candidates(lightness, count, UNTUNED.override(steps=1))
 
     def test_the_largest_seed(self, colorizer: ChromaSampler, lightness: np.ndarray) -> None:
         drawn = colorizer.candidates(lightness, 2, UNTUNED.override(steps=1, seed=2**63 - 1))
@@ -141,7 +128,7 @@ class TestColorizer:
 class TestSheets:
     def test_contact_sheet(self, colorizer: ChromaSampler, lightness: np.ndarray) -> None:
         guide = colorizer.guide(lightness)
-        drawn = colorizer.candidates(guide, 3, UNTUNED.override(steps=2, seed=0))
+        drawn = colorizer.candidates(guide, 3, QUICK)
         sheet = contact_sheet.contact_sheet(drawn, guide)
         height, width = sheet.shape[:2]
         assert height > 2 * 250 and width > 2 * 320  # four pictures in two lines

@@ -15,6 +15,7 @@ from colorized.model.sampling import SIGMA_MAX
 from colorized.model.unet import STRIDE
 from colorized.options import UNTUNED
 
+QUICK = UNTUNED.override(steps=2)
 PHOTOS = sorted((Path(__file__).parents[2] / "data" / "sample" / "photos").glob("*.jpg"))
 
 
@@ -56,16 +57,15 @@ class TestColorize:
     @pytest.mark.parametrize("level", [0, 100])
     def test_black_and_white(self, colorizer: ChromaSampler, level: float) -> None:
         L = np.full((40, 40), level, np.float32)
-        ab = colorizer.colorize(L, UNTUNED.override(steps=2, seed=0))
+        ab = colorizer.colorize(L, QUICK)
         np.testing.assert_array_equal(color.recombine(L, ab), round(level * 2.55))
 
     def test_seed_decides(self, colorizer: ChromaSampler, lightness: np.ndarray) -> None:
-        first = colorizer.colorize(lightness, UNTUNED.override(steps=2, seed=1))
-        colorizer.colorize(
-            lightness[:50, :40], UNTUNED.override(steps=3, seed=9)
-        )  # something else in between
-        again = colorizer.colorize(lightness, UNTUNED.override(steps=2, seed=1))
-        other = colorizer.colorize(lightness, UNTUNED.override(steps=2, seed=2))
+        first = colorizer.colorize(lightness, QUICK.override(seed=1))
+        # Something else in between.
+        colorizer.colorize(lightness[:50, :40], UNTUNED.override(steps=3, seed=9))
+        again = colorizer.colorize(lightness, QUICK.override(seed=1))
+        other = colorizer.colorize(lightness, QUICK.override(seed=2))
         np.testing.assert_array_equal(again, first)
         assert np.abs(other - first).mean() > 0.1
 
@@ -73,31 +73,27 @@ class TestColorize:
         self, colorizer: ChromaSampler, lightness: np.ndarray
     ) -> None:
         state = torch.get_rng_state()
-        first = colorizer.colorize(lightness, UNTUNED.override(steps=2, seed=1, sampler="ddpm"))
+        how = QUICK.override(seed=1, sampler="ddpm")
+        first = colorizer.colorize(lightness, how)
         assert torch.equal(torch.get_rng_state(), state)
         torch.rand(1)
-        again = colorizer.colorize(lightness, UNTUNED.override(steps=2, seed=1, sampler="ddpm"))
+        again = colorizer.colorize(lightness, how)
         np.testing.assert_array_equal(again, first)
 
     def test_colors_follow_the_picture(
         self, colorizer: ChromaSampler, lightness: np.ndarray
     ) -> None:
         """A negative does not get the colors of its positive."""
-        first = colorizer.colorize(lightness, UNTUNED.override(steps=2, seed=0))
+        first = colorizer.colorize(lightness, QUICK)
         assert np.abs(first).mean() > 1
-        assert (
-            np.abs(
-                colorizer.colorize(100 - lightness, UNTUNED.override(steps=2, seed=0)) - first
-            ).mean()
-            > 0.1
-        )
+        assert np.abs(colorizer.colorize(100 - lightness, QUICK) - first).mean() > 0.1
 
     def test_saturation_scales_chroma(
         self, colorizer: ChromaSampler, lightness: np.ndarray
     ) -> None:
-        ab = colorizer.colorize(lightness, UNTUNED.override(steps=2, seed=0))
-        half = colorizer.colorize(lightness, UNTUNED.override(steps=2, seed=0, saturation=0.5))
-        none = colorizer.colorize(lightness, UNTUNED.override(steps=2, seed=0, saturation=0))
+        ab = colorizer.colorize(lightness, QUICK)
+        half = colorizer.colorize(lightness, QUICK.override(saturation=0.5))
+        none = colorizer.colorize(lightness, QUICK.override(saturation=0))
         np.testing.assert_allclose(half, ab / 2, atol=1e-4)
         assert not none.any()
 
@@ -126,7 +122,7 @@ class TestDraw:
         self, colorizer: ChromaSampler, lightness: np.ndarray
     ) -> None:
         twice = np.stack([lightness[:64, :64]] * 2)
-        first, second = colorizer.draw(twice, UNTUNED.override(steps=2, seed=0))
+        first, second = colorizer.draw(twice, QUICK)
         assert np.abs(first - second).mean() > 0.1
 
     def test_temperature_scales_the_noise(

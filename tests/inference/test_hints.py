@@ -19,6 +19,7 @@ from colorized.inference.colorizer import ChromaSampler
 from colorized.inference.hints import Hints, HintsError, Point
 from colorized.options import UNTUNED
 
+QUICK = UNTUNED.override(steps=2)
 PHOTOS = Path(__file__).parents[2] / "data" / "sample" / "photos"
 RED = "#b03020"
 
@@ -223,7 +224,7 @@ class TestColorize:
     @staticmethod
     def at_hints(colorizer: ChromaSampler, L: np.ndarray, given: Hints) -> float:
         """Mean CIEDE2000 at the hints of the 8-bit result, by scikit-image."""
-        chroma = colorizer.colorize(L, UNTUNED.override(steps=5, seed=0, guidance=1.5), hints=given)
+        chroma = colorizer.colorize(L, UNTUNED.override(steps=5, guidance=1.5), hints=given)
         result = skimage.color.rgb2lab(color.recombine(L, chroma))
         known = given.rasterize(L)
         wanted = np.concatenate([L[..., None], known.ab], axis=-1)
@@ -264,9 +265,8 @@ class TestColorize:
         )
         given = Hints((Point(x=x, y=y, radius=0.03, color="#803090"),))
         near = given.rasterize(L).share > 0
-        shifts = colorizer.colorize(
-            L, UNTUNED.override(steps=5, seed=0), hints=given
-        ) - colorizer.colorize(L, UNTUNED.override(steps=5, seed=0))
+        how = UNTUNED.override(steps=5)
+        shifts = colorizer.colorize(L, how, hints=given) - colorizer.colorize(L, how)
         along = shifts[near].mean(0)
         towards = shifts @ (along / np.square(along).sum())  # 1: as far as at the hint
         surface = towards[flooded & ~near].mean()
@@ -276,18 +276,17 @@ class TestColorize:
     def test_candidates_have_them_all(self, colorizer: ChromaSampler) -> None:
         L = lightness_of(photograph("macaw"))
         given = Hints((Point(x=0.55, y=0.45, radius=0.05, color="#3060b0"),))
-        drawn = colorizer.candidates(L, 3, UNTUNED.override(steps=3, seed=0), hints=given)
+        drawn = colorizer.candidates(L, 3, UNTUNED.override(steps=3), hints=given)
         known = given.rasterize(L)
         for small in drawn.ab:
             error = colorizer.enlarge(small, L) - known.ab
             assert np.abs(error[known.share == 1]).mean() < 3
-        free = colorizer.candidates(L, 3, UNTUNED.override(steps=3, seed=0)).uncertainty
+        free = colorizer.candidates(L, 3, UNTUNED.override(steps=3)).uncertainty
         h, w = free.shape
         y, x = int(0.45 * h), int(0.55 * w)
         assert drawn.uncertainty[y, x] < 0.5 < free[y, x]
 
     def test_none_change_nothing(self, colorizer: ChromaSampler) -> None:
         L = lightness_of(photograph("taj-mahal"))
-        drawn = colorizer.colorize(L, UNTUNED.override(steps=2, seed=0))
-        same = colorizer.colorize(L, UNTUNED.override(steps=2, seed=0), hints=Hints())
-        np.testing.assert_array_equal(same, drawn)
+        same = colorizer.colorize(L, QUICK, hints=Hints())
+        np.testing.assert_array_equal(same, colorizer.colorize(L, QUICK))

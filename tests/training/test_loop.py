@@ -101,13 +101,9 @@ def test_resumed_run_equals_the_uninterrupted_one(
     assert differing(stopped, whole[0]) != []  # negative control
 
 
-def test_same_seed_same_weights_other_seed_others(
-    shard: Shard, tmp_path: Path, whole: tuple[TrainState, Path]
-) -> None:
-    same, other = fresh(shard), fresh(shard, seed=1)
-    run(same, shard, tmp_path / "same")
+def test_other_seed_other_weights(shard: Shard, whole: tuple[TrainState, Path]) -> None:
+    other = fresh(shard, seed=1)
     list(train(other, shard))
-    assert differing(same, whole[0]) == []
     assert any(name.startswith(".network") for name in differing(other, whole[0]))
 
 
@@ -130,7 +126,11 @@ def test_log_checkpoints_and_calls(shard: Shard, tmp_path: Path) -> None:
     )
     assert steps == [1, 2, 3]
     assert validated == [row["step"] for row in rows] == [0, 2, 3]
-    assert rows[1].keys() >= {"loss", "gradient_norm", "learning_rate", "pictures_per_second"}
+    timed = {"loss", "gradient_norm", "learning_rate", "pictures_per_second", *fit.TIMINGS}
+    for row in rows[1:]:
+        assert row.keys() >= timed
+        assert 0 < row["device_utilization"] < 1.5
+        assert row["peak_memory_gb"] > 0.01
     assert all(row.keys() >= {"val_loss", "val_t0.05", "val_t0.95"} for row in rows)
     best = min(rows, key=lambda row: row["val_loss"])
     assert load_checkpoint(tmp_path / fit.BEST)["step"] == best["step"]
@@ -339,14 +339,6 @@ def test_compiled_training_has_the_same_curve(
     losses = [step.loss for step in train(fresh(shard, steps=2, compile=True), shard)]
     assert losses == pytest.approx(plain, rel=1e-4)
     assert len(traced) == 1
-
-
-def test_utilization_is_measured(shard: Shard, tmp_path: Path) -> None:
-    rows = run(fresh(shard), shard, tmp_path)
-    for row in rows[1:]:
-        assert 0 < row["device_utilization"] < 1.5
-        assert row["peak_memory_gb"] > 0.01
-        assert row.keys() >= set(fit.TIMINGS)
 
 
 def test_state_before_is_used_where_the_last_one_is_gone(
