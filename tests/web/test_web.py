@@ -54,6 +54,7 @@ pytestmark = pytest.mark.slow
 STATIC = ROOT / "colorized" / "web" / "static"
 TOKEN = "a-token-of-the-tests"
 DEADLINE = 120
+LONG = {"steps": 100, "candidates": 8}
 CHECKS = [
     not_a_server_error,
     openapi_checks.status_code_conformance,
@@ -516,8 +517,7 @@ class TestQueue:
         return held
 
     def test_full(self, known: httpx.Client, picture: bytes) -> None:
-        fields = {"steps": 100, "candidates": 8}
-        with known.stream("POST", "/api/preview", files={"file": picture}, data=fields) as working:
+        with known.stream("POST", "/api/preview", files={"file": picture}, data=LONG) as working:
             lines = working.iter_lines()  # whose end would be that of the request
             assert json.loads(next(lines))["event"] == "waiting"
             answer = color_it(known, picture, steps=1)
@@ -546,10 +546,9 @@ class TestQueue:
         until(lambda: known.get("/healthz").json()["uploading"] == 0)
 
     def test_ahead_falls_as_the_queue_moves(self, client: httpx.Client, picture: bytes) -> None:
-        first = {"steps": 100, "candidates": 8}
         with contextlib.ExitStack() as stack:
             lines = []
-            for fields in (first, first, {"steps": 1}):
+            for fields in (LONG, LONG, {"steps": 1}):
                 request = client.stream(
                     "POST", "/api/preview", files={"file": picture}, data=fields
                 )
@@ -567,8 +566,7 @@ class TestQueue:
 
     def test_who_leaves_is_forgotten(self, client: httpx.Client, picture: bytes) -> None:
         before = measured(client)
-        fields = {"steps": 100, "candidates": 8}
-        with client.stream("POST", "/api/preview", files={"file": picture}, data=fields) as answer:
+        with client.stream("POST", "/api/preview", files={"file": picture}, data=LONG) as answer:
             for line in answer.iter_lines():
                 if json.loads(line)["event"] == "step":
                     break

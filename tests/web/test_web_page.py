@@ -116,7 +116,10 @@ def upload(page: Page, *paths: Path) -> None:
     page.locator("#file").set_input_files(paths)
 
 
-def wait_until_colored(page: Page) -> None:
+def wait_until_colored(page: Page, colorings: int = 0) -> None:
+    """Of this many colorings, if it is said."""
+    if colorings:
+        expect(page.locator("#colorings label")).to_have_count(colorings)
     expect(page.locator("#save")).to_be_enabled()
     expect(page.locator("#status")).to_have_text("Colorized. The colors are AI-made.")
 
@@ -201,6 +204,17 @@ def give(page: Page, kind: str, *files: Path, text: str = "") -> None:
     )
 
 
+@contextlib.contextmanager
+def at_work(server: Server, picture: Path) -> Iterator[None]:
+    """The service has a coloring in hand that takes long."""
+    address, data = f"{server.address}/api/preview", {"steps": 100, "candidates": 8}
+    files = {"file": picture.read_bytes()}
+    with httpx.stream("POST", address, files=files, data=data, timeout=TIMEOUT_MS) as answer:
+        lines = answer.iter_lines()  # kept: its end would be that of the request
+        assert "waiting" in next(lines)
+        yield
+
+
 class TestFirst:
     def test_from_upload_to_download(self, page: Page, picture: Path) -> None:
         color_it(page, picture)
@@ -253,8 +267,7 @@ class TestFirst:
     def test_where_colorings_differ(self, page: Page, picture: Path) -> None:
         color_it(page, picture)
         page.get_by_role("button", name="Show four colorings").click()
-        expect(page.locator("#colorings label")).to_have_count(5)
-        wait_until_colored(page)
+        wait_until_colored(page, 5)
         page.get_by_label("Show where colorings differ").check()
         expect(page.locator("#legend-text")).to_contain_text("Darker = colorings differ more")
         expect(page.locator("#doubt")).to_be_visible()
@@ -283,16 +296,9 @@ class TestBar:
                 color_it(page, picture)
 
     def test_waiting(self, page: Page, server: Server, picture: Path) -> None:
-        fields = {"steps": 100, "candidates": 8}
-        lines = []  # kept: the end of one would be that of its request
         with contextlib.ExitStack() as stack:
             for _ in range(3):
-                request = httpx.stream(
-                    "POST", f"{server.address}/api/preview", files={"file": picture.read_bytes()},
-                    data=fields, timeout=TIMEOUT_MS,
-                )  # fmt: skip
-                lines.append(stack.enter_context(request).iter_lines())
-                assert "waiting" in next(lines[-1])
+                stack.enter_context(at_work(server, picture))
             upload(page, picture)
             waiting = "Waiting: 3 photographs ahead of yours."
             expect(page.locator("#status")).to_have_text(waiting)
@@ -300,15 +306,9 @@ class TestBar:
         wait_until_colored(page)
 
     def test_server_busy(self, open_page: Open, tmp_path: Path, picture: Path) -> None:
-        fields = {"steps": 100, "candidates": 8}
         with serve(tmp_path / "room", "--queue", "1") as server:
             page = open_page(server.address)
-            with httpx.stream(
-                "POST", f"{server.address}/api/preview", files={"file": picture.read_bytes()},
-                data=fields, timeout=TIMEOUT_MS,
-            ) as working:  # fmt: skip
-                lines = working.iter_lines()
-                assert "waiting" in next(lines)
+            with at_work(server, picture):
                 upload(page, picture)
                 expect(page.locator("#status")).to_contain_text("Server busy. Trying again in")
             wait_until_colored(page)  # by itself
@@ -580,12 +580,11 @@ class TestZoom:
 
 
 class TestHints:
-    @pytest.fixture
-    def hinting(self, page: Page, picture: Path) -> Page:
+    @pytest.fixture(autouse=True)
+    def hinting(self, page: Page, picture: Path) -> None:
         color_it(page, picture)
         page.get_by_role("radio", name="Turkey red").check()
         expect(page.get_by_role("radio", name="Add a color hint")).to_be_checked()
-        return page
 
     def drag(self, page: Page, *way: tuple[float, float]) -> None:
         page.mouse.move(*point(page, *way[0]))
@@ -600,8 +599,7 @@ class TestHints:
             page.get_by_text("Hints as a file").click()
         return json.loads(downloaded(page, button="#save-hints"))["points"]
 
-    def test_a_point(self, hinting: Page) -> None:
-        page = hinting
+    def test_a_point(self, page: Page) -> None:
         at = (0.75, 0.6)
         page.mouse.click(*point(page, *at))
         expect(page.locator("#marks button")).to_have_count(1)
@@ -610,8 +608,7 @@ class TestHints:
         )
         expect(page.locator("#save")).to_be_disabled()
         page.get_by_role("button", name="Color again").click()
-        expect(page.locator("#colorings label")).to_have_count(2)  # the other stays
-        wait_until_colored(page)
+        wait_until_colored(page, 2)  # the other stays
         data = downloaded(page)
         lab = skimage.color.rgb2lab(pixels(data).astype(np.uint8))
         here = lab[round(at[1] * lab.shape[0]), round(at[0] * lab.shape[1])]
@@ -629,8 +626,7 @@ class TestHints:
         expect(page.locator("#marks button")).to_have_count(0)
         assert np.abs(pixels(downloaded(page)) - shown(page)).mean() < 1
 
-    def test_move_recolor_remove_by_pointer(self, hinting: Page) -> None:
-        page = hinting
+    def test_move_recolor_remove_by_pointer(self, page: Page) -> None:
         page.mouse.click(*point(page, 0.3, 0.3))
         self.drag(page, (0.3, 0.3), (0.4, 0.4), (0.6, 0.5))
         (hint,) = self.made(page)
@@ -645,8 +641,7 @@ class TestHints:
         page.keyboard.press("Control+Shift+z")
         expect(page.locator("#marks button")).to_have_count(0)
 
-    def test_by_keys(self, hinting: Page) -> None:
-        page = hinting
+    def test_by_keys(self, page: Page) -> None:
         page.locator("#pointer").focus()
         page.keyboard.press("Shift+ArrowLeft")
         expect(page.locator("#where")).to_have_text("40% from the left, 50% from the top")
@@ -665,8 +660,7 @@ class TestHints:
         expect(page.locator("#marks button")).to_have_count(0)
         expect(page.locator("#pointer")).to_be_focused()
 
-    def test_a_stroke(self, hinting: Page) -> None:
-        page = hinting
+    def test_a_stroke(self, page: Page) -> None:
         self.drag(page, (0.2, 0.5), (0.4, 0.5), (0.6, 0.55))
         expect(page.locator("#marks button")).to_have_count(1)
         points = self.made(page)
@@ -674,15 +668,7 @@ class TestHints:
         assert points[0]["x"] == pytest.approx(0.2, abs=0.01)
         assert points[-1]["x"] == pytest.approx(0.6, abs=0.04)
 
-    def test_undo_to_what_was_colored(self, hinting: Page) -> None:
-        page = hinting
-        page.mouse.click(*point(page, 0.5, 0.5))
-        expect(page.locator("#save")).to_be_disabled()
-        page.keyboard.press("Control+z")
-        expect(page.locator("#save")).to_be_enabled()
-
-    def test_out_and_in(self, hinting: Page, tmp_path: Path, picture: Path) -> None:
-        page = hinting
+    def test_out_and_in(self, page: Page, tmp_path: Path, picture: Path) -> None:
         self.drag(page, (0.2, 0.5), (0.4, 0.5))
         page.mouse.click(*point(page, 0.7, 0.2))
         before = self.made(page)
@@ -697,30 +683,25 @@ class TestHints:
         expect(page.get_by_role("alert")).to_have_text("This file holds no hints.")
         expect(page.locator("#marks button")).to_have_count(2)
 
-    def test_done_again_from_the_file(self, hinting: Page, tmp_path: Path) -> None:
-        page = hinting
+    def test_done_again_from_the_file(self, page: Page, tmp_path: Path) -> None:
         page.mouse.click(*point(page, 0.75, 0.6))
         page.get_by_role("button", name="Color again").click()
-        expect(page.locator("#colorings label")).to_have_count(2)
-        wait_until_colored(page)
+        wait_until_colored(page, 2)
         before = shown(page)
         path = tmp_path / "colored.png"
         path.write_bytes(downloaded(page))
         color_it(page, path)
         page.get_by_role("button", name="Color as recorded in this file").click()
-        expect(page.locator("#colorings label")).to_have_count(2)
-        wait_until_colored(page)
+        wait_until_colored(page, 2)
         assert np.abs(shown(page).astype(int) - before).mean() < 2
 
-    def test_palette_stays_with_the_picture(self, hinting: Page) -> None:
-        page = hinting
+    def test_palette_stays_with_the_picture(self, page: Page) -> None:
         page.mouse.click(*point(page, 0.5, 0.5))
         page.locator("#rerun").scroll_into_view_if_needed()
         for part in ("#stage", "#palette", "#rerun"):
             assert in_sight(page, page.locator(part)), part
 
-    def test_softened(self, hinting: Page, tmp_path: Path) -> None:
-        page = hinting
+    def test_softened(self, page: Page, tmp_path: Path) -> None:
         white = tmp_path / "white.png"
         Image.linear_gradient("L").point(lambda v: 235 + v // 16).save(white)
         color_it(page, white)
@@ -737,11 +718,9 @@ class TestHistory:
         color_it(page, picture)
         first = shown(page)
         page.get_by_role("button", name="Show four colorings").click()
-        expect(page.locator("#colorings label")).to_have_count(5)
-        wait_until_colored(page)
+        wait_until_colored(page, 5)
         page.get_by_role("button", name="Show four others").click()
-        expect(page.locator("#colorings label")).to_have_count(9)
-        wait_until_colored(page)
+        wait_until_colored(page, 9)
         fourth = page.get_by_role("radio", name=re.compile("Coloring 4, seed"))
         repainted(page, lambda: fourth.check())
         data = downloaded(page)
@@ -756,8 +735,7 @@ class TestHistory:
         page.get_by_role("radio", name="Turkey red").check()
         page.mouse.click(*point(page, 0.5, 0.5))
         page.get_by_role("button", name="Color again").click()
-        expect(page.locator("#colorings label")).to_have_count(2)
-        wait_until_colored(page)
+        wait_until_colored(page, 2)
         before = shown(page)
 
         def as_before() -> None:
@@ -812,8 +790,7 @@ class TestHistory:
         expect(page.locator("body[data-ready]")).to_be_attached()
         color_it(page, picture)
         page.locator("#several").click()  # a page that was never touched may not ask
-        expect(page.locator("#colorings label")).to_have_count(5)
-        wait_until_colored(page)
+        wait_until_colored(page, 5)
         asked: list[str] = []
         page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
         with contextlib.suppress(Exception):  # the navigation is called off
@@ -969,8 +946,7 @@ class TestAccess:
         expect(page.locator("#where")).to_have_text("1 hint added.")
         tab_to(page.get_by_role("button", name="Color again"))
         page.keyboard.press("Enter")
-        expect(page.locator("#colorings label")).to_have_count(2)
-        wait_until_colored(page)
+        wait_until_colored(page, 2)
         tab_to(page.locator("#save"), "Shift+Tab")
         with page.expect_download(timeout=180_000):
             page.keyboard.press("Enter")
