@@ -38,39 +38,31 @@ def table(head: str, rows: Iterable[str], intro: str = "") -> str:
     return "\n".join([*([intro, ""] if intro else []), *lines])
 
 
+METRIC_ROWS = """\
+| metric | value | meaning |
+| --- | ---: | --- |
+| `n` | {n} | test crops; so few that FID is biased upward: compare equal `n` only |
+| `fid` | {fid:.1f} | distance of the colorized from the true crops, lower is better |
+| `fid_monochrome` | {fid_monochrome:.1f} | the same for gray: the value to beat |
+| `kid` | {kid:.4f} ± {kid_std:.4f} | like FID, but unbiased at small `n` |
+| `colorfulness` | {colorfulness:.1f} | Hasler and Süsstrunk's measure; 0 is gray |
+| `colorfulness_real` | {colorfulness_real:.1f} | the same of the true colors |
+| `delta_colorfulness` | {delta_colorfulness:.1f} | the gap between the two |
+| `psnr` | {psnr:.1f} dB | closeness to the true picture; favors timid colors |
+| `delta_e` | {delta_e:.1f} | mean CIEDE2000 from the true color; 1 is just visible |
+| `lightness_error_max` | {lightness_error_max:.2f} | largest change of L* (0 … 100) in any pixel: \
+what rounding to 8 bits costs |
+| `diversity` | {diversity:.1f} | deviation between colorings of one crop, CIELAB units; \
+0 would be one answer only |
+| `vlb_bits_per_dim` | {vlb_bits_per_dim:.2f} ± {vlb_standard_error:.2f} | upper bound on the bits \
+per 8-bit chroma value, with its standard error |
+| `nfe` | {nfe} | network evaluations per picture |"""
+RELEASED_ROW = "\n| `fid_released` | {fid_released:.1f} | of the weights training began at |"
+
+
 def metrics(m: dict[str, Any]) -> str:
-    rows = {
-        "n": (f"{m['n']}", "test crops; so few that FID is biased upward: compare equal `n` only"),
-        "fid": (
-            f"{m['fid']:.1f}",
-            "distance of the colorized from the true crops, lower is better",
-        ),
-        "fid_monochrome": (f"{m['fid_monochrome']:.1f}", "the same for gray: the value to beat"),
-        "kid": (f"{m['kid']:.4f} ± {m['kid_std']:.4f}", "like FID, but unbiased at small `n`"),
-        "colorfulness": (f"{m['colorfulness']:.1f}", "Hasler and Süsstrunk's measure; 0 is gray"),
-        "colorfulness_real": (f"{m['colorfulness_real']:.1f}", "the same of the true colors"),
-        "delta_colorfulness": (f"{m['delta_colorfulness']:.1f}", "the gap between the two"),
-        "psnr": (f"{m['psnr']:.1f} dB", "closeness to the true picture; favors timid colors"),
-        "delta_e": (f"{m['delta_e']:.1f}", "mean CIEDE2000 from the true color; 1 is just visible"),
-        "lightness_error_max": (
-            f"{m['lightness_error_max']:.2f}",
-            "largest change of L* (0 … 100) in any pixel: what rounding to 8 bits costs",
-        ),
-        "diversity": (
-            f"{m['diversity']:.1f}",
-            "deviation between colorings of one crop, CIELAB units; 0 would be one answer only",
-        ),
-        "vlb_bits_per_dim": (
-            f"{m['vlb_bits_per_dim']:.2f} ± {m['vlb_standard_error']:.2f}",
-            "upper bound on the bits per 8-bit chroma value, with its standard error",
-        ),
-        "nfe": (f"{m['nfe']}", "network evaluations per picture"),
-    }
-    if "fid_released" in m:
-        rows["fid_released"] = (f"{m['fid_released']:.1f}", "of the weights training began at")
-    lines = ["| metric | value | meaning |", "| --- | ---: | --- |"]
-    lines += [f"| `{name}` | {value} | {meaning} |" for name, (value, meaning) in rows.items()]
-    return "\n".join(lines)
+    rows = METRIC_ROWS + RELEASED_ROW * ("fid_released" in m)
+    return rows.format(**m)
 
 
 SETS = {
