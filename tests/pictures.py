@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 
 import numpy as np
+import skimage.color
 from PIL import Image
 
 PHOTOS = sorted((Path(__file__).parents[1] / "data" / "sample" / "photos").glob("*.jpg"))
@@ -30,3 +31,11 @@ def encoded(picture: Image.Image | np.ndarray, format: str = "PNG", **options: o
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
     image.save(file, format, **options)
     return file.getvalue()
+
+
+def lightness_of(picture: Image.Image | np.ndarray) -> np.ndarray:
+    """L* by scikit-image, an independent oracle: of levels in 0 … 1, or of whole numbers."""
+    levels = np.asarray(picture.convert("RGB") if isinstance(picture, Image.Image) else picture)
+    if levels.dtype.kind == "u":
+        levels = levels / np.iinfo(levels.dtype).max
+    return skimage.color.rgb2lab(levels if levels.ndim == 3 else np.dstack([levels] * 3))[..., 0]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import skimage.color
 import tifffile
-from pictures import PHOTOS, encoded
+from pictures import PHOTOS, encoded, lightness_of
 from PIL import Image
 from profiles import gray_profile, wide_profile
 
@@ -57,12 +57,6 @@ def deep(rgb: np.ndarray) -> np.ndarray:
     """Its gray with 16 bits, of which the lower ones are not empty, (201, 301)."""
     noise = np.random.default_rng(0).integers(0, 257, rgb.shape[:2])
     return (rgb[..., 1].astype(np.uint16) * 256 + noise.astype(np.uint16)).clip(0, 65535)
-
-
-def lightness_of(levels: np.ndarray) -> np.ndarray:
-    """L* by scikit-image of levels, gray or in color, in 8 or 16 bits."""
-    v = levels / np.iinfo(levels.dtype).max
-    return skimage.color.rgb2lab(v if v.ndim == 3 else np.repeat(v[..., None], 3, -1))[..., 0]
 
 
 def colors(start: int, stop: int, L: np.ndarray) -> np.ndarray:

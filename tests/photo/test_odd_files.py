@@ -11,9 +11,8 @@ import imagecodecs
 import numpy as np
 import pillow_heif
 import pytest
-import skimage.color
 import tifffile
-from pictures import PHOTOS, encoded
+from pictures import PHOTOS, encoded, lightness_of
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from colorized import color, photo
@@ -30,11 +29,6 @@ def rgb() -> np.ndarray:
 @pytest.fixture(scope="module")
 def gray(rgb: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(rgb).convert("L"))
-
-
-def lightness_of(levels: np.ndarray) -> np.ndarray:
-    """L* by scikit-image of gray levels or RGB, 0 … 1."""
-    return skimage.color.rgb2lab(levels if levels.ndim == 3 else np.dstack([levels] * 3))[..., 0]
 
 
 Tag = tuple[int, int, Sequence[int]]  # code, type (SHORT, LONG, RATIONAL), values

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skimage.color
-from pictures import PHOTOS, encoded
+from pictures import PHOTOS, encoded, lightness_of
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 from profiles import gray_profile, wide_profile
 
@@ -32,11 +32,6 @@ def chroma() -> np.ndarray:
     with Image.open(PHOTOS[1]) as image:
         other = np.asarray(image.convert("RGB").resize((151, 101)))
     return color.srgb_to_lab(other.astype(np.float32) / 255)[..., 1:] * np.float32(1.5)
-
-
-def lightness_of(image: Image.Image) -> np.ndarray:
-    """L* by scikit-image, an independent oracle."""
-    return skimage.color.rgb2lab(np.asarray(image.convert("RGB")))[..., 0]
 
 
 def saved(path: Path, image: Image.Image, **options: object) -> Path:
