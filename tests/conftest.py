@@ -11,6 +11,7 @@ import pytest
 
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 os.environ |= {
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # also of a shell
     "DO_NOT_TRACK": "true",
     "DVC_NO_ANALYTICS": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",

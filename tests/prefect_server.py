@@ -103,7 +103,6 @@ def prefect_server(home: Path, **variables: str) -> Iterator[Server]:
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PREFECT_API_URL": api,
         "PYTHONPATH": "",
         **mine,

@@ -31,14 +31,8 @@ def commands() -> list[str]:
     return [line for block in blocks for line in block.splitlines() if line.strip()]
 
 
-def shell(command: str, folder: Path, code: int = 0, **variables: str) -> str:
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "DVC_NO_ANALYTICS": "1",
-        "OMP_NUM_THREADS": "1",
-        **variables,
-    }
+def shell(command: str, folder: Path, code: int = 0) -> str:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         ["bash", "-c", command],
         cwd=folder, env=environment, capture_output=True, text=True, check=False,

@@ -27,15 +27,7 @@ PHOTOGRAPHS = ("cat", "dogs", "dahlia", "moose", "goldfish", "macaw", "louvre", 
 
 
 def run(folder: Path, *command: str, code: int = 0, **variables: str) -> str:
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": "",
-        "DVC_NO_ANALYTICS": "1",
-        "OMP_NUM_THREADS": "1",
-        **variables,
-    }
-    environment.pop("MLFLOW_TRACKING_URI", None)
+    environment = {**os.environ, "PYTHONPATH": "", "OMP_NUM_THREADS": "1", **variables}
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
@@ -262,7 +254,6 @@ def test_interrupted_training_goes_on_to_the_same_weights(project: Path, tmp_pat
 
     command = [sys.executable, "-W", "ignore", "-m", "pipelines.train"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
-    environment.pop("MLFLOW_TRACKING_URI", None)
     with subprocess.Popen(
         command, cwd=tmp_path, env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,

@@ -7,7 +7,6 @@ import hashlib
 import importlib.metadata
 import io
 import json
-import os
 import re
 import signal
 import subprocess
@@ -112,8 +111,7 @@ def address(project: Path, elsewhere: dict[str, str]) -> Iterator[str]:
     ]  # fmt: skip
     uri = f"http://127.0.0.1:{port}"
     environment = {"MLFLOW_TRACKING_URI": f"sqlite:///{project / 'mlflow.db'}", **elsewhere}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    server = Process(command, f"{uri}/ping", project / "served.log", PATH=path, **environment)
+    server = Process(command, f"{uri}/ping", project / "served.log", **environment)
     yield f"{uri}/invocations"
     server.signal(signal.SIGKILL)
 
@@ -163,10 +161,7 @@ def test_curl_gets_a_photograph_in_color(address: str, tmp_path: Path) -> None:
     lines = [line for line in PIPELINE.read_text().splitlines() if line.startswith(asking)]
     assert len(lines) == len(asking)
     script = "\n".join(lines).replace("http://127.0.0.1:5001/invocations", address)
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    subprocess.run(
-        ["bash", "-ec", script], cwd=tmp_path, env={**os.environ, "PATH": path}, check=True
-    )
+    subprocess.run(["bash", "-ec", script], cwd=tmp_path, check=True)
     answer = (tmp_path / "color.png").read_bytes()
     assert answer.startswith(b"\x89PNG")
     colored, gray = pixels(answer), pixels(original)
