@@ -18,8 +18,11 @@ def gray(index: int = 0, size: tuple[int, int] = (61, 43)) -> Image.Image:
         return image.convert("L").resize(size)
 
 
-def scan(path: Path, index: int = 0, size: tuple[int, int] = (61, 43), **options: object) -> Path:
+def scan(
+    path: str | Path, index: int = 0, size: tuple[int, int] = (61, 43), **options: object
+) -> Path:
     """Save it, in a folder that is made."""
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     gray(index, size).save(path, **options)
     return path

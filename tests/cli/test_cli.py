@@ -7,21 +7,20 @@ import errno
 import hashlib
 import json
 import os
-import pickle
 import pty
 import subprocess
 import sys
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import safetensors.torch
 import skimage.color
 import torch
+from commands import python
 from conftest import Result, Run
+from pictures import PHOTOS, scan
 from PIL import Image
 
 from colorized import photo
@@ -30,8 +29,6 @@ from colorized.inference.colorizer import ChromaSampler
 from colorized.model import released
 from colorized.model.weights import RELEASED, load_weights, save_weights
 
-ROOT = Path(__file__).resolve().parents[2]
-PHOTOS = sorted((ROOT / "data" / "sample" / "photos").glob("*.jpg"))
 COMMAND = str(Path(sys.executable).with_name("colorized"))
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -40,15 +37,6 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 def colorize(run: Run) -> Run:
     """In this process altogether: starting workers takes seconds."""
     return lambda *arguments: run("colorize", "--steps", 2, "--workers", 0, *arguments)
-
-
-def scan(name: str, index: int = 0, size: tuple[int, int] = (61, 43)) -> Path:
-    """A small grey scan of a real photograph."""
-    path = Path(name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with Image.open(PHOTOS[index]) as image:
-        image.convert("L").resize(size).save(path)
-    return path
 
 
 def pixels(path: str | Path) -> np.ndarray:
@@ -65,12 +53,6 @@ def files(folder: str | Path) -> list[str]:
         if ".colorized" not in p.parts
         and p.suffix != ".json"
         and not p.name.startswith("colorized-report")
-    )
-
-
-def subprocess_run(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, check=False
     )
 
 
@@ -124,9 +106,8 @@ class TestProcess:
         scan(f"{tmp_path}/scans/1900/c.pgm", 2)
         (tmp_path / "scans" / "1900" / "bad.jpg").write_bytes(b"not a picture")
         (tmp_path / "scans" / "notes.txt").touch()
-        done = subprocess_run(
-            COMMAND, "colorize", "a photo.jpg", "scans/", "-o", "out", "--steps", "2", cwd=tmp_path
-        )
+        command = "colorize", "a photo.jpg", "scans/", "-o", "out", "--steps", "2"
+        done = python("-m", "colorized", *command, cwd=tmp_path)
         assert done.returncode == 1
         expected = ["out/1900/c.pgm.png", "out/a photo.jpg", "out/b.png"]
         assert sorted(done.stdout.splitlines()) == expected
@@ -143,16 +124,8 @@ class TestProcess:
                 assert np.ptp(np.asarray(image).astype(int), axis=-1).max() > 10
 
     def test_help_imports_nothing_heavy(self, tmp_path: Path) -> None:
-        done = subprocess_run(
-            sys.executable,
-            "-X",
-            "importtime",
-            "-m",
-            "colorized",
-            "colorize",
-            "--help",
-            cwd=tmp_path,
-        )
+        command = "-X", "importtime", "-m", "colorized", "colorize", "--help"
+        done = python(*command, cwd=tmp_path)
         assert done.returncode == 0
         assert "--saturation" in done.stdout
         imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines()}
@@ -173,7 +146,7 @@ finally:
     print(*sys.modules)
 """
         command = ("colorize", "a.png", "-o", "out", "--steps", "1", "--hints", "h.json")
-        done = subprocess_run(sys.executable, "-c", code, *command, cwd=tmp_path)
+        done = python("-c", code, *command, cwd=tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
         colored, modules = done.stdout.splitlines()
         assert colored == "out/a.png"
@@ -331,15 +304,10 @@ class TestResults:
             assert facts["sha256"] == digest
         assert colorize("a.png", "-o", "out", *asked)[:2] == (0, [])
 
-    def test_known_colors_change_the_picture(self, colorize: Run) -> None:
-        scan("a.png")
-        hint = {"x": 0.5, "y": 0.5, "radius": 0.3, "color": "#c02020"}
-        Path("hints.json").write_text(json.dumps({"points": [hint]}))
-        assert colorize("a.png", "-o", "one").code == 0
-        assert colorize("a.png", "-o", "two", "--hints", "hints.json").code == 0
-        assert not np.array_equal(pixels("one/a.png"), pixels("two/a.png"))
-        scan("b.png", 1)
-        assert colorize("a.png", "b.png", "-o", "three", "--hints", "hints.json") == (
+    def test_hints_are_for_one_photograph(self, colorize: Run) -> None:
+        scan("a.png"), scan("b.png", 1)
+        Path("hints.json").write_text('{"points": [{"x": 0.5, "y": 0.5, "color": "#c02020"}]}')
+        assert colorize("a.png", "b.png", "-o", "out", "--hints", "hints.json") == (
             1, [], ["error: --hints is for one photograph, not for 2"],
         )  # fmt: skip
 
@@ -429,15 +397,9 @@ class TestFailures:
         Path("out").touch()
         self.refused(colorize("a.png", "-o", "out"), "out: is not a folder")
 
-    @pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n", b"words"])
-    def test_no_picture(self, colorize: Run, content: bytes) -> None:
-        Path("a.png").write_bytes(content)
-        self.refused(colorize("a.png", "-o", "out"), "a.png: ")
-
-    def test_truncated_picture(self, colorize: Run) -> None:
-        path = scan("a.jpg")
-        path.write_bytes(path.read_bytes()[:-400])
-        self.refused(colorize(path, "-o", "out"), "a.jpg: cannot be read")
+    def test_no_picture(self, colorize: Run) -> None:
+        Path("a.png").write_bytes(b"words")
+        self.refused(colorize("a.png", "-o", "out"), "a.png: no picture of a known format")
 
     def test_too_large_names_the_flag(self, colorize: Run) -> None:
         scan("a.png", size=(11, 10))
@@ -461,27 +423,18 @@ class TestFailures:
         ("name", "reason"),
         [
             ("nowhere.safetensors", "no such weights file"),
-            ("folder", "no such weights file"),
-            ("pickle.safetensors", "not a safetensors file"),
-            ("empty.safetensors", "not a safetensors file"),
             ("half.safetensors", "not a safetensors file"),
-            ("foreign.safetensors", "holds no weights of this program"),
             ("lacking.safetensors", "tensor out.bias is missing"),
         ],
     )
     def test_weights(self, colorize: Run, name: str, reason: str) -> None:
         scan("a.png")
-        Path("folder").mkdir()
-        Path("empty.safetensors").touch()
-        Path("pickle.safetensors").write_bytes(pickle.dumps(_Trap()))
         Path("half.safetensors").write_bytes(RELEASED.read_bytes()[:-1000])
-        safetensors.torch.save_file({"x": torch.zeros(1)}, "foreign.safetensors")
         released = load_weights(RELEASED)
         tensors = released.denoiser.network.state_dict()
         del tensors["out.bias"]
         save_weights(Path("lacking.safetensors"), tensors, released.config, {})
         self.refused(colorize("a.png", "-o", "out", "--weights", name), f"{name}: {reason}")
-        assert not Path("sprung").exists()
 
     def test_released_weights_that_are_not_installed(
         self, colorize: Run, monkeypatch: pytest.MonkeyPatch
@@ -570,10 +523,3 @@ class TestMidway:
         assert os.stat("out/a.png") == before
         assert files("out") == ["a.png", "b.png", "c.png"]
         assert sorted(os.listdir("out/.colorized")) == ["journal.jsonl", "lock", "thumbnails.jsonl"]
-
-
-class _Trap:
-    """Unpickled, it leaves a file."""
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, str]]:
-        return open, ("sprung", "w")
