@@ -39,7 +39,7 @@ def frechet_distance(
     `interval`. Raises ValueError for sets of fewer than two pictures, of different D, or with
     values that are not finite.
     """
-    a, b = _feature_pair(features_a, features_b, least=2)
+    a, b = _feature_pair(features_a, features_b)
     mean_a, root_a = _gaussian(a, weights)
     mean_b, root_b = _gaussian(b, weights)
     # With C = RᵀR for either set, the eigenvalues of C_a C_b that are not 0 are the squares of the
@@ -77,7 +77,7 @@ def paired_kid(
         For sets of fewer than two pictures, of different N or D, or with values that are not
         finite.
     """
-    x, y = _feature_pair(features_a, features_b, least=2)
+    x, y = _feature_pair(features_a, features_b)
     if len(x) != len(y):
         raise ValueError(f"paired features must have one N, got {len(x)} and {len(y)}")
     w = np.ones(len(x)) if weights is None else np.asarray(weights, np.float64)
@@ -270,11 +270,11 @@ def _gradient(image: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def _feature_pair(
-    a: NDArray[np.floating], b: NDArray[np.floating], least: int
+    a: NDArray[np.floating], b: NDArray[np.floating]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     for name, features in (("features_a", a), ("features_b", b)):
-        if features.ndim != 2 or len(features) < least:
-            raise ValueError(f"{name} must be (N, D) with N at least {least}, got {features.shape}")
+        if features.ndim != 2 or len(features) < 2:
+            raise ValueError(f"{name} must be (N, D) with N at least 2, got {features.shape}")
         if not np.isfinite(features).all():
             raise ValueError(f"{name} must be finite")
     if a.shape[1] != b.shape[1]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,12 +37,18 @@ def switch(registry: Registry, new: Version) -> str:
     On failure the aliases are as before.
     """
     before = {name: registry.alias(name) for name in (PREVIOUS, CHAMPION)}
-    with _reverting(registry, before) as failed:
+    try:
         if before[CHAMPION] is not None:
             registry.set_alias(PREVIOUS, before[CHAMPION])
         registry.set_alias(CHAMPION, new)
         smoke(registry, f"models:/{MODEL}@{CHAMPION}")
-    return "; ".join(failed)
+    except BaseException as error:
+        for name, version in before.items():
+            registry.set_alias(name, version)
+        if not isinstance(error, ValueError):
+            raise
+        return f"reverted: {error}"
+    return ""
 
 
 def rollback(registry: Registry) -> tuple[Version, Version]:
@@ -87,17 +91,3 @@ def smoke(registry: Registry, uri: str) -> None:
         raise ValueError(f"{uri} changes the picture's lightness")
     if not np.ptp(colored.astype(int), axis=-1).any():
         raise ValueError(f"{uri} gives no color")
-
-
-@contextmanager
-def _reverting(registry: Registry, before: dict[str, Version | None]) -> Iterator[list[str]]:
-    """Restore the aliases when the block fails, and append the reason to the list."""
-    failed: list[str] = []
-    try:
-        yield failed
-    except BaseException as error:
-        for name, version in before.items():
-            registry.set_alias(name, version)
-        if not isinstance(error, ValueError):
-            raise
-        failed.append(f"reverted: {error}")

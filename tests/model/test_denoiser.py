@@ -142,15 +142,6 @@ class TestPreconditioning:
         torch.testing.assert_close(noise_level, -0.25 * log_snr.float())
         assert noise_level.abs().max() < 5.1
 
-    def test_it_is_the_preconditioning_of_edm(self) -> None:
-        """Karras et al., 2022, table 1, for σ_data = 1; our F has the opposite sign."""
-        F_ = torch.randn(self.x_0.shape, generator=seeded(2), dtype=torch.float64)
-        x = add_noise(self.x_0, self.sigma, self.noise)
-        sigma = self.sigma.view(-1, 1, 1, 1)
-        c_skip, c_out = 1 / (sigma**2 + 1), sigma / (sigma**2 + 1).sqrt()
-        found = Denoiser(Fixed(F_))(x, self.sigma, ())
-        torch.testing.assert_close(found, c_skip * x - c_out * F_, atol=1e-12, rtol=0)
-
     def test_right_velocity_gives_right_data(self) -> None:
         network = Fixed(velocity_target(self.x_0, self.sigma, self.noise))
         x = add_noise(self.x_0, self.sigma, self.noise)

@@ -177,14 +177,6 @@ class TestWeights:
         for name, tensor in network.state_dict().items():
             assert torch.equal(tensor, before[name])
 
-    def test_weights_of_another_network_are_refused(
-        self, tmp_path: Path, tensors: dict[str, Tensor]
-    ) -> None:
-        path = tmp_path / "w.safetensors"
-        other = ModelConfig((16, 16, 32), 16, 32, 1, "cosine", 100, (15.5, 18.25), 64)
-        save_weights(path, tensors, other, ABOUT)
-        assert "this network needs" in refusal(path)
-
     def test_file_is_missing_or_a_folder(self, tmp_path: Path) -> None:
         assert refusal(tmp_path / "w.safetensors") == "no such weights file"
         assert refusal(tmp_path) == "no such weights file"
