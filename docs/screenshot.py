@@ -33,6 +33,7 @@ from PIL import Image
 from playwright.sync_api import Page, Route, ViewportSize, expect, sync_playwright
 
 from colorized import tracking
+from colorized.tracking.store import search
 
 ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM = shutil.which("chromium")
@@ -59,18 +60,10 @@ SETTLE_MS = 3000  # until charts have faded in
 def newest_runs(store: str) -> tuple[str, list[str]]:
     """The experiment's id and those of its two newest finished runs."""
     os.environ["MLFLOW_TRACKING_URI"] = store
-    client = tracking.connect(ROOT)
-    experiment = client.get_experiment_by_name(tracking.EXPERIMENT)
-    runs = experiment and client.search_runs(
-        [experiment.experiment_id],
-        "attributes.status = 'FINISHED'",
-        order_by=["attributes.start_time DESC"],
-        max_results=2,
-    )
-    if not experiment or not runs or len(runs) < 2:
-        found = len(runs) if runs else 0
+    runs = search(tracking.connect(ROOT), "attributes.status = 'FINISHED'", 2)
+    if (found := len(runs)) < 2:
         sys.exit(f"error: {store}: a comparison needs two finished training runs, found {found}")
-    return experiment.experiment_id, [run.info.run_id for run in runs]
+    return runs[0].info.experiment_id, [run.info.run_id for run in runs]
 
 
 @contextmanager

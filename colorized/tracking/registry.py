@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from colorized.tracking.runs import Run, now_ms
 from colorized.tracking.store import (
-    EXPERIMENT,
     StoreUnavailable,
     TrackingError,
     connect,
@@ -25,6 +24,7 @@ from colorized.tracking.store import (
     one_line,
     quiet,
     redact,
+    search,
     tracking_uri,
 )
 
@@ -111,15 +111,7 @@ class Registry:
     def find_run(self, weights_sha256: str) -> tuple[str, dict[str, str]] | None:
         """Id and tags of the newest run that ended with these weights."""
         with one_line():
-            experiment = self.client.get_experiment_by_name(EXPERIMENT)
-            if experiment is None:
-                return None
-            runs = self.client.search_runs(
-                [experiment.experiment_id],
-                f"tags.weights_sha256 = '{weights_sha256}'",
-                max_results=1,
-                order_by=["attributes.start_time DESC"],
-            )
+            runs = search(self.client, f"tags.weights_sha256 = '{weights_sha256}'", 1)
         return (runs[0].info.run_id, dict(runs[0].data.tags)) if runs else None
 
     def name_commit(self, weights_sha256: str, sha: str) -> None:
@@ -146,14 +138,7 @@ class Registry:
 
         lines = []
         with one_line():
-            experiment = self.client.get_experiment_by_name(EXPERIMENT)
-            if experiment is None:
-                return []
-            ended = self.client.search_runs(
-                [experiment.experiment_id],
-                "tags.stage = 'train' and attributes.status = 'FINISHED'",
-                order_by=["attributes.start_time DESC"],
-            )
+            ended = search(self.client, "tags.stage = 'train' and attributes.status = 'FINISHED'")
             for run in ended[keep:]:
                 run_id = run.info.run_id
                 files = self.client.list_artifacts(run_id, CHECKPOINTS)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 from colorized.tracking.queue import Entry, Queue
 from colorized.tracking.store import (
-    EXPERIMENT,
     StoreUnavailable,
     TrackingError,
     connect,
@@ -21,6 +20,7 @@ from colorized.tracking.store import (
     missing,
     one_line,
     redact,
+    search,
 )
 
 if TYPE_CHECKING:
@@ -343,13 +343,10 @@ class Run(Entries):
 
 def imported(client: MlflowClient, file_id: str) -> str | None:
     """Id of the run that was made from the file of this id."""
+    if not file_id.isalnum():
+        return None
     with one_line():
-        experiment = client.get_experiment_by_name(EXPERIMENT)
-        if experiment is None or not file_id.isalnum():
-            return None
-        runs = client.search_runs(
-            [experiment.experiment_id], f"tags.{IMPORTED} = '{file_id}'", max_results=1
-        )
+        runs = search(client, f"tags.{IMPORTED} = '{file_id}'", 1)
     return runs[0].info.run_id if runs else None
 
 

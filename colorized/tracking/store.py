@@ -19,6 +19,7 @@ from urllib.parse import quote
 from filelock import FileLock
 
 if TYPE_CHECKING:
+    import mlflow.entities
     from mlflow import MlflowClient
 
 EXPERIMENT = "colorized"
@@ -195,6 +196,16 @@ def experiment_id(client: MlflowClient, root: Path) -> str:
         if found is None:
             raise TrackingError(f"MLflow: the experiment {EXPERIMENT} cannot be made")
     return found.experiment_id
+
+
+def search(client: MlflowClient, filter: str, most: int = 1000) -> list[mlflow.entities.Run]:
+    """Runs of the experiment `colorized`, the newest first; none where it is not there."""
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is None:
+        return []
+    newest = ["attributes.start_time DESC"]
+    ids = [experiment.experiment_id]
+    return list(client.search_runs(ids, filter, max_results=most, order_by=newest))
 
 
 def installed() -> bool:

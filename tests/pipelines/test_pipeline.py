@@ -18,6 +18,7 @@ import yaml
 from mlflow_server import SHORT_TRAINING, save_params
 
 from colorized.tracking import Registry
+from colorized.tracking.store import search
 
 pytestmark = pytest.mark.slow
 
@@ -139,10 +140,7 @@ def test_repro_again_runs_nothing(project: Path) -> None:
 
 def runs(folder: Path) -> list[Any]:
     """All runs of the project's store, the newest first."""
-    client = Registry(folder).client
-    experiment = client.get_experiment_by_name("colorized")
-    assert experiment is not None
-    return list(client.search_runs([experiment.experiment_id]))
+    return search(Registry(folder).client, "")
 
 
 def test_training_and_evaluation_are_runs(project: Path) -> None:

@@ -212,13 +212,12 @@ def test_file_that_cannot_be_imported_leaves_nothing(
         path.write_bytes(b"\xff\xfe")
     else:
         path.write_text("" if damage == "empty" else text.partition("\n")[2])
-    (experiment,) = [e for e in run.client.search_experiments() if e.name == tracking.EXPERIMENT]
-    before = len(run.client.search_runs([experiment.experiment_id]))
+    before = len(store.search(run.client, ""))
     with pytest.raises(TrackingError) as caught:
         tracking.import_run(root, path)
     assert str(caught.value).endswith(expected)
     assert "\n" not in str(caught.value)
-    assert len(run.client.search_runs([experiment.experiment_id])) == before
+    assert len(store.search(run.client, "")) == before
 
 
 def killed(folder: Path) -> FileRun:
@@ -288,8 +287,8 @@ sys.exit(max(os.waitpid(pid, 0)[1] for pid in writers))
     assert done.returncode == 0, done.stderr
     assert "warning" not in done.stderr.lower()
     client = tracking.connect(tmp_path)
-    (experiment,) = (e for e in client.search_experiments() if e.name == tracking.EXPERIMENT)
-    runs = client.search_runs([experiment.experiment_id])
+    assert [e.name for e in client.search_experiments()].count(tracking.EXPERIMENT) == 1
+    runs = store.search(client, "")
     assert sorted(run.data.params["number"] for run in runs) == ["0", "1", "2", "3"]
     for run in runs:
         assert run.info.status == "FINISHED"
