@@ -58,9 +58,10 @@ def measure(objective: str, precision: str, steps: int) -> dict[str, float]:
     weights, processes = load_weights(RELEASED), Processes(torch.device("cpu"))
     config, how = weights.config, None
     if objective == "finish":
-        config = config.finished(params.finish.sigmas)
-        finish = FinishSettings(**params.finish.model_dump(exclude={"sigmas"}))
-        how = Finish(config, finish, processes, 0)
+        values = params.finish.model_dump()
+        beside = [values.pop(k) for k in ("sigmas", "guidance") if k in values]
+        config = config.finished(*beside)
+        how = Finish(config, FinishSettings(**values), processes, 0)
     settings = _settings(params, processes.device)
     training = train(TrainState(weights.denoiser, config, settings, processes, how), pictures)
     for _ in range(2):

@@ -240,6 +240,7 @@ def test_canceled_run_ends_its_stage_which_writes_a_checkpoint(
     assert any("stopped after step" in line for line in server.log(run))
 
 
+@pytest.mark.usefixtures("cycle")  # only then does the process listen for signals
 def test_served_schedule_ends_with_ctrl_c(served: subprocess.Popen[str]) -> None:
     served.send_signal(signal.SIGINT)
     output, _ = served.communicate(timeout=60)
