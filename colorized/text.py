@@ -20,7 +20,7 @@ EXTRAS = {
         ),
         "pipeline",
     ),
-    **dict.fromkeys(("boto3", "botocore", "litdata", "s3fs"), "s3"),
+    **dict.fromkeys(("boto3", "botocore", "s3fs"), "s3"),
     "psycopg2": "postgres",
     "ray": "ray",
 }  # fmt: skip

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from colorized.model.encoder import LightnessEncoder
 from colorized.model.unet import STRIDE, ChromaUNet, averages
+from colorized.model.weights import RELEASED, load_weights
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -41,6 +46,17 @@ def test_any_multiple_of_the_stride(network: ChromaUNet, size: tuple[int, int]) 
     v = network(x, noise_level, cond)
     assert v.shape == x.shape
     assert v.std() > 0.01
+
+
+def test_released_encoder_tells_photographs_apart_at_every_stride() -> None:
+    # Rectified units that training has killed give one answer to all photographs, and no error.
+    encoder = load_weights(RELEASED).denoiser.network.encoder
+    photographs = sorted(Path("data/sample/archive").glob("*.jpg"))
+    grays = [Image.open(path).convert("L").resize((160, 160)) for path in photographs]
+    L = torch.stack([torch.from_numpy(np.float32(gray)) for gray in grays])[:, None] / 2.55
+    *maps, pooled = encoder(L)
+    for features in (*(values.mean((2, 3)) for values in maps), pooled):
+        assert features.std(0).mean() > 0.05 * features.square().mean().sqrt()
 
 
 @pytest.mark.parametrize("size", [(8, 16), (16, 24), (17, 16), (100, 101)])
