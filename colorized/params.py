@@ -101,6 +101,7 @@ class Train(Section):
     precision: Literal["auto", "float32", "bfloat16"]
     compile: bool
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?|mps)$")]
+    threads: Annotated[int, Field(ge=0)]
     workers: Annotated[int, Field(ge=0)]
     seed: Seed
     validate_every: Count

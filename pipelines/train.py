@@ -56,6 +56,7 @@ CHUNK_CACHE_BYTES = 4 << 30
 def main(params: Params) -> None:
     """Train or fine-tune, resuming a stopped run of the same parameters, data and code."""
     processes = open_processes(params.train.device)
+    torch.set_num_threads(params.train.threads or torch.get_num_threads())
     stats = index.read_stats(stage.LAB)
     config, denoiser, initial = _start(params, stats)
     # The index holds the sha256 of every picture, and where each crop was cut from it.

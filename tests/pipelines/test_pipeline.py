@@ -287,9 +287,13 @@ def test_two_processes_train_what_one_does(project: Path, tmp_path: Path) -> Non
         for folder in (project, tmp_path)
     ]
     assert len(curves[0]) == 3
+    names = (project / "reports" / "training.csv").read_text().splitlines()[0].split(",")
+    judgment = names.index("adversarial")
     for one, two in zip(*curves, strict=True):
-        # The critic's judgment is a mean of both signs, near 0.
-        assert two == pytest.approx(one, rel=2e-3, abs=2e-3)
+        # A mean of both signs, near 0. The critic's first step divides by the root of its
+        # gradient's square, so that rounding can turn the sign of a small one.
+        assert two.pop(judgment) == pytest.approx(one.pop(judgment), abs=1e-2)
+        assert two == pytest.approx(one, rel=2e-3)
     (finished,) = (tmp_path / "models" / "checkpoints").glob("*/finished.json")
     about = json.loads(finished.read_text())
     weights = (tmp_path / "models" / "colorized.safetensors").read_bytes()
