@@ -45,12 +45,13 @@ CROPS = sources.CropSettings(
 WORK_SIZE = 160
 AB_STD = (12.0, 18.0)
 """About the root mean square of a* and b* over the training crops, CIELAB units."""
-SIGMAS = (20291.0, 16.0, 2.0)
-"""Noise levels of the finish: pure noise, and those of draws."""
+SIGMAS = (20291.0, 16.0)
+"""Noise levels of the finish: pure noise, and that of the draw."""
 GUIDANCE = 1.4
 FINISH = FinishSettings(
     adversarial=1.0,
     squared_error=0.2,
+    roughness=15.0,
     denoising=1.0,
     window=128,
     critic_lr=4e-4,

@@ -17,6 +17,9 @@ there are two kinds of x. Half of them are made from the network's own earlier e
 learns from what it will see in use, and the critic alone says what to do. The others are made from
 true colors, and the squared error holds draws to these: colors that x shows must be kept, so that
 draws stay as different as their noise.
+
+Both are kept from being rougher than the true colors where the lightness is even: a critic asks for
+colors that vary, and streaks in a pale sky are a cheap way to have them (`rougher`).
 """
 
 from __future__ import annotations
@@ -53,12 +56,20 @@ WON = 0.02
 """Mean hinge loss of a critic that tells every coloring from every photograph; at first it is 2."""
 
 
+ROUGHNESS_WINDOW = 7
+"""Side of the windows in which `rougher` compares chroma, positions of chroma."""
+
+EVEN = 3.0
+"""Deviation of L* over such a window at which what is rougher counts 1/e of what it does at 0."""
+
+
 @dataclass(frozen=True)
 class FinishSettings:
     """See the section `finish` of params.yaml, where each value has its comment."""
 
     adversarial: float
     squared_error: float
+    roughness: float
     denoising: float
     window: int
     critic_lr: float
@@ -138,9 +149,10 @@ class Finish:
         # Each process has its share of the whole batch's mean.
         held = (leaf - x_0)[~own].square().sum() * self.processes.world
         error = held / max(1, B // 2 * shape.numel())
-        parts = {"adversarial": adversarial, "critic": told}
+        rough = rougher(batch.lightness, leaf, x_0)
+        parts = {"adversarial": adversarial, "critic": told, "roughness": rough}
         (gradient,) = torch.autograd.grad(
-            s.adversarial * adversarial + s.squared_error * error, leaf
+            s.adversarial * adversarial + s.squared_error * error + s.roughness * rough, leaf
         )
         surrogate = (drawn * gradient).sum()
         if s.denoising:
@@ -244,6 +256,24 @@ class Finish:
         self.critic.load_learned(state["critic"])
         self.optimizer.load_state_dict(state["critic_optimizer"])
         self.losses = deque(state["critic_losses"], maxlen=RECENT)
+
+
+def rougher(lightness: Tensor, drawn: Tensor, true: Tensor) -> Tensor:
+    """How much rougher drawn chroma is than the true one where the lightness is even.
+
+    The mean excess of the local standard deviation, in windows of `ROUGHNESS_WINDOW` positions, of
+    chroma (B, 2, h, w), weighted by exp(-(s / `EVEN`)²), where s is that of L* (B, 1, 2h, 2w).
+    """
+    even = torch.exp(-((_spread(F.avg_pool2d(lightness, 2)) / EVEN) ** 2))
+    return (even * F.relu(_spread(drawn) - _spread(true))).mean()
+
+
+def _spread(v: Tensor) -> Tensor:
+    """Local standard deviation of all channels together; the edges have none of their own."""
+    mean = F.avg_pool2d(v, ROUGHNESS_WINDOW, 1)
+    variance = (F.avg_pool2d(v.square(), ROUGHNESS_WINDOW, 1) - mean.square()).sum(1, keepdim=True)
+    # The root's slope at 0 is infinite.
+    return (variance.clamp(min=0) + 1e-3).sqrt()
 
 
 def _mean(maps: list[Tensor]) -> Tensor:

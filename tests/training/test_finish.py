@@ -23,6 +23,7 @@ from colorized.training.loop import Diverged, TrainState, train
 FINISH = FinishSettings(
     adversarial=1.0,
     squared_error=0.2,
+    roughness=1.0,
     denoising=0.5,
     window=0,
     critic_lr=1e-3,
@@ -76,7 +77,9 @@ def test_draws_keep_the_colors_that_the_noise_shows(shard: Shard) -> None:
     ab = np.zeros((2, 32, 32, 2), np.uint8)
     ab[0], ab[1] = (128 + 40, 128 + 20), (128 - 40, 128 + 20)
     two = Shard(L, ab)
-    how = dataclasses.replace(FINISH, adversarial=0.0, squared_error=1.0, denoising=0.0)
+    how = dataclasses.replace(
+        FINISH, adversarial=0.0, squared_error=1.0, roughness=0.0, denoising=0.0
+    )
     state = finishing(
         two, how, steps=120, batch_size=4, film=0.0, warmup_steps=10, cooldown_steps=40,
         encoder_lr_scale=1.0, learning_rate=5e-3,
@@ -127,11 +130,29 @@ def test_a_stopped_finish_goes_on_as_if_it_had_not_been(shard: Shard, tmp_path: 
 
 def test_draws_from_true_colors_are_held_to_them(shard: Shard) -> None:
     """Without the critic the squared error is all there is."""
-    how = dataclasses.replace(FINISH, adversarial=0.0, squared_error=1.0, denoising=0.0)
+    how = dataclasses.replace(
+        FINISH, adversarial=0.0, squared_error=1.0, roughness=0.0, denoising=0.0
+    )
     state = finishing(shard, how, steps=60, film=0.0, warmup_steps=1, cooldown_steps=20)
     rows = list(train(state, shard))
-    assert rows[0].parts.keys() == {"adversarial", "critic"}
+    assert rows[0].parts.keys() == {"adversarial", "critic", "roughness"}
     assert np.mean([r.loss for r in rows[-10:]]) < 0.8 * np.mean([r.loss for r in rows[:10]])
+
+
+def test_roughness_counts_in_even_areas_alone() -> None:
+    """Against a plain computation; smoother than the truth costs nothing, nor does a texture."""
+    generator = torch.Generator().manual_seed(0)
+    true, drawn = (s * torch.randn(1, 2, 16, 16, generator=generator) for s in (0.1, 0.3))
+    even, textured = torch.full((1, 1, 32, 32), 60.0), 100 * torch.rand(1, 1, 32, 32)
+    deviations = [
+        (v.unfold(2, 7, 1).unfold(3, 7, 1).var((-2, -1), correction=0).sum(1) + 1e-3).sqrt()
+        for v in (drawn, true)
+    ]
+    expected = (deviations[0] - deviations[1]).clamp(min=0).mean()
+    found = finish.rougher(even, drawn, true)
+    torch.testing.assert_close(found, expected, rtol=0.01, atol=0)
+    assert finish.rougher(textured, drawn, true) < 0.01 * found
+    assert finish.rougher(even, true, drawn) < 0.01 * found
 
 
 def test_the_window_of_the_critic_moves(shard: Shard) -> None:
