@@ -37,15 +37,7 @@ from colorized.tracking.store import search
 
 ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM = shutil.which("chromium")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+FLAGS = ["--disable-gpu", "--disable-quic"]
 SIZE = ViewportSize(width=1400, height=1060)
 RUN_HEIGHT, GRID_HEIGHT = 840, 700
 METRICS = ("loss", "val_loss", "fid", "colorfulness", "delta_e", "diversity")

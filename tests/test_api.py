@@ -11,13 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tifffile
 from commands import python
 from PIL import Image
 
 import colorized
-from colorized import cli, photo
-from colorized.photo import provenance
+from colorized import cli
 
 ROOT = Path(__file__).resolve().parents[1]
 ARCHIVE = ROOT / "data" / "sample" / "archive"
@@ -89,20 +87,6 @@ class TestColors:
         for close in (in_color, deep, levels / 255, np.float32(levels) / 255):
             found = colorizer.colorize(close, steps=2, seed=1).pages[0].chroma()
             np.testing.assert_allclose(found, expected, atol=0.01)
-
-    def test_depth_and_facts_of_an_original(
-        self, colorizer: colorized.Colorizer, scan: Path
-    ) -> None:
-        levels = np.linspace(0, 65535, 64 * 48).reshape(48, 64).astype(np.uint16)
-        tifffile.imwrite("deep.tif", levels, resolution=(300, 300), resolutionunit=2)
-        colorizer.colorize("deep.tif", steps=1).save("colored.tif")
-        with tifffile.TiffFile("colored.tif") as file:
-            assert file.pages[0].dtype == np.uint16
-            assert file.pages[0].tags["XResolution"].value[0] == 300
-        marks = provenance.parse(photo.read_xmp("colored.tif"))
-        assert marks is not None
-        assert marks.steps == 1
-        assert marks.weights_sha256 == colorizer.weights_sha256
 
     def test_pages(self, colorizer: colorized.Colorizer, scan: Path) -> None:
         with Image.open(scan) as image:

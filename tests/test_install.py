@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import functools
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -18,7 +17,7 @@ import tomllib
 import urllib.request
 import venv
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
@@ -32,6 +31,10 @@ from web_server import serve
 from colorized.text import EXTRAS
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+from start import CLEAN, needed  # noqa: E402
+
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 NOT_FOR_COLORING = (
     "accelerate", "boto3", "dvc", "fastapi", "kaggle", "matplotlib", "mlflow", "pandas", "prefect",
@@ -46,33 +49,6 @@ ONE_OF_EACH = (
     "colorized/web/static/index.html",
     "colorized/py.typed",
 )
-
-
-CLEAN = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
-
-
-def needed(requirements: Iterable[Requirement]) -> dict[str, metadata.Distribution]:
-    """The installed distributions that these requirements ask for, and those ask for, by name."""
-    found: dict[str, metadata.Distribution] = {}
-    todo, seen = list(requirements), set()
-    while todo:
-        requirement = todo.pop()
-        name = canonicalize_name(requirement.name)
-        extras = frozenset(requirement.extras)
-        if (name, extras) in seen:
-            continue
-        seen.add((name, extras))
-        try:
-            found[name] = metadata.distribution(name)
-        except metadata.PackageNotFoundError:  # such as opencv-python: see the Makefile
-            continue
-        todo += [
-            other
-            for other in map(Requirement, found[name].requires or [])
-            if other.marker is None
-            or any(other.marker.evaluate({"extra": extra}) for extra in extras or {""})
-        ]
-    return found
 
 
 class Environment:
@@ -97,7 +73,7 @@ class Environment:
             r for r in asked
             if r.marker is None or any(r.marker.evaluate({"extra": e}) for e in extras or ("",))
         ]  # fmt: skip
-        for distribution in needed(wanted).values():
+        for distribution in needed(map(str, wanted)).values():
             for top in {file.parts[0] for file in distribution.files or ()} - {"..", "__pycache__"}:
                 link = self.site / top
                 if not link.exists():
@@ -193,23 +169,6 @@ print(*(name for name in {NOT_FOR_COLORING} if find_spec(name)))
             assert np.ptp(np.asarray(image.convert("RGB")).astype(int), axis=2).max() > 5
         assert (tmp_path / "out" / "colorized-report.html").is_file()
 
-    def test_heavy_packages_are_loaded_once(
-        self, environment: Environment, tmp_path: Path, photograph: Path
-    ) -> None:
-        """The command's process does not load torch, nor its worker what reads the options."""
-        done = environment.run(
-            "python", "-X", "importtime", environment.bin / "colorized",
-            "colorize", "photo.png", "-o", "out", "--steps", "1",
-            cwd=tmp_path,
-        )  # fmt: skip
-        assert (done.returncode, done.stdout) == (0, "out/photo.png\n")
-        imported = [row.rpartition("|")[2].strip() for row in done.stderr.splitlines()]
-        assert {name: imported.count(name) for name in ("torch", "click", "pydantic")} == {
-            "torch": 1,
-            "click": 1,
-            "pydantic": 0,
-        }
-
     def test_python(self, environment: Environment, tmp_path: Path, photograph: Path) -> None:
         code = """
 import colorized
@@ -221,14 +180,6 @@ print(photo.image.size)
         assert (done.stdout, done.stderr) == ("(90, 120)\n", "")
         with Image.open(tmp_path / "in-color.tif") as image:
             assert image.mode == "RGB"
-
-    def test_version(self, environment: Environment, tmp_path: Path) -> None:
-        done = environment.run("colorized", "--version", cwd=tmp_path)
-        facts = dict(row.split(" ", 1) for row in done.stdout.splitlines())
-        assert facts["colorized"] == metadata.version("colorized")
-        assert facts["torch"].startswith(metadata.version("torch"))
-        assert facts["device"].startswith("cpu")
-        assert len(facts["weights"]) == 64
 
     @pytest.mark.parametrize(
         ("command", "lacks"),
@@ -309,7 +260,7 @@ def test_exact_versions_are_within_the_ranges() -> None:
 def names_of(extra: str | None) -> set[str]:
     """The distributions that the package, or one of its extras, brings."""
     asked = PROJECT["optional-dependencies"][extra] if extra else PROJECT["dependencies"]
-    return set(needed(map(Requirement, asked)))
+    return set(needed(asked))
 
 
 @functools.cache

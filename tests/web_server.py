@@ -15,7 +15,6 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 ARCHIVE = ROOT / "data" / "sample" / "archive"
-STARTUP_SECONDS = 180
 END_SECONDS = 120
 
 

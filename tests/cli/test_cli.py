@@ -384,22 +384,9 @@ class TestFailures:
         assert result.err[0].startswith(f"error: {expected}")
         assert not Path("out").is_dir()
 
-    def test_missing_input(self, colorize: Run) -> None:
-        scan("a.png")
-        self.refused(colorize("a.png", "b.png", "-o", "out"), "b.png: no such file or folder")
-
     def test_name_too_long(self, colorize: Run) -> None:
         name = "a" * 300 + ".png"
         self.refused(colorize(name, "-o", "out"), f"{name}: File name too long")
-
-    def test_file_in_place_of_the_output_folder(self, colorize: Run) -> None:
-        scan("a.png")
-        Path("out").touch()
-        self.refused(colorize("a.png", "-o", "out"), "out: is not a folder")
-
-    def test_no_picture(self, colorize: Run) -> None:
-        Path("a.png").write_bytes(b"words")
-        self.refused(colorize("a.png", "-o", "out"), "a.png: no picture of a known format")
 
     def test_too_large_names_the_flag(self, colorize: Run) -> None:
         scan("a.png", size=(11, 10))

@@ -114,13 +114,6 @@ def test_every_picture_appears_once_per_epoch(batch_size: int) -> None:
     assert len({tuple(epoch.tolist()) for epoch in epochs}) > 1
 
 
-def test_order_of_an_epoch_is_a_permutation_of_its_own() -> None:
-    pictures = noise(50, 16)
-    assert sorted(pictures.order(0, 0)) == list(range(50))
-    orders = {tuple(pictures.order(seed, epoch)) for seed in (0, 1) for epoch in (0, 1)}
-    assert len(orders) == 4
-
-
 def test_boxes_vary_and_stay_inside() -> None:
     side, y, x, flip = random_boxes(224, 20_000, 112, torch.Generator().manual_seed(0)).T
     assert side.min() == 112

@@ -3,10 +3,7 @@
 import csv
 from pathlib import Path
 
-import numpy as np
-import pytest
 from PIL import Image
-from skimage.color import rgb2lab
 
 DATA = Path(__file__).parents[2] / "data"
 SAMPLE = DATA / "sample"
@@ -67,25 +64,3 @@ def test_pictures_are_small_and_carry_no_metadata() -> None:
             assert not picture.getexif(), path
             assert "icc_profile" not in picture.info, path
     assert sum(path.stat().st_size for path in SAMPLE.rglob("*") if path.is_file()) <= 10e6
-
-
-def color_beyond_tone(path: Path) -> float:
-    """Mean distance of ab from a cubic in L fitted to the picture.
-
-    A toned print has a color, but one that its lightness determines.
-    """
-    with Image.open(path) as picture:
-        picture.thumbnail((128, 128))
-        lightness, *chroma = rgb2lab(np.asarray(picture.convert("RGB"))).reshape(-1, 3).T
-    residuals = [ab - np.polyval(np.polyfit(lightness, ab, 3), lightness) for ab in chroma]
-    return float(np.hypot(*residuals).mean())
-
-
-@pytest.mark.parametrize("path", PHOTOS, ids=lambda path: path.stem)
-def test_photographs_are_in_color(path: Path) -> None:
-    assert color_beyond_tone(path) > 2
-
-
-@pytest.mark.parametrize("path", ARCHIVE, ids=lambda path: path.stem)
-def test_archive_photographs_are_monochrome(path: Path) -> None:
-    assert color_beyond_tone(path) < 2

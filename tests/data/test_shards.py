@@ -292,31 +292,3 @@ class TestLookalikes:
         }
         # Within a split, two views of one place do no harm.
         assert report.photographs == {"train": 2, "val": 2, "test": 1}
-
-    def test_a_picture_keeps_its_split_when_others_are_added(self, tmp_path: Path) -> None:
-        names = [f"{name}.jpg" for name in NAMES]
-        settings = replace(SETTINGS, crops=dict.fromkeys(SPLITS, 1))
-        shards.build_shards(photographs(PHOTOS, *names), tmp_path / "few", settings)
-        more = [*names, "burj.jpg", "louvre.jpg", "coffee.jpg"]
-        shards.build_shards(photographs(PHOTOS, *more), tmp_path / "more", settings)
-        before, after = (
-            {line["file"]: line["split"] for line in lines(tmp_path / name)}
-            for name in ("few", "more")
-        )
-        assert before.items() <= after.items()
-        assert len(after) > len(before)
-
-
-class TestArrayWriter:
-    def test_header_tells_the_rows_in_the_end(self, tmp_path: Path) -> None:
-        rows = np.random.default_rng(0).integers(0, 256, (1000, 4, 3), dtype=np.uint8)
-        path = tmp_path / "x.npy"
-        writer = shards.ArrayWriter(path, (4, 3))
-        for start in range(0, 1000, 7):
-            writer.append(rows[start : start + 7])
-        writer.close()
-        found = np.load(path, mmap_mode="r")
-        assert found.dtype == np.uint8
-        assert np.array_equal(found, rows)
-        np.save(tmp_path / "y.npy", rows)  # NumPy's own
-        assert path.read_bytes() == (tmp_path / "y.npy").read_bytes()

@@ -14,13 +14,11 @@ import pytest
 import s3fs
 import torch
 from s3_server import BUCKET, S3Server, environment
-from trainings import fresh
 
 from colorized import storage
 from colorized.data import streaming
 from colorized.data.dataset import CropBatches, Shard, batches
 from colorized.data.streaming import WINDOW, StorageError, Stream, StreamWriter, open_stream
-from colorized.training.loop import train
 
 pytestmark = pytest.mark.slow
 
@@ -127,15 +125,6 @@ def test_workers_and_a_second_start_see_the_same_batches(server: S3Server, tmp_p
     with pytest.raises(StorageError, match="Could not connect") as caught:
         list(resumed)
     assert one_line(caught.value).startswith(f"{URL}/chunk-")
-
-
-def test_training_from_the_store(server: S3Server, tmp_path: Path, shard: Shard) -> None:
-    with StreamWriter(URL) as writer:
-        writer.append(shard.L, shard.ab)
-    stream = open_stream(URL, tmp_path, 10**6)
-    losses = [step.loss for step in train(fresh(shard, steps=3), stream)]
-    assert len(losses) == 3
-    assert np.isfinite(losses).all()
 
 
 WRITE = f"""

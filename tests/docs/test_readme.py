@@ -56,10 +56,6 @@ def anchors(text: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
 
 
-def test_make_ui_is_what_the_screenshot_starts() -> None:
-    assert "-m pipelines.ui" in shell("make --dry-run ui", ROOT)
-
-
 RUN = [
     c
     for c in dict.fromkeys(commands())
@@ -173,16 +169,6 @@ def test_a_changed_figure_is_found(
     monkeypatch.setattr(module, "METRICS", tmp_path / "metrics.json")
     assert run("--check") == 1
     assert capsys.readouterr().err == "error: a result lacks 'fid'\n"
-
-
-@pytest.mark.slow
-def test_screenshot_needs_two_runs(tmp_path: Path) -> None:
-    store = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    output = shell(
-        f"python docs/screenshot.py --store {store} --out {tmp_path}/a.png", ROOT, code=1
-    )
-    assert output.splitlines()[-1].endswith("needs two finished training runs, found 0")
-    assert not (tmp_path / "a.png").exists()
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from PIL import Image
 from profiles import gray_profile, wide_profile
 
 from colorized import color, photo
-from colorized.photo import jp2, metadata, page, provenance, variants
+from colorized.photo import jp2, page, provenance, variants
 
 MADE = provenance.Marks(
     model="colorized.safetensors",
@@ -33,15 +33,6 @@ MADE = provenance.Marks(
     candidate=2,
     candidates=3,
     hints_sha256="3" * 64,
-)
-# An IPTC-IIM record: a caption and a city, in UTF-8.
-IPTC = b"".join(
-    b"\x1c" + bytes([record, number]) + len(text).to_bytes(2, "big") + text
-    for record, number, text in (
-        (1, 90, b"\x1b%G"),
-        (2, 90, "Zürich".encode()),
-        (2, 120, b"The old mill"),
-    )
 )
 
 
@@ -328,7 +319,9 @@ def test_metadata_and_marks_are_what_exiftool_reads(
     xmp = provenance.for_copy(MADE, read, target)
     photo.write_photo(read, colors(0, 201, read.lightness), target, xmp)
     found = exiftool(target)
-    assert found["XMP-iptcExt:DigitalSourceType"] == provenance.SOURCE_TYPE
+    assert found["XMP-iptcExt:DigitalSourceType"] == (
+        "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+    )
     assert found["XMP-dc:Creator"] == "Ann"
     assert found["XMP-colorized:WeightsSha256"] == MADE.weights_sha256
     assert found["XMP-colorized:OriginalSha256"] == MADE.original_sha256
@@ -356,14 +349,6 @@ def test_ppm_of_more_than_8_bits_says_so(tmp_path: Path, white: int, noted: bool
     assert picture.lightness.shape == (9, 16)
     assert np.ptp(picture.lightness) > 95
     assert picture.notes == ["its color is read with 8 of its 16 bits"] * noted
-
-
-def test_iptc_in_photoshops_resources() -> None:
-    other = b"8BIM\x03\xed\x00\x00\x00\x00\x00\x03abc\0"
-    block = other + metadata.resources_of_iptc(IPTC)
-    assert metadata.iptc_of_resources(block) == IPTC
-    for damaged in (b"", b"8BIM", block[:20], other, other[:14] + b"\xff" * 9):
-        assert metadata.iptc_of_resources(damaged) == b""
 
 
 def test_boxes_of_jpeg_2000() -> None:
@@ -436,16 +421,6 @@ def test_a_layer_has_the_colors_alone(tmp_path: Path, opened: photo.Page) -> Non
     expected = colors(0, opened.height, opened.read().lightness)
     # Over the scan, in a mode that keeps its lightness and takes hue and chroma from the layer.
     assert np.abs(lab[..., 1:] - expected).max() < 1.5
-
-
-def test_sidecar(tmp_path: Path) -> None:
-    target = tmp_path / "photo.jpg"
-    assert provenance.sidecar_name(target) == tmp_path / "photo.jpg.json"
-    facts = json.loads(provenance.sidecar(MADE, target, "4" * 64))
-    assert facts["file"] == "photo.jpg"
-    assert facts["sha256"] == "4" * 64
-    assert facts["digital_source_type"] == provenance.SOURCE_TYPE
-    assert facts["seed"] == 7 and facts["hints_sha256"] == MADE.hints_sha256
 
 
 # ---- Damage ------------------------------------------------------------------------------------

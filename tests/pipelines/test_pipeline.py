@@ -369,14 +369,6 @@ def test_kaggle_from_the_download_to_the_metrics(tmp_path: Path) -> None:
     assert "up to date" in dvc(project, "repro")
 
 
-def test_metrics_diff_and_experiments(project: Path) -> None:
-    assert "fid" in dvc(project, "metrics", "show")
-    output = dvc(project, "exp", "run", "-S", "train.lr=1e-4", "train")
-    assert "Running stage 'train'" in output
-    assert "0.0001" in dvc(project, "exp", "show", "--csv")
-    dvc(project, "metrics", "diff")
-
-
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from colorized.params import ParamsError, load_params
+from colorized.params import ParamsError
 from pipelines import preset
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,15 +27,6 @@ def test_every_preset_gives_valid_params_and_keeps_comments(name: str, params: P
     ]
     assert preset.apply(name, params) == []
     assert params.read_text() == after
-
-
-def test_kaggle_measures_five_thousand_pictures_at_their_size(params: Path) -> None:
-    preset.apply("kaggle", params)
-    found = load_params(params)
-    assert found.data.source == "kaggle"
-    assert found.preprocess.image_size == found.train.crop_size == 224
-    assert found.sample.pictures == 5000
-    assert found.preprocess.test_share * 25_000 > 5_300  # five thousand without the monochrome ones
 
 
 def test_a_result_that_is_not_valid_changes_nothing(

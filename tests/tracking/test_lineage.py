@@ -45,18 +45,6 @@ class TestPacket:
         assert provenance.parse(THEIRS) is None
         assert provenance.parse(b"") is None
 
-    def test_digital_source_type_as_iptc_has_it(self) -> None:
-        root = ET.fromstring(provenance.packet(MADE))
-        (found,) = (
-            value
-            for element in root.iter()
-            for key, value in element.attrib.items()
-            if key == "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType"
-        )
-        assert found == (
-            "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
-        )
-
     def test_what_the_original_says_is_kept(self) -> None:
         merged = provenance.packet(MADE, THEIRS)
         assert provenance.parse(merged) == MADE

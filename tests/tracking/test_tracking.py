@@ -37,14 +37,6 @@ def run(root: Path) -> Run:
     return Run.start(root, "a run", PARAMS, {"git_sha": "abc"})
 
 
-def test_flatten() -> None:
-    assert tracking.flatten(PARAMS) == {
-        "train.steps": "4",
-        "train.channels": "[1, 2]",
-        "seed": "0",
-    }
-
-
 def test_default_store_is_an_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -69,14 +61,6 @@ def test_parameters_and_tags(run: Run) -> None:
     assert found.info.run_name == "a run"
     assert found.data.params == tracking.flatten(PARAMS)
     assert found.data.tags.items() >= {"git_sha": "abc", "best_step": "2", "last_step": "4"}.items()
-
-
-def test_metrics_have_their_steps(run: Run) -> None:
-    run.metrics(1, {"loss": 0.5, "rate": 1})
-    run.metrics(2, {"loss": 0.25})
-    history = run.client.get_metric_history(run.run_id, "loss")
-    assert [(m.step, m.value) for m in history] == [(1, 0.5), (2, 0.25)]
-    assert run.client.get_run(run.run_id).data.metrics == {"loss": 0.25, "rate": 1.0}
 
 
 def test_files_are_kept_beside_the_store(run: Run, root: Path, tmp_path: Path) -> None:
@@ -234,12 +218,6 @@ def test_run_whose_process_was_killed_is_imported_as_killed(
     path = killed(tmp_path).path
     run_id, _ = tracking.import_run(root, path)
     assert run.client.get_run(run_id).info.status == "KILLED"
-
-
-def test_system_metrics() -> None:
-    found = tracking.system_metrics()
-    assert 0 <= found["system/cpu_utilization_percentage"] <= 100
-    assert 10 < found["system/process_memory_usage_megabytes"] < 1e6
 
 
 @pytest.mark.parametrize(

@@ -30,15 +30,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium"),
 ]
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+FLAGS = ["--disable-gpu", "--disable-quic"]
 TIMEOUT_MS = 20_000
 SAMPLES = 8
 SIZES = {
@@ -218,6 +210,8 @@ def at_work(server: Server, picture: Path) -> Iterator[None]:
 class TestFirst:
     def test_from_upload_to_download(self, page: Page, picture: Path) -> None:
         color_it(page, picture)
+        assert in_sight(page, page.locator("#save"))
+        assert in_sight(page, page.locator("#stage"))
         with page.expect_download(timeout=180_000) as download:
             page.get_by_role("button", name="Save", exact=True).click()
         assert download.value.suggested_filename == "my scan-colorized.png"
@@ -263,14 +257,6 @@ class TestFirst:
         assert np.abs(L[0] - L[1]).max() < 0.7
         # And the file has it, too.
         assert np.abs(pixels(downloaded(page)) - strong).mean() < 1.5
-
-    def test_where_colorings_differ(self, page: Page, picture: Path) -> None:
-        color_it(page, picture)
-        page.get_by_role("button", name="Show four colorings").click()
-        wait_until_colored(page, 5)
-        page.get_by_label("Show where colorings differ").check()
-        expect(page.locator("#legend-text")).to_contain_text("Darker = colorings differ more")
-        expect(page.locator("#doubt")).to_be_visible()
 
 
 class TestBar:
@@ -329,11 +315,6 @@ class TestBar:
         expect(trouble).to_contain_text("isn’t a picture")
         assert in_sight(page, trouble)
         assert np.abs(pixels(downloaded(page)) - before).mean() < 1
-
-    def test_save_is_in_sight(self, page: Page, picture: Path) -> None:
-        color_it(page, picture)
-        assert in_sight(page, page.locator("#save"))
-        assert in_sight(page, page.locator("#stage"))
 
     def test_restart_in_the_middle(self, open_page: Open, tmp_path: Path, picture: Path) -> None:
         with serve(tmp_path / "first") as first:
@@ -895,6 +876,8 @@ class TestAccess:
         page.get_by_role("button", name="Show four colorings").click()
         expect(page.locator("#colorings label")).to_have_count(5)
         page.get_by_label("Show where colorings differ").check()
+        expect(page.locator("#legend-text")).to_contain_text("Darker = colorings differ more")
+        expect(page.locator("#doubt")).to_be_visible()
         assert serious(page) == []
         page.get_by_role("radio", name="Turkey red").check()
         page.mouse.click(*point(page, 0.5, 0.5))
