@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 
+from rich.console import Console
+from rich.table import Table
+
 from colorized.params import ParamsError, load_params
 from pipelines import stage
-from pipelines.report import show
 
 
 def main() -> int:
@@ -29,7 +31,10 @@ def main() -> int:
         code = process.wait()
     if code != 0:
         return code
-    show(json.loads(stage.METRICS.read_text(encoding="utf-8")))
+    table = Table("metric", "value")
+    for name, value in json.loads(stage.METRICS.read_text(encoding="utf-8")).items():
+        table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
+    Console().print(table)
     print(f"picture grid:     {stage.GRID}")
     print("runs and curves:  make ui")
     return 0

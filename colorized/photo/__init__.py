@@ -41,36 +41,6 @@ if TYPE_CHECKING:
         write_scan,
     )
 
-__all__ = [
-    "MAX_PIXELS",
-    "Colored",
-    "Facts",
-    "Page",
-    "Photo",
-    "PhotoError",
-    "Place",
-    "Rows",
-    "Scan",
-    "TooManyPixels",
-    "encode_photo",
-    "fitting",
-    "iptc_room",
-    "is_in_color",
-    "is_picture_name",
-    "layer",
-    "left_out",
-    "marked",
-    "open_scan",
-    "output_format",
-    "output_name",
-    "read_photo",
-    "read_rgb",
-    "read_xmp",
-    "use_threads",
-    "write_photo",
-    "write_scan",
-    "xmp_room",
-]
 
 # On first use: a process that only plans which files to color needs neither codecs nor torch.
 _FROM = {

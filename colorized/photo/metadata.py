@@ -68,13 +68,6 @@ def copied_exif(tags: Mapping[int, Any], ifds: Mapping[int, Mapping[int, Any]]) 
     return new.tobytes() if len(new) else b""
 
 
-def loaded_exif(block: bytes) -> Image.Exif:
-    """An EXIF block, such as `copied_exif` gives."""
-    exif = Image.Exif()
-    exif.load(block)
-    return exif
-
-
 def resolution(x: Any, y: Any, unit: float = 1) -> tuple[float, float] | None:
     """Pixels per inch of numbers with that factor, or None where they are not a resolution."""
     try:

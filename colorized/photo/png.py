@@ -127,11 +127,6 @@ def profile_of_cicp(primaries: int, transfer: int, gray: bool) -> bytes:
     return _profile(corners or _BT709, _D65, curve, gray)
 
 
-def is_hdr(transfer: int) -> bool:
-    """Whether the transfer function is PQ or HLG."""
-    return transfer in (16, 18)
-
-
 def _curve(transfer: int) -> NDArray[np.float64] | None:
     """Linear light of evenly spaced levels; None for sRGB, and for what is unknown."""
     v = np.linspace(0, 1, 4096)

@@ -216,7 +216,7 @@ def _with_pillow(file: BinaryIO, path: Path, check: Check, notes: list[str]) -> 
         image.info["exif"] = uuids[jp2.EXIF]
     exif, orientation = _exif(image, notes)
     facts = Facts(
-        dpi=_dpi(image),
+        dpi=metadata.resolution(*image.info.get("dpi", (0, 0))),
         exif=exif,
         iptc=uuids.get(jp2.IPTC, b"") or _iptc(image),
         xmp=uuids.get(jp2.XMP, b"") or _xmp(image),
@@ -229,7 +229,7 @@ def _with_pillow(file: BinaryIO, path: Path, check: Check, notes: list[str]) -> 
         icc = png.profile(content) or icc
     if (cicp := bmff.cicp(found)) is not None and not icc and cicp not in _SRGB_LIKE:
         icc = png.profile_of_cicp(*cicp, gray=_is_gray(image))
-        if png.is_hdr(cicp[1]):
+        if cicp[1] in (16, 18):  # PQ, HLG
             notes.append("its HDR is read up to diffuse white; highlights beyond are white")
     levels, meant, alpha = _levels(image, path, content, found, icc, notes)
     if format == "AVIF" and (edges := bmff.crop(found, *levels.shape[:2])) is not None:
@@ -410,14 +410,6 @@ def _iptc(image: Image.Image) -> bytes:
 def _xmp(image: Image.Image) -> bytes:
     found = image.info.get("xmp", b"")
     return found if isinstance(found, bytes) else str(found).encode()
-
-
-def _dpi(image: Image.Image) -> tuple[float, float] | None:
-    try:
-        x, y = image.info["dpi"]
-    except (KeyError, TypeError, ValueError):
-        return None
-    return metadata.resolution(x, y)
 
 
 def _is_gray(image: Image.Image) -> bool:

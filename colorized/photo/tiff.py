@@ -520,7 +520,8 @@ def _extra_tags(page: Sheet) -> tuple[list[tuple[int, int, int, Any, bool]], dic
     """Tags beside those of the pixels, and the EXIF directories, which tifffile does not write."""
     tags: list[tuple[int, int, int, Any, bool]] = []
     ifds: dict[int, Any] = {}
-    exif = metadata.loaded_exif(page.facts.exif)
+    exif = Image.Exif()
+    exif.load(page.facts.exif)
     for code, value in exif.items():
         if isinstance(value, str):
             value = value.encode("latin-1")

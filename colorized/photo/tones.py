@@ -185,7 +185,8 @@ def whole_range(
     told = bool(ends)
     if not told:
         ends = (1, 255, 65535) if floating else (255, 65535, 2**31 - 1, 2**32 - 1)
-        if floating and high > 1 and not _whole_numbers(some) and high <= 16:
+        finite = some[np.isfinite(some)]
+        if floating and 1 < high <= 16 and (finite != np.rint(finite)).any():
             high = 1.0
     white = next((end for end in ends if high <= end * 1.05), None)
     if white is None or low < -0.05 * white:
@@ -198,11 +199,6 @@ def whole_range(
     if values.dtype == np.float16:
         values = values.astype(np.float32)
     return np.rint(np.clip(values / white, 0, 1) * 65535).astype(np.uint16)
-
-
-def _whole_numbers(values: NDArray[Any]) -> bool:
-    finite = values[np.isfinite(values)]
-    return bool((finite == np.rint(finite)).all())
 
 
 def unpremultiplied(levels: Levels) -> Levels:

@@ -37,7 +37,7 @@ from colorized.inference import hints
 from colorized.options import LIMITS, SamplingOptions
 from colorized.text import out_of_memory
 from colorized.web import events, guard, pages
-from colorized.web.decoder import MEDIA_TYPES, Plane, Refused, plane, png
+from colorized.web.decoder import MEDIA_TYPES, Plane, Refused, plane, png, warm_up
 from colorized.web.service import Job, OnEvent, Service
 
 T = TypeVar("T")
@@ -160,10 +160,6 @@ def _job_reader(defaults: SamplingOptions) -> Callable[..., Awaitable[Job]]:
     return job
 
 
-async def _read(file: UploadFile) -> bytes:
-    return await file.read()
-
-
 def create(service: Service, token: str | None = None) -> ASGIApp:
     """The service as an ASGI application.
 
@@ -176,7 +172,7 @@ def create(service: Service, token: str | None = None) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await asyncio.to_thread(service.open)
+        await asyncio.to_thread(warm_up)
         yield
         service.close()
 
@@ -243,7 +239,7 @@ def create(service: Service, token: str | None = None) -> ASGIApp:
             candidate=candidate,
             candidates=candidates,
         )
-        work = _counted(service, service.colorize(functools.partial(_read, file), job, format))
+        work = _counted(service, service.colorize(file.read, job, format))
         done = await _unless_disconnected(request, work)
         if done is None:
             return Response(status_code=499)  # the client is gone
@@ -289,8 +285,7 @@ def create(service: Service, token: str | None = None) -> ASGIApp:
         await _check_fields(request, "file candidates tiles")
         # The page changes the saturation by itself.
         job = dataclasses.replace(job, sampling=job.sampling.override(saturation=1.0))
-        read = functools.partial(_read, file)
-        work = functools.partial(service.preview, read, job, candidates, tiles)
+        work = functools.partial(service.preview, file.read, job, candidates, tiles)
         return StreamingResponse(_events(service, work), media_type="application/x-ndjson")
 
     @app.post("/api/tiles", tags=["tiles"], responses=_PROBLEMS)
@@ -301,7 +296,7 @@ def create(service: Service, token: str | None = None) -> ASGIApp:
     ) -> events.Scan:
         """Hold tiles of a photograph at its own resolution, in memory, for some minutes."""
         await _check_fields(request, "file page", options=False)
-        work = _counted(service, service.scan(functools.partial(_read, file), page))
+        work = _counted(service, service.scan(file.read, page))
         held = await _unless_disconnected(request, work)
         return events.Scan(**held) if held else events.Scan(id="", size=0, levels=[])
 

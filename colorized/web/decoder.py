@@ -155,7 +155,10 @@ class DecodedPhoto:
 
     def open(self, max_pixels: int, work_size: int, show: bool, page: int | None) -> Opened:
         """Read a page of the file, by default the only one; with `show`, pictures to show too."""
-        scan = self._scan(max_pixels)
+        if not self._data:
+            raise Refused(f"{_NAME}: the file is empty", "unreadable")
+        with _refusals():
+            scan = self._files.enter_context(photo.open_scan(self._data, max_pixels, _NAME))
         count = len(scan.pages)
         if page is None and count > 1:
             raise Refused(f"{_NAME}: holds {count} pages: choose one with `page`", "pages", n=count)
@@ -182,12 +185,6 @@ class DecodedPhoto:
             original = self._original(size)
         marks = _marks(self._page.facts.xmp) if show else None
         return Opened(width, height, self._guide, gray, original, count, marks, self._photo.notes)
-
-    def _scan(self, max_pixels: int) -> photo.Scan:
-        if not self._data:
-            raise Refused(f"{_NAME}: the file is empty", "unreadable")
-        with _refusals():
-            return self._files.enter_context(photo.open_scan(self._data, max_pixels, _NAME))
 
     def _original(self, size: tuple[int, int]) -> bytes:
         """The photograph as it is, of `size` (h, w), where it has colors; else empty."""

@@ -37,7 +37,7 @@ from colorized.inference.candidates import Candidates
 from colorized.inference.hints import Hints
 from colorized.options import SamplingOptions
 from colorized.photo import provenance
-from colorized.web.decoder import TILE, DecoderProcess, Finished, Opened, Plane, Refused, warm_up
+from colorized.web.decoder import TILE, DecoderProcess, Finished, Opened, Plane, Refused
 from colorized.web.tiles import Tiles
 
 FORM_BYTES = 1 << 20
@@ -190,10 +190,6 @@ class Service:
         self._network = ThreadPoolExecutor(1, "network", torch.set_num_threads, (1,))
         self._decoder_threads = ThreadPoolExecutor(limits.decoders, "decoder")
         self._pace = 1.0  # seconds from one finished photograph to the next, when there is a queue
-
-    def open(self) -> None:
-        """Start the server that decoders are forked from; blocks for some seconds."""
-        warm_up()
 
     def close(self) -> None:
         """End the threads; no request is active."""
