@@ -272,7 +272,7 @@ class ColoredPage:
     def lightness(self) -> NDArray[np.float32]:
         """L* (H, W), 0 … 100, as in the file."""
         with failing(self.page.path):
-            return self.page.read().lightness
+            return self.page.lightness
 
     def chroma(self, candidate: int = 0) -> NDArray[np.float32]:
         """ab (H, W, 2) of a candidate, CIELAB units, not yet fitted to the gamut of sRGB."""

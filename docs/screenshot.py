@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import os
 import shutil
 import signal
@@ -25,10 +24,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.error import URLError
 from urllib.parse import quote, urlsplit
-from urllib.request import Request, urlopen
 
+import httpx
 from PIL import Image
 from playwright.sync_api import Page, Route, ViewportSize, expect, sync_playwright
 
@@ -90,9 +88,8 @@ def serve(command: str, health: str, **environment: str) -> Iterator[str]:
 
 def _answers(url: str) -> bool:
     try:
-        with urlopen(url, timeout=5):
-            return True
-    except (URLError, TimeoutError):
+        return httpx.get(url, timeout=5).is_success
+    except httpx.TransportError:
         return False
 
 
@@ -103,13 +100,7 @@ def newest_retraining(address: str) -> str:
         "flows": {"name": {"any_": ["retrain"]}},
         "flow_runs": {"state": {"name": {"any_": ["Completed"]}}},
     }
-    request = Request(
-        f"{address}/api/flow_runs/filter",
-        json.dumps(filters).encode(),
-        {"Content-Type": "application/json"},
-    )
-    with urlopen(request, timeout=60) as answer:
-        runs = json.load(answer)
+    runs = httpx.post(f"{address}/api/flow_runs/filter", json=filters, timeout=60).json()
     if not runs:
         sys.exit("error: Prefect knows no retraining: run `colorized retrain` first")
     return str(runs[0]["id"])

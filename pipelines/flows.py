@@ -12,7 +12,6 @@ import json
 import os
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,6 +25,7 @@ os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
 
+import requests
 from prefect import Flow, State, Task, flow, get_client, get_run_logger, runtime, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
@@ -81,12 +81,8 @@ def notify(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
     text = f"{flow.name} {flow_run.name}: {state.name}: {state.message or ''}".strip()
     body = {"text": text, "flow": flow.name, "run": str(flow_run.id), "state": state.name}
     try:
-        request = urllib.request.Request(
-            address, json.dumps(body).encode(), {"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=10):
-            pass
-    except (OSError, ValueError) as error:
+        requests.post(address, json=body, timeout=10).raise_for_status()
+    except requests.RequestException as error:
         # Its text may hold the address, which is a secret.
         print(f"warning: the webhook was not reached: {type(error).__name__}", file=sys.stderr)
 

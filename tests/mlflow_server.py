@@ -8,11 +8,10 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
+import httpx
 import yaml
 
 from colorized.data import shards, sources
@@ -60,9 +59,8 @@ class Process:
 
     def _answers(self) -> bool:
         try:
-            with urllib.request.urlopen(self.address, timeout=5):
-                return True
-        except (OSError, urllib.error.URLError):
+            return httpx.get(self.address, timeout=5).is_success
+        except httpx.TransportError:
             return False
 
     def signal(self, number: int) -> None:

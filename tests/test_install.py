@@ -14,13 +14,13 @@ import subprocess
 import sys
 import tarfile
 import tomllib
-import urllib.request
 import venv
 import zipfile
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from packaging.requirements import Requirement
@@ -212,13 +212,11 @@ print(photo.image.size)
         made = Environment(tmp_path / "env")
         made.install(wheel, "web")
         with serve(tmp_path / "served", python=made.bin / "python", path="") as server:
-            with urllib.request.urlopen(server.address) as answer:
-                assert b"<html" in answer.read()
-            with urllib.request.urlopen(f"{server.address}/api/about") as answer:
-                samples = json.load(answer)["samples"]
+            assert "<html" in httpx.get(server.address).text
+            samples = httpx.get(f"{server.address}/api/about").json()["samples"]
             assert len(samples) >= 6
-            with urllib.request.urlopen(server.address + samples[0]["url"]) as answer:
-                assert answer.headers["content-type"] == "image/jpeg"
+            answer = httpx.get(server.address + samples[0]["url"])
+            assert answer.headers["content-type"] == "image/jpeg"
 
 
 def third_party() -> set[tuple[str, str]]:

@@ -13,23 +13,20 @@ from __future__ import annotations
 import csv
 import errno
 import json
-import multiprocessing
 import os
 import shutil
-import signal
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from torch.utils.data import Dataset
 
 from colorized import atomic
+from colorized.data.dataset import from_processes
 from colorized.data.duplicates import Lookalikes, perceptual_hash
 from colorized.data.sources import (
     SPLITS,
@@ -45,7 +42,8 @@ from colorized.progress import track
 
 FEW = 16
 """Fewer pictures than this are cut in this process: starting others would take longer."""
-CHUNK = 8
+AHEAD = 8
+"""Pictures that each process is ahead by."""
 CHROMA_BINS = 60
 """Bins of the histogram of chroma, 2 units wide each."""
 
@@ -319,64 +317,24 @@ def cut(source: Source, number: int, count: int, settings: CropSettings) -> Cut:
     return Cut(crops, perceptual_hash(crops.L[0]), mean, chroma)
 
 
+@dataclass(frozen=True)
+class _Cuts(Dataset[Cut]):
+    """Item n is the `cut` of picture n."""
+
+    source: Source
+    splits: Sequence[str]
+    settings: CropSettings
+
+    def __getitem__(self, number: int) -> Cut:
+        return cut(self.source, number, self.settings.crops[self.splits[number]], self.settings)
+
+
 def _cut_all(
     source: Source, order: Sequence[int], splits: Sequence[str], settings: CropSettings
 ) -> Iterator[Cut]:
     """`cut` of each picture, in order, on all processors, a few ahead of the one asked for."""
-    counts = settings.crops
+    cuts = _Cuts(source, splits, settings)
     if len(order) < FEW:
-        yield from (cut(source, n, counts[splits[n]], settings) for n in order)
-        return
-    jobs = [(n, counts[splits[n]]) for n in order]
-    chunks = [jobs[i : i + CHUNK] for i in range(0, len(jobs), CHUNK)]
-    # Spawned, because a fork copies locks that a thread (of torch, of a progress bar) may hold.
-    context = multiprocessing.get_context("spawn")
-    workers = os.process_cpu_count() if hasattr(os, "process_cpu_count") else os.cpu_count()
-    ahead: deque[tuple[Future[list[Cut]], list[tuple[int, int]]]] = deque()
-
-    def first() -> Iterator[Cut]:
-        future, jobs = ahead.popleft()
-        return _complete(future.result(), jobs, source, settings)
-
-    try:
-        with ProcessPoolExecutor(
-            workers, mp_context=context, initializer=_start_worker, initargs=(source, settings)
-        ) as pool:
-            for chunk in chunks:
-                ahead.append((pool.submit(_cut_chunk, chunk), chunk))
-                if len(ahead) > 2 * (workers or 1):
-                    yield from first()
-            while ahead:
-                yield from first()
-    except BrokenProcessPool as error:
-        raise SourceError("a process that cuts crops died, perhaps for want of memory") from error
-
-
-_worker: tuple[Source, CropSettings]
-
-
-def _start_worker(source: Source, settings: CropSettings) -> None:
-    global _worker
-    _worker = source, settings
-    torch.set_num_threads(1)  # the other processors have workers of their own
-    # Ctrl-C reaches every process; it is for the first one alone to handle.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _cut_chunk(jobs: list[tuple[int, int]]) -> list[Cut]:
-    source, settings = _worker
-    cuts = [cut(source, number, count, settings) for number, count in jobs]
-    if source.quick(settings):
-        # Cutting them again is faster than sending them between processes.
-        return [replace(c, crops=None) for c in cuts]
-    return cuts
-
-
-def _complete(
-    done: list[Cut], jobs: list[tuple[int, int]], source: Source, settings: CropSettings
-) -> Iterator[Cut]:
-    for one, (number, count) in zip(done, jobs, strict=True):
-        if one.crops is None and not one.kind:
-            yield replace(one, crops=source.cut(number, count, settings))
-        else:
-            yield one
+        return (cuts[number] for number in order)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return from_processes(cuts, order, cores or 1, AHEAD)

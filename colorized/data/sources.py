@@ -74,9 +74,6 @@ class Source(Protocol):
         Raises Unusable when it cannot be read, is too small, or is no longer what its digest says.
         """
 
-    def quick(self, settings: CropSettings) -> bool:
-        """Whether `cut` only copies rows, without resizing."""
-
     def rgb(self, name: str) -> NDArray[np.uint8]:
         """The whole picture of that name: sRGB (H, W, 3)."""
 
@@ -119,9 +116,6 @@ class Photographs:
         )
         return Crops(boxes, lab8[..., 0], np.ascontiguousarray(lab8[..., 1:]))
 
-    def quick(self, settings: CropSettings) -> bool:
-        return False
-
     def rgb(self, name: str) -> NDArray[np.uint8]:
         return photo.read_rgb(self.root / name)
 
@@ -156,9 +150,6 @@ class LabArrays:
             lab8 = color.linear_to_lab8(resample.resize_linear(linear[part], size, size))
             crops.append((lab8[..., 0], lab8[..., 1:]))
         return Crops(boxes, np.stack([L for L, _ in crops]), np.stack([ab for _, ab in crops]))
-
-    def quick(self, settings: CropSettings) -> bool:
-        return settings.image_size == self._L.shape[1] and set(settings.crops.values()) == {1}
 
     def rgb(self, name: str) -> NDArray[np.uint8]:
         L, ab = self._rows(int(name.removeprefix("picture-")))

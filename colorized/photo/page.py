@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -98,11 +98,15 @@ class Page:
 
         Raises PhotoError: they cannot be decoded.
         """
+        if "lightness" in vars(self):
+            return self.lightness[start:stop]
         return self._tones.lightness(self._levels(start, stop))
 
     def opacity(self, start: int, stop: int) -> Levels | None:
         """Opacity of the rows [start, stop), or None where the file has none."""
-        return self._raster.rows(start, stop)[..., -1] if self.has_alpha else None
+        if not self.has_alpha or "alpha" in vars(self):
+            return None if self.alpha is None else self.alpha[start:stop]
+        return self._raster.rows(start, stop)[..., -1]
 
     def rgb8(self, start: int, stop: int) -> NDArray[np.uint8]:
         """sRGB of the rows [start, stop), (stop - start, W, 3)."""
@@ -169,22 +173,24 @@ class Page:
         """[start, stop) of strips of rows, top to bottom; what is decoded together is in one."""
         return cut(self.height, self.width, self._raster.band)
 
-    def read(self) -> Photo:
-        """The whole of it, in memory."""
-        alpha = None
-        if self.has_alpha:
-            alpha = gather(self, self.opacity, np.uint16 if self.bits == 16 else np.uint8)
-        lightness = gather(self, self.rows, np.float32)
-        self._check_range(lightness)
-        return Photo(
-            path=self.path,
-            lightness=lightness,
-            alpha=alpha,
-            format=self.format,
-            bits=self.bits,
-            facts=self.facts,
-            notes=self.notes,
-        )
+    @functools.cached_property
+    def lightness(self) -> NDArray[np.float32]:
+        """L* of all rows, (H, W)."""
+        whole = gather(self, self.rows, np.float32)
+        self._check_range(whole)
+        return whole
+
+    @functools.cached_property
+    def alpha(self) -> Levels | None:
+        """Opacity of all rows, uint8 or uint16 (H, W); None where the file has none."""
+        depth = np.uint16 if self.bits == 16 else np.uint8
+        return gather(self, self.opacity, depth) if self.has_alpha else None
+
+    def read(self) -> Page:
+        """Decode all rows, which can then be written when the file is closed, as a page alone."""
+        self.total = self.lightness.size
+        _ = self.alpha
+        return self
 
     def _check_range(self, lightness: NDArray[np.float32]) -> None:
         """Note where it is all black or all white, though its levels are not all the same."""
@@ -201,51 +207,6 @@ class Page:
         if not self.has_alpha:
             return levels
         return levels[..., 0] if levels.shape[-1] == 2 else levels[..., :-1]
-
-
-@dataclass
-class Photo:
-    """A photograph in memory; attributes as in `Page`.
-
-    `lightness` is L* in 0 … 100, (H, W), upright; `alpha` its opacity, uint8 or uint16 (H, W), or
-    None where the file has none.
-    """
-
-    path: Path
-    lightness: NDArray[np.float32]
-    alpha: Levels | None
-    format: str
-    bits: int = 8
-    facts: Facts = field(default_factory=Facts)
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def height(self) -> int:
-        return self.lightness.shape[0]
-
-    @property
-    def width(self) -> int:
-        return self.lightness.shape[1]
-
-    @property
-    def total(self) -> int:
-        return self.lightness.size
-
-    @property
-    def has_alpha(self) -> bool:
-        return self.alpha is not None
-
-    def rows(self, start: int, stop: int) -> NDArray[np.float32]:
-        """L* of the rows [start, stop)."""
-        return self.lightness[start:stop]
-
-    def opacity(self, start: int, stop: int) -> Levels | None:
-        """Opacity of the rows [start, stop), or None."""
-        return None if self.alpha is None else self.alpha[start:stop]
-
-    def strips(self) -> list[tuple[int, int]]:
-        """As in `Page`."""
-        return cut(self.height, self.width)
 
 
 def turned(levels: Levels, orientation: int) -> Levels:

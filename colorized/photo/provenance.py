@@ -15,7 +15,7 @@ import xml.etree.ElementTree as ET
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 
-from colorized.photo import Page, Photo, iptc_room, left_out, xmp_room
+from colorized.photo import Page, iptc_room, left_out, xmp_room
 from colorized.photo.names import fitting
 
 NAMESPACE = "https://colorized.invalid/ns/1.0/"
@@ -85,7 +85,7 @@ class Marks:
                 raise ValueError(f"{key} must be 64 hexadecimal digits, got {value!r}")
 
 
-def for_copy(marks: Marks, photo: Photo | Page, target: str | Path) -> bytes:
+def for_copy(marks: Marks, photo: Page, target: str | Path) -> bytes:
     """The XMP of a photograph's colored copy: the original's own and the marks.
 
     Empty where the format of `target` holds none. What is left out is added to the photograph's

@@ -37,7 +37,7 @@ from colorized.photo.names import (
     output_name,
     reason,
 )
-from colorized.photo.page import Facts, Page, Photo, Whole, in_order, turned
+from colorized.photo.page import Facts, Page, Whole, in_order, turned
 from colorized.photo.tones import Levels, ToneMapping
 from colorized.text import printable
 
@@ -98,7 +98,7 @@ def open_scan(
 
 def read_photo(
     source: Source, max_pixels: int = MAX_PIXELS, name: str | Path | None = None
-) -> Photo:
+) -> Page:
     """Read one photograph and reduce it to lightness, upright and with its profile applied.
 
     Parameters as in `open_scan`. Raises PhotoError as `open_scan`, or the file has several pages.

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from colorized.photo.names import PhotoError
+from colorized.photo.page import Page
 from colorized.photo.tones import Levels
-from colorized.photo.writing import Colored, Picture
+from colorized.photo.writing import Colored
 
 Gray: TypeAlias = NDArray[np.float32]
 Place: TypeAlias = Literal["corner", "margin"]
@@ -44,7 +45,7 @@ def marked(one: Colored, place: Place) -> Colored:
         words = full
     return dataclasses.replace(
         one,
-        picture=cast(Picture, _Marked(picture, words, place)),
+        picture=cast(Page, _Marked(picture, words, place)),
         chroma=lambda start, stop, L: _chroma(one, words, place, start, stop, L),
     )
 
@@ -54,7 +55,7 @@ def layer(one: Colored) -> Colored:
     picture = one.picture
     return dataclasses.replace(
         one,
-        picture=cast(Picture, _Layer(picture)),
+        picture=cast(Page, _Layer(picture)),
         chroma=lambda start, stop, L: one.chroma(start, stop, picture.rows(start, stop)),
     )
 
@@ -63,7 +64,7 @@ def layer(one: Colored) -> Colored:
 class _Around:
     """A picture like another, but for what a subclass changes."""
 
-    picture: Picture
+    picture: Page
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.picture, name)

@@ -26,7 +26,7 @@ from colorized.photo.names import (
     iptc_room,
     output_format,
 )
-from colorized.photo.page import Facts, Page, Photo, in_order
+from colorized.photo.page import Facts, Page, in_order
 from colorized.photo.tones import Levels
 from colorized.text import printable
 
@@ -42,9 +42,6 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 Rows: TypeAlias = Callable[[int, int, NDArray[np.float32]], NDArray[np.floating[Any]]]
 """(start, stop, L* of the rows [start, stop)) → their chroma ab, (stop - start, W, 2)."""
 
-Picture: TypeAlias = Page | Photo
-"""A picture to write: strip by strip, or in memory."""
-
 
 @dataclass(frozen=True)
 class Colored:
@@ -54,13 +51,13 @@ class Colored:
     is a packet of no more than `xmp_room` bytes.
     """
 
-    picture: Picture
+    picture: Page
     chroma: Rows
     xmp: bytes = b""
 
 
 def write_photo(
-    photo: Photo, ab: NDArray[np.floating[Any]], path: str | Path, xmp: bytes = b""
+    photo: Page, ab: NDArray[np.floating[Any]], path: str | Path, xmp: bytes = b""
 ) -> None:
     """Write the photograph with chroma `ab` (H, W, 2), in CIELAB units, as sRGB.
 
@@ -79,7 +76,7 @@ def write_photo(
 
 
 def encode_photo(
-    photo: Photo, ab: NDArray[np.floating[Any]], name: str | Path, xmp: bytes = b""
+    photo: Page, ab: NDArray[np.floating[Any]], name: str | Path, xmp: bytes = b""
 ) -> bytes:
     """What `write_photo` would write to a file of this name; errors as there."""
     file = io.BytesIO()
@@ -120,7 +117,7 @@ def left_out(facts: Facts, path: str | Path) -> list[str]:
     return notes
 
 
-def _whole(photo: Photo, ab: NDArray[np.floating[Any]], xmp: bytes) -> Colored:
+def _whole(photo: Page, ab: NDArray[np.floating[Any]], xmp: bytes) -> Colored:
     shape = (photo.height, photo.width, 2)
     if ab.shape != shape:
         raise ValueError(f"ab must have shape {shape}, got {ab.shape}")

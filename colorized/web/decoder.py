@@ -135,7 +135,6 @@ class DecodedPhoto:
 
     _data: bytes
     _page: photo.Page
-    _photo: photo.Photo
     _guide: NDArray[np.float32]
     _shown: NDArray[np.float32]
     _in_color: bool
@@ -166,8 +165,8 @@ class DecodedPhoto:
             raise Refused(f"{_NAME}: has no page {page} of {count}", "pages", n=count)
         self._page = scan.pages[(page or 1) - 1]
         with _refusals():
-            self._photo = self._page.read()
-        lightness = self._photo.lightness
+            self._page.read()
+        lightness = self._page.lightness
         height, width = lightness.shape
         h, w = working_size(height, width, work_size)
         guide_size = upsampling.guide_size(h // 2, w // 2, height, width)
@@ -184,7 +183,7 @@ class DecodedPhoto:
             gray = png(Image.fromarray(levels))
             original = self._original(size)
         marks = _marks(self._page.facts.xmp) if show else None
-        return Opened(width, height, self._guide, gray, original, count, marks, self._photo.notes)
+        return Opened(width, height, self._guide, gray, original, count, marks, self._page.notes)
 
     def _original(self, size: tuple[int, int]) -> bytes:
         """The photograph as it is, of `size` (h, w), where it has colors; else empty."""
@@ -198,8 +197,8 @@ class DecodedPhoto:
 
     def tiles(self) -> Pyramid:
         """The photograph at its own resolution; the last call."""
-        del self._photo
         page = self._page
+        del page.lightness
         mode = "RGB" if self._in_color else "L"
         image = Image.new(mode, (page.width, page.height))
         for a, b in page.strips():
@@ -222,15 +221,15 @@ class DecodedPhoto:
 
     def finish(self, ab: NDArray[np.float32], format: str, facts: dict[str, Any]) -> Finished:
         """The file, with chroma (h, w, 2) at the network's scale, marked with `facts`."""
-        wanted = self._photo.format if format == "original" else format.upper()
+        wanted = self._page.format if format == "original" else format.upper()
         suffix = _SUFFIXES.get(wanted, ".png")
-        full = self._enlarge(ab, self._photo.lightness)
+        full = self._enlarge(ab, self._page.lightness)
         made = provenance.Marks(original_sha256=hashlib.sha256(self._data).hexdigest(), **facts)
         name = f"{_NAME}{suffix}"
         with _refusals():
-            xmp = provenance.for_copy(made, self._photo, name)
-            data = photo.encode_photo(self._photo, full, name, xmp)
-        return Finished(data, _TYPES[suffix], suffix, self._photo.notes)
+            xmp = provenance.for_copy(made, self._page, name)
+            data = photo.encode_photo(self._page, full, name, xmp)
+        return Finished(data, _TYPES[suffix], suffix, self._page.notes)
 
     def _enlarge(
         self, ab: NDArray[np.float32], lightness: NDArray[np.float32]

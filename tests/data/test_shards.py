@@ -169,7 +169,7 @@ class TestShards:
             np.save(tmp_path / f"ab{number}.npy", part)
         source = sources.LabArrays(tmp_path)
         settings = replace(SETTINGS, image_size=64, crops=dict.fromkeys(SPLITS, 1))
-        assert source.quick(settings) and len(pictures) >= shards.FEW
+        assert len(pictures) >= shards.FEW
         report = shards.build_shards(source, tmp_path / "lab", settings)
         assert sum(report.crops.values()) == 20
         for line in lines(tmp_path / "lab"):
@@ -226,9 +226,6 @@ class Drawn:
         lab8 = cv2.cvtColor(self.pictures[number], cv2.COLOR_RGB2LAB)
         box = (0, 0, lab8.shape[0])
         return Crops((box,) * count, lab8[None, ..., 0], np.ascontiguousarray(lab8[None, ..., 1:]))
-
-    def quick(self, settings: sources.CropSettings) -> bool:
-        return False
 
     def rgb(self, name: str) -> np.ndarray:
         return self.pictures[list(self.names).index(name)]

@@ -406,8 +406,7 @@ def test_visible_marks(
 
 
 def test_a_picture_too_small_for_words() -> None:
-    tiny = photo.read_photo(Path(PHOTOS[0]).read_bytes())
-    tiny.lightness = tiny.lightness[:20, :20]
+    tiny = photo.read_photo(encoded(Image.new("L", (20, 20))))
     with pytest.raises(photo.PhotoError, match="20 × 20 pixels are too few for a visible mark"):
         photo.marked(photo.Colored(tiny, colors), "corner")
 

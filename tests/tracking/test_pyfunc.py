@@ -11,12 +11,11 @@ import re
 import signal
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import skimage.color
@@ -124,14 +123,10 @@ def ask(address: str, images: list[Any], **params: Any) -> Any:
     body: dict[str, Any] = {"dataframe_split": {"columns": columns, "data": rows}}
     if params:
         body["params"] = params
-    request = urllib.request.Request(
-        address, json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=120) as answer:
-            return [row["image"] for row in json.load(answer)["predictions"]]
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
+    answer = httpx.post(address, json=body, timeout=120)
+    if answer.status_code != 200:
+        return answer.status_code, answer.text
+    return [row["image"] for row in answer.json()["predictions"]]
 
 
 def column_of(image: Any) -> str:
