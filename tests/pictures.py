@@ -42,3 +42,15 @@ def lightness_of(picture: Image.Image | np.ndarray) -> np.ndarray:
     if levels.dtype.kind == "u":
         levels = levels / np.iinfo(levels.dtype).max
     return skimage.color.rgb2lab(levels if levels.ndim == 3 else np.dstack([levels] * 3))[..., 0]
+
+
+def results(out: Path) -> dict[str, bytes]:
+    """The files below a folder of results without the journal, the reports and the sidecars."""
+    return {
+        p.relative_to(out).as_posix(): p.read_bytes()
+        for p in out.rglob("*")
+        if p.is_file()
+        and ".colorized" not in p.parts
+        and p.suffix != ".json"
+        and "colorized-report" not in p.name
+    }

@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pictures
 import pytest
 from commands import python
 from PIL import Image
 
 import colorized
 from colorized import cli
-
-ROOT = Path(__file__).resolve().parents[1]
-ARCHIVE = ROOT / "data" / "sample" / "archive"
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +28,7 @@ def colorizer() -> colorized.Colorizer:
 def scan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A small gray photograph in the working folder, which is empty otherwise."""
     monkeypatch.chdir(tmp_path)
-    with Image.open(ARCHIVE / "black-canyon.jpg") as image:
-        image.convert("L").resize((61, 83)).save("scan.png", dpi=(300, 300))
-    return Path("scan.png")
+    return pictures.scan("scan.png", size=(61, 83))
 
 
 def command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:

@@ -25,6 +25,7 @@ import numpy as np
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from pictures import scan
 from PIL import Image
 from web_server import serve
 
@@ -121,10 +122,7 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Enviro
 
 @pytest.fixture
 def photograph(tmp_path: Path) -> Path:
-    path = tmp_path / "photo.png"
-    with Image.open(ROOT / "data" / "sample" / "archive" / "black-canyon.jpg") as image:
-        image.convert("L").resize((90, 120)).save(path)
-    return path
+    return scan(tmp_path / "photo.png", size=(90, 120))
 
 
 @pytest.mark.slow

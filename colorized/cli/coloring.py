@@ -109,11 +109,6 @@ def _sampling(name: str, help_text: str) -> Callable[[Callable[..., None]], Call
 def colorize(
     inputs: tuple[str, ...],
     out: str,
-    steps: int | None,
-    seed: int | None,
-    saturation: float | None,
-    guidance: float | None,
-    temperature: float | None,
     weights: str | None,
     candidates: int,
     hints: Path | None,
@@ -129,6 +124,7 @@ def colorize(
     engine: Literal["local", "ray"],
     address: str | None,
     report: bool | None,
+    **sampling: Any,
 ) -> None:
     """Color photographs at their own resolution.
 
@@ -152,15 +148,8 @@ def colorize(
 
     def settings(path: Path, **known: Any) -> Settings:
         """For the weights in the file at `path`."""
-        sampling = sampling_defaults(path).override(
-            steps=steps,
-            seed=seed,
-            guidance=guidance,
-            temperature=temperature,
-            saturation=saturation,
-        )
         return Settings(
-            sampling, max_pixels, candidates,
+            sampling_defaults(path).override(**sampling), max_pixels, candidates,
             uncertainty=uncertainty, layer=layer, mark=mark,
             recolor=recolor, **known,
         )  # fmt: skip

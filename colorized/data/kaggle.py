@@ -20,12 +20,13 @@ import io
 import json
 import os
 import re
+import shutil
 import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import requests
@@ -128,18 +129,11 @@ def open_arrays(folder: Path) -> tuple[NDArray[np.uint8], list[NDArray[np.uint8]
 
     Raises KaggleError when a file is missing, or is not an array that belongs to the others.
     """
-    shapes = {}
-    maps: list[NDArray[np.uint8]] = []
     try:
-        for path in (folder / f"{name}.npy" for name in ARRAYS):
-            with open(path, "rb") as file:
-                shapes[path.name], start = _read_header(file, path.name, path.stat().st_size)
-            maps.append(np.memmap(path, np.uint8, "r", start, shapes[path.name]))
-        _check_shapes(shapes)
+        L, *ab = _arrays(folder)
     except (OSError, KaggleError) as error:
-        why = f"{path.name}: {error.strerror}" if isinstance(error, OSError) else error
+        why = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
         raise KaggleError(f"{folder}: not the arrays of the data set ({why})") from error
-    L, *ab = maps
     return L, ab
 
 
@@ -365,8 +359,8 @@ def _asked_to_wait(error: requests.RequestException) -> float:
 
 
 def _unpack(archive: Path, out: Path) -> dict[str, dict[str, Any]]:
-    """Write every array of the archive to its file in `out`, after all headers were checked."""
-    about, found = {}, {}
+    """Write every array of the archive to its file in `out`, and check what they hold."""
+    found = {}
     with _readable("no whole zip archive"), zipfile.ZipFile(archive) as zipped:
         for name, pattern in _MEMBERS.items():
             matches = [i for i in zipped.infolist() if pattern.fullmatch(i.filename)]
@@ -375,28 +369,24 @@ def _unpack(archive: Path, out: Path) -> dict[str, dict[str, Any]]:
                 problem = f"more than once, as {names}" if matches else "missing"
                 raise KaggleError(f"the array {name} is {problem}")
             found[name] = matches[0]
-        shapes = {}
-        for info in found.values():
-            with _readable(f"{info.filename} is damaged"), zipped.open(info) as member:
-                shapes[info.filename], _ = _read_header(member, info.filename, info.file_size)
-        _check_shapes(shapes)
         for name, info in found.items():
-            path = out / f"{name}.npy"
             # zipfile checks length and CRC when it comes to the end.
             damaged = _readable(f"{info.filename} is damaged")
-            with damaged, zipped.open(info) as member, open(path, "wb") as file:
-                while chunk := member.read(CHUNK):
-                    file.write(chunk)
+            with damaged, zipped.open(info) as member, open(out / f"{name}.npy", "wb") as file:
+                shutil.copyfileobj(member, file)
                 file.flush()
                 os.fsync(file.fileno())
-            about[name] = {
-                "file": path.name,
-                "shape": shapes[info.filename],
-                "dtype": "uint8",
-                "sha256": _sha256(path),
-            }
-    _check_alignment(out, {name: info.filename for name, info in found.items()})
-    return about
+    arrays = _arrays(out)
+    _check_alignment(*arrays)
+    return {
+        name: {
+            "file": f"{name}.npy",
+            "shape": array.shape,
+            "dtype": "uint8",
+            "sha256": _sha256(out / f"{name}.npy"),
+        }
+        for name, array in zip(ARRAYS, arrays, strict=True)
+    }
 
 
 @contextlib.contextmanager
@@ -408,24 +398,18 @@ def _readable(else_it: str) -> Iterator[None]:
         raise KaggleError(else_it) from error
 
 
-def _read_header(file: IO[bytes], name: str, size: int) -> tuple[tuple[int, ...], int]:
-    """Shape and start of the values of a .npy file of `size` bytes: C order, uint8, and whole."""
-    try:
-        version = np.lib.format.read_magic(file)
-        read = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }[version]
-        shape, fortran_order, dtype = read(file)
-    except (ValueError, KeyError) as error:
-        raise KaggleError(f"{name} is no .npy file") from error
-    if dtype != np.uint8 or fortran_order:
-        order = "Fortran" if fortran_order else "C"
-        raise KaggleError(f"{name} must hold uint8 in C order, has {dtype} in {order} order")
-    whole = file.tell() + int(np.prod(shape))
-    if whole != size:
-        raise KaggleError(f"{name} must have {whole} bytes for its shape {shape}, has {size}")
-    return shape, file.tell()
+def _arrays(folder: Path) -> list[NDArray[np.uint8]]:
+    """L and the parts of ab, memory-mapped; their files are named in what is raised."""
+    maps = {}
+    for name in (f"{name}.npy" for name in ARRAYS):
+        try:
+            maps[name] = np.load(folder / name, mmap_mode="r")
+        except (ValueError, EOFError) as error:
+            raise KaggleError(f"{name} is no whole .npy file") from error
+        if maps[name].dtype != np.uint8 or not maps[name].flags.c_contiguous:
+            raise KaggleError(f"{name} must hold uint8 in C order, has {maps[name].dtype}")
+    _check_shapes({name: array.shape for name, array in maps.items()})
+    return list(maps.values())
 
 
 def _check_shapes(shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -442,9 +426,8 @@ def _check_shapes(shapes: Mapping[str, tuple[int, ...]]) -> None:
         raise KaggleError(f"{L} holds {of_L[0]} pictures, the parts of ab {sum(counts)}: {counts}")
 
 
-def _check_alignment(folder: Path, names: Mapping[str, str]) -> None:
+def _check_alignment(L: NDArray[np.uint8], *parts: NDArray[np.uint8]) -> None:
     """Check that every part of ab fits its own pictures of L clearly better than other ones."""
-    L, parts = open_arrays(folder)
     first = 0
     for part, ab in zip(PARTS, parts, strict=True):
         n = len(ab)
@@ -453,8 +436,8 @@ def _check_alignment(folder: Path, names: Mapping[str, str]) -> None:
         other = _share_outside(L[(first + rows + len(L) // 2) % len(L)], ab[rows])
         if len(L) > 1 and own > max(other / 2, _ALLOWED):
             raise KaggleError(
-                f"{names[part]} does not belong to the pictures of {names['L']} at its place: "
-                f"{own:.1%} of its pixels have no color in sRGB, {other:.1%} with other pictures"
+                f"{part}.npy does not belong to the pictures of L.npy at its place: {own:.1%} of "
+                f"its pixels have no color in sRGB, {other:.1%} with other pictures"
             )
         first += n
 

@@ -17,7 +17,7 @@ import psutil
 import pytest
 from commands import python
 from mounts import mounted
-from pictures import gray, scan
+from pictures import gray, results, scan
 
 from colorized.batch.job import Job, Settings, Stamp
 from colorized.batch.journal import Journal
@@ -38,17 +38,6 @@ def command(*arguments: object) -> list[str]:
 def colorize(folder: Path, *arguments: object) -> tuple[int, list[str], list[str]]:
     done = python(*command(*arguments), cwd=folder)
     return done.returncode, sorted(done.stdout.splitlines()), done.stderr.splitlines()
-
-
-def results(out: Path) -> dict[str, bytes]:
-    return {
-        p.relative_to(out).as_posix(): p.read_bytes()
-        for p in out.rglob("*")
-        if p.is_file()
-        and ".colorized" not in p.parts
-        and p.suffix != ".json"
-        and "colorized-report" not in p.name
-    }
 
 
 def journal(out: Path) -> list[dict[str, object]]:

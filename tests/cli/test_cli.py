@@ -20,7 +20,7 @@ import skimage.color
 import torch
 from commands import python
 from conftest import Result, Run
-from pictures import PHOTOS, scan
+from pictures import PHOTOS, results, scan
 from PIL import Image
 
 from colorized import photo
@@ -45,15 +45,7 @@ def pixels(path: str | Path) -> np.ndarray:
 
 
 def files(folder: str | Path) -> list[str]:
-    """Without the journal, the reports and the sidecars."""
-    paths = [p for p in Path(folder).rglob("*") if p.is_file()]
-    return sorted(
-        str(p.relative_to(folder))
-        for p in paths
-        if ".colorized" not in p.parts
-        and p.suffix != ".json"
-        and not p.name.startswith("colorized-report")
-    )
+    return sorted(results(Path(folder)))
 
 
 class TestHints:

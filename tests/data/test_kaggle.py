@@ -295,9 +295,12 @@ BAD_ARCHIVES: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "a part cut short": (
         lambda: pack({**FILES, "ab/ab/ab3.npy": FILES["ab/ab/ab3.npy"][:-9]}),
-        r"ab3.npy must have 8320 bytes for its shape \(1, 64, 64, 2\), has 8311",
+        "ab3.npy is no whole .npy file",
     ),
-    "no .npy": (lambda: pack({**FILES, "l/gray_scale.npy": b"GIF89a" * 9}), "is no .npy file"),
+    "no .npy": (
+        lambda: pack({**FILES, "l/gray_scale.npy": b"GIF89a" * 9}),
+        "L.npy is no whole .npy file",
+    ),
     "another type": (
         lambda: pack({**FILES, "ab/ab/ab1.npy": npy(LAB[:3, ..., 1:].astype(np.float32))}),
         "ab1.npy must hold uint8 in C order, has float32",
@@ -312,7 +315,7 @@ BAD_ARCHIVES: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "chroma of other pictures": (
         lambda: pack(kaggle_server.members(rolled(), COUNTS)),
-        "does not belong to the pictures of l/gray_scale.npy",
+        "does not belong to the pictures of L.npy",
     ),
 }
 
@@ -374,8 +377,8 @@ def test_arrays_that_are_not_there_or_damaged(project: Project) -> None:
     project.fetch()
     path = project.out / "ab1.npy"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(KaggleError, match=r"ab1.npy must have 24704 bytes .*, has 24703"):
+    with pytest.raises(KaggleError, match=r"raw: .*ab1.npy is no whole .npy file"):
         kaggle.open_arrays(project.out)
     path.unlink()
-    with pytest.raises(KaggleError, match=r"raw: .*\(ab1.npy: No such file"):
+    with pytest.raises(KaggleError, match=r"raw: .*ab1.npy: No such file"):
         kaggle.open_arrays(project.out)

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from pictures import results
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,11 +89,7 @@ def test_command_runs(command: str, tmp_path: Path) -> None:
     if " -o " in command:
         out = tmp_path / re.findall(r"-o (\S+)", command)[0]
         names = ["old.png", "photo.jpg"] if "scans/" in command else ["photo.jpg"]
-        found = {
-            p.name
-            for p in out.iterdir()
-            if p.suffix != ".json" and not p.name.startswith((".", "colorized-report"))
-        }
+        found = set(results(out))
         if "--candidates" in command:
             assert {"photo.jpg.candidates.png", "photo.jpg.uncertainty.png"} <= found
             found = {name for name in found if not name.startswith("photo.jpg.")}
