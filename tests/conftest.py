@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+# Scripts that are tested.
+sys.path.extend(str(Path(__file__).resolve().parents[1] / name) for name in ("docs", "benchmarks"))
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 os.environ |= {
     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # also of a shell

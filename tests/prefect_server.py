@@ -5,28 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
-from commands import python
+from commands import python, until
 from mlflow_server import Process, free_port
 
 WAITING = ("SCHEDULED", "PENDING", "RUNNING", "CANCELLING")
 RUN_SECONDS = 900  # on a busy machine
-
-
-def until(found: Callable[[], Any], seconds: float, what: str) -> Any:
-    """What `found` gives, as soon as it gives something."""
-    deadline = time.monotonic() + seconds
-    while not (value := found()):
-        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
-        time.sleep(0.05)
-    return value
 
 
 @dataclass

@@ -1,17 +1,13 @@
 """Which package may import which, and that stages depend on the packages they use."""
 
 import ast
-import sys
 from pathlib import Path
 
 import pytest
+import structure
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "docs"))
-
-import structure  # noqa: E402
-
 LIBRARY = sorted((ROOT / "colorized").rglob("*.py"))
 
 LEAVES = {"atomic", "devices", "options", "params", "plots", "progress", "storage", "text"}

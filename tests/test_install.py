@@ -27,15 +27,13 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from pictures import scan
 from PIL import Image
+from start import CLEAN, needed
+from structure import imports
 from web_server import serve
 
 from colorized.text import EXTRAS
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-from start import CLEAN, needed  # noqa: E402
-
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 NOT_FOR_COLORING = (
     "accelerate", "boto3", "dvc", "fastapi", "kaggle", "matplotlib", "mlflow", "pandas", "prefect",
@@ -222,13 +220,8 @@ def third_party() -> set[tuple[str, str]]:
     used = {}
     for folder in ("colorized", "pipelines"):
         for path in (ROOT / folder).rglob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                names = []
-                if isinstance(node, ast.Import):
-                    names = [alias.name for alias in node.names]
-                elif isinstance(node, ast.ImportFrom):
-                    names = [node.module or ""]
-                used |= {name.partition(".")[0]: path.relative_to(ROOT) for name in names}
+            names = imports(ast.parse(path.read_text(encoding="utf-8")).body)
+            used |= {name.partition(".")[0]: path.relative_to(ROOT) for name in names}
     own = {"colorized", "pipelines", *sys.stdlib_module_names}
     return {(name, str(path)) for name, path in used.items() if name not in own}
 

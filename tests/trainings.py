@@ -38,3 +38,10 @@ def fresh(shard: Shard, **changes: Any) -> TrainState:
         torch.manual_seed(0)
         denoiser = config.build()
     return TrainState(denoiser, config, dataclasses.replace(SETTINGS, **changes))
+
+
+def noise(count: int, size: int) -> Shard:
+    """Pictures of random levels."""
+    rng = np.random.default_rng(0)
+    L, ab = (rng.integers(0, 256, (count, size, size, n), dtype=np.uint8) for n in (1, 2))
+    return Shard(L[..., 0], ab)

@@ -20,11 +20,9 @@ from colorized.photo.names import (
     PhotoError,
     TooManyPixels,
     fitting,
-    iptc_room,
     is_picture_name,
     output_format,
     output_name,
-    xmp_room,
 )
 
 if TYPE_CHECKING:

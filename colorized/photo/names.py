@@ -25,10 +25,11 @@ READ = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "JPEG2000", "PDF", "PNG", "PPM", "
 WRITE = ("BMP", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 WRITE_ALPHA = ("JPEG2000", "PNG", "TIFF", "WEBP")
 WRITE_16 = ("JPEG2000", "PNG", "TIFF")
-# Bytes of XMP that a format holds: one segment of JPEG, more than anybody needs in the others.
-_XMP_ROOM = {"JPEG": 65_000, **dict.fromkeys(("JPEG2000", "PNG", "TIFF", "WEBP"), 1 << 24)}
-# Bytes of an IPTC-IIM record: one segment of JPEG, less what stands before it.
-_IPTC_ROOM = {"JPEG": 65_500, **dict.fromkeys(("JPEG2000", "PNG", "TIFF"), 1 << 24)}
+# Bytes that a format holds: one segment of JPEG, more than anybody needs in the others.
+_ROOM = {
+    "XMP": {"JPEG": 65_000, **dict.fromkeys(("JPEG2000", "PNG", "TIFF", "WEBP"), 1 << 24)},
+    "IPTC": {"JPEG": 65_500, **dict.fromkeys(("JPEG2000", "PNG", "TIFF"), 1 << 24)},
+}
 MAX_PIXELS = 300_000_000
 # Bytes of a name, on nearly all file systems.
 _LONGEST_NAME = 255
@@ -156,20 +157,11 @@ def output_format(path: str | Path) -> str | None:
     return format if format in WRITE else None
 
 
-def xmp_room(path: str | Path) -> int:
-    """How many bytes of XMP can be written to a file of this name; 0 where it holds none."""
-    return _room(path, _XMP_ROOM)
-
-
-def iptc_room(path: str | Path) -> int:
-    """The same of an IPTC-IIM record."""
-    return _room(path, _IPTC_ROOM)
-
-
-def _room(path: str | Path, rooms: dict[str, int]) -> int:
+def room(path: str | Path, kind: Literal["XMP", "IPTC"]) -> int:
+    """How many bytes of metadata can be written to a file of this name; 0 where it holds none."""
     if Path(path).suffix.lower() in CODESTREAM_SUFFIXES:
         return 0
-    return rooms.get(output_format(path) or "", 0)
+    return _ROOM[kind].get(output_format(path) or "", 0)
 
 
 def _format_of_suffix(path: str | Path) -> str | None:

@@ -15,8 +15,8 @@ import xml.etree.ElementTree as ET
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 
-from colorized.photo import Page, iptc_room, left_out, xmp_room
-from colorized.photo.names import fitting
+from colorized.photo import Page, left_out
+from colorized.photo.names import fitting, room
 
 NAMESPACE = "https://colorized.invalid/ns/1.0/"
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
@@ -91,18 +91,18 @@ def for_copy(marks: Marks, photo: Page, target: str | Path) -> bytes:
     Empty where the format of `target` holds none. What is left out is added to the photograph's
     notes.
     """
-    if len(photo.facts.iptc) > (room := iptc_room(target)):
-        why = "it is too long" if room else f"{Path(target).suffix} cannot hold it"
+    if len(photo.facts.iptc) > (most := room(target, "IPTC")):
+        why = "it is too long" if most else f"{Path(target).suffix} cannot hold it"
         photo.notes.append(f"its IPTC record is left out: {why}")
     photo.notes += left_out(photo.facts, target)
-    room = xmp_room(target)
-    if not room:
+    most = room(target, "XMP")
+    if not most:
         photo.notes.append(
             f"its copy has no marks of coloring: {Path(target).suffix} cannot hold them"
         )
         return b""
     try:
-        if len(merged := packet(marks, photo.facts.xmp)) <= room:
+        if len(merged := packet(marks, photo.facts.xmp)) <= most:
             return merged
         reason = "it is too long"
     except ValueError as error:

@@ -23,8 +23,8 @@ from colorized.photo.names import (
     WRITE_ALPHA,
     PhotoError,
     failing,
-    iptc_room,
     output_format,
+    room,
 )
 from colorized.photo.page import Facts, Page, in_order
 from colorized.photo.tones import Levels
@@ -48,7 +48,7 @@ class Colored:
     """A photograph and its colors.
 
     `chroma` gives ab of rows, CIELAB units, and is called from several threads, in any order; `xmp`
-    is a packet of no more than `xmp_room` bytes.
+    is a packet of no more than `names.room` bytes.
     """
 
     picture: Page
@@ -63,7 +63,7 @@ def write_photo(
 
     The format is that of the suffix, in 16 bits per channel where photograph and format have them,
     else in 8. The file appears whole or not at all; one that exists is replaced. `xmp` is its XMP
-    packet, of no more than `xmp_room(path)` bytes.
+    packet, of no more than `names.room` bytes.
 
     Raises
     ------
@@ -222,7 +222,7 @@ def _plain(file: BinaryIO, pixels: NDArray[Any], one: Colored, path: Path) -> No
     if format != "JPEG":
         Image.fromarray(pixels).save(file, format=format, **options)
         return
-    if 0 < len(facts.iptc) <= iptc_room(path):
+    if 0 < len(facts.iptc) <= room(path, "IPTC"):
         options["extra"] = _app13(facts.iptc)
     comments = (b"\xff\xfe" + struct.pack(">H", 2 + len(c)) + c for c in facts.comments)
     options["extra"] = options.get("extra", b"") + b"".join(comments)

@@ -13,6 +13,7 @@ import pytest
 import torch
 from skimage.color import lab2xyz, xyz2lab
 from skimage.color.colorconv import xyz_from_rgb
+from trainings import noise
 
 from colorized.data.dataset import (
     Batch,
@@ -33,12 +34,6 @@ def save(shard: Shard, folder: Path, split: str = "train") -> Path:
     np.save(folder / f"{split}_L.npy", shard.L)
     np.save(folder / f"{split}_ab.npy", shard.ab)
     return folder
-
-
-def noise(count: int, size: int) -> Shard:
-    rng = np.random.default_rng(0)
-    L, ab = (rng.integers(0, 256, (count, size, size, n), dtype=np.uint8) for n in (1, 2))
-    return Shard(L[..., 0], ab)
 
 
 def take(shard: Shard, count: int, first: int = 0, seed: int = 0, size: int = 4) -> list[Batch]:

@@ -14,6 +14,7 @@ import pytest
 import s3fs
 import torch
 from s3_server import BUCKET, S3Server, environment
+from trainings import noise
 
 from colorized import storage
 from colorized.data import streaming
@@ -42,12 +43,6 @@ def point_to(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
-def noise(count: int) -> Shard:
-    rng = np.random.default_rng(0)
-    L, ab = (rng.integers(0, 256, (count, SIDE, SIDE, n), dtype=np.uint8) for n in (1, 2))
-    return Shard(L[..., 0], ab)
-
-
 def write(pictures: Shard, chunk_bytes: int = CHUNK) -> StreamWriter:
     with StreamWriter(URL, chunk_bytes) as writer:
         for i in range(0, len(pictures), 7):  # in pieces, as photographs' crops come
@@ -63,7 +58,7 @@ def one_line(error: BaseException) -> str:
 
 
 def test_pictures_are_those_that_were_written(server: S3Server, tmp_path: Path) -> None:
-    pictures = noise(3 * ROWS + 5)
+    pictures = noise(3 * ROWS + 5, SIDE)
     writer = write(pictures)
     names = [*(f"chunk-{i}.bin" for i in range(4)), "index.json"]
     assert server.stored() == [f"lab/train/{name}" for name in names]
@@ -83,7 +78,7 @@ def test_pictures_are_those_that_were_written(server: S3Server, tmp_path: Path) 
 def test_each_chunk_is_fetched_once_an_epoch_and_few_are_kept(
     server: S3Server, tmp_path: Path
 ) -> None:
-    pictures = noise(30 * ROWS)
+    pictures = noise(30 * ROWS, SIDE)
     write(pictures)
     stream = open_stream(URL, tmp_path, ENOUGH)
     orders = [stream.order(0, epoch) for epoch in range(2)]
@@ -113,7 +108,7 @@ def test_few_chunks_are_mixed_as_one() -> None:
 
 
 def test_workers_and_a_second_start_see_the_same_batches(server: S3Server, tmp_path: Path) -> None:
-    write(noise(3 * ROWS))
+    write(noise(3 * ROWS, SIDE))
     crops = CropBatches(open_stream(URL, tmp_path, ENOUGH), 8, SIDE, 0.5, 0)
     alone = list(batches(crops, range(6)))
     resumed = batches(crops, range(4, 10**9), workers=1)
@@ -138,7 +133,7 @@ with StreamWriter({URL!r}, {CHUNK}) as writer:
 
 
 def test_killed_upload_is_no_set_and_the_next_one_is(server: S3Server, tmp_path: Path) -> None:
-    write(noise(ROWS))  # an older set, which must not show through
+    write(noise(ROWS, SIDE))  # an older set, which must not show through
     with subprocess.Popen(
         [sys.executable, "-c", WRITE],
         stdout=subprocess.PIPE,
@@ -154,7 +149,7 @@ def test_killed_upload_is_no_set_and_the_next_one_is(server: S3Server, tmp_path:
         open_stream(URL, tmp_path, ENOUGH)
     one_line(caught.value)
 
-    pictures = noise(ROWS + 1)
+    pictures = noise(ROWS + 1, SIDE)
     write(pictures)
     assert len(server.stored()) == 3  # nothing is left of the killed one
     stream = open_stream(URL, tmp_path, ENOUGH)
@@ -162,7 +157,7 @@ def test_killed_upload_is_no_set_and_the_next_one_is(server: S3Server, tmp_path:
 
 
 def test_writer_that_fails_publishes_nothing(server: S3Server, tmp_path: Path) -> None:
-    pictures = noise(2 * ROWS)
+    pictures = noise(2 * ROWS, SIDE)
 
     def fail() -> None:
         with StreamWriter(URL, CHUNK) as writer:
@@ -223,7 +218,7 @@ def test_silent_server_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_damage_is_found(server: S3Server, tmp_path: Path) -> None:
-    pictures = noise(ROWS)
+    pictures = noise(ROWS, SIDE)
     writer = write(pictures)
     stream = open_stream(URL, tmp_path, ENOUGH)
     key = "lab/train/chunk-0.bin"
@@ -238,7 +233,7 @@ def test_damage_is_found(server: S3Server, tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="chunk-0.bin: not there"):
         stream.batch(slice(None))
 
-    write(noise(ROWS + 1))
+    write(noise(ROWS + 1, SIDE))
     with pytest.raises(StorageError, match="another set"):
         open_stream(URL, tmp_path, ENOUGH, writer.sha256)
     for index in (b"{}", b"nothing", b'{"size": 3, "chunks": []}', b'{"chunks": [{"rows": 3}]}'):
@@ -248,7 +243,7 @@ def test_damage_is_found(server: S3Server, tmp_path: Path) -> None:
 
 
 def test_impossible_arguments_are_named(server: S3Server, tmp_path: Path) -> None:
-    write(noise(12 * ROWS))
+    write(noise(12 * ROWS, SIDE))
     with pytest.raises(ValueError, match=f"cache_bytes {ENOUGH - 1}: {URL} needs {ENOUGH}"):
         open_stream(URL, tmp_path, ENOUGH - 1)
     for url in ("s3://bucket", "s3://bucket/a/", "s3:///folder", "https://bucket/a", "/folder"):
@@ -259,6 +254,6 @@ def test_impossible_arguments_are_named(server: S3Server, tmp_path: Path) -> Non
 
 def test_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
-    for use in (lambda: open_stream(URL, tmp_path, ENOUGH), lambda: write(noise(1))):
+    for use in (lambda: open_stream(URL, tmp_path, ENOUGH), lambda: write(noise(1, SIDE))):
         with pytest.raises(StorageError, match=r"pip install 'colorized\[s3\]'$"):
             use()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -10,9 +9,9 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+import tables
 from pictures import results
 from PIL import Image
 
@@ -41,14 +40,6 @@ def shell(command: str, folder: Path, code: int = 0) -> str:
     output = done.stdout + done.stderr
     assert done.returncode == code, output
     return output
-
-
-def tables() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("tables", ROOT / "docs" / "tables.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def anchors(text: str) -> set[str]:
@@ -132,38 +123,37 @@ def test_size_of_the_model_is_as_told() -> None:
 
 
 def test_tables_are_those_measured() -> None:
-    made = tables().made()
+    made = tables.made()
     # As committed: `make repro` replaces them by those of this machine, which differ a little.
     committed = json.loads(shell("git show HEAD:reports/metrics.json", ROOT))
-    made["metrics"] = tables().metrics(committed)
+    made["metrics"] = tables.metrics(committed)
     shown = set()
-    for path in tables().TEXTS:
+    for path in tables.TEXTS:
         text = path.read_text(encoding="utf-8")
-        shown |= {match["name"] for match in tables().MARKED.finditer(text)}
-        assert tables().renew(text, made) == text
-        assert text.count("begin (docs/") == len(tables().MARKED.findall(text))
+        shown |= {match["name"] for match in tables.MARKED.finditer(text)}
+        assert tables.renew(text, made) == text
+        assert text.count("begin (docs/") == len(tables.MARKED.findall(text))
     assert shown == {*made, "exiftool"}
 
 
 def test_a_changed_figure_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    module = tables()
     text = tmp_path / "text.md"
-    monkeypatch.setattr(module, "TEXTS", [text])
+    monkeypatch.setattr(tables, "TEXTS", [text])
     begin, end = "<!-- quality: begin (docs/tables.py) -->\n", "<!-- quality: end -->"
     text.write_text(f"before\n{begin}old\n{end}\nafter\n")
 
     def run(*arguments: str) -> int:
         monkeypatch.setattr(sys, "argv", ["tables.py", *arguments])
-        return int(module.main())
+        return int(tables.main())
 
     assert run("--check") == 1
     assert "text.md is out of date" in capsys.readouterr().err
     assert (run(), run("--check")) == (0, 0)
     assert text.read_text().startswith("before\n") and text.read_text().endswith("\nafter\n")
     (tmp_path / "metrics.json").write_text('{"n": 1}')
-    monkeypatch.setattr(module, "METRICS", tmp_path / "metrics.json")
+    monkeypatch.setattr(tables, "METRICS", tmp_path / "metrics.json")
     assert run("--check") == 1
     assert capsys.readouterr().err == "error: a result lacks 'fid'\n"
 

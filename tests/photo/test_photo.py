@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import struct
@@ -514,35 +513,6 @@ def test_max_pixels_is_the_only_limit(tmp_path: Path) -> None:
 
 
 # ---- Failing to write --------------------------------------------------------------------------
-
-
-def test_failed_write_leaves_nothing(
-    tmp_path: Path, rgb: Image.Image, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    read = photo.read_photo(saved(tmp_path / "scan.png", rgb))
-    out = tmp_path / "out"
-    out.mkdir()
-    (out / "scan.png").write_bytes(b"the earlier one")
-
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    for name in ("fsync", "replace"):
-        with monkeypatch.context() as patch:
-            patch.setattr(os, name, full)
-            with pytest.raises(photo.PhotoError, match="No space left on device") as caught:
-                photo.write_photo(read, np.zeros((101, 151, 2)), out / "scan.png")
-        assert str(caught.value).startswith(f"{out}/scan.png: cannot be written: ")
-        assert [p.name for p in out.iterdir()] == ["scan.png"]
-        assert (out / "scan.png").read_bytes() == b"the earlier one"
-
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, "replace", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        photo.write_photo(read, np.zeros((101, 151, 2)), out / "scan.png")
-    assert [p.name for p in out.iterdir()] == ["scan.png"]
 
 
 def test_places_that_cannot_be_written(tmp_path: Path, rgb: Image.Image) -> None:

@@ -24,9 +24,9 @@ from typing import Any
 import psutil
 import pytest
 import yaml
-from commands import python
+from commands import python, until
 from mlflow_server import save_params
-from prefect_server import RUN_SECONDS, Server, colorized, prefect_server, retrain, until
+from prefect_server import RUN_SECONDS, Server, colorized, prefect_server, retrain
 from test_pipeline import ROOT, small_project
 
 from colorized.tracking import Run

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from commands import until
 from mlflow_server import save_params
 from mounts import mounted
-from prefect_server import Server, colorized, prefect_server, until
+from prefect_server import Server, colorized, prefect_server
 from test_pipeline import ROOT, dvc, run, small_project
 
 from colorized.tracking import Registry, versions
