@@ -136,8 +136,9 @@ def colorize(
     from colorized.batch import plan
     from colorized.batch.job import Settings
     from colorized.batch.journal import Journal
-    from colorized.batch.report import Report, by_kind
+    from colorized.batch.report import Report, ReportError, by_kind
     from colorized.model.header import sampling_defaults
+    from colorized.text import line
 
     if uncertainty and candidates == 1:
         raise click.BadParameter("needs --candidates 2 or more", param_hint="--uncertainty")
@@ -191,7 +192,10 @@ def colorize(
             raise
         finally:
             if results is not None and not full:
-                _write(results)
+                try:
+                    results.write()
+                except (ReportError, OSError) as error:
+                    complain("warning", line(error))
     if in_color and total > 1:
         what = f"{in_color} of {total} photographs are in color already"
         complain("note", f"{what}; --recolor colors them")
@@ -305,16 +309,6 @@ def _follow(
                 in_color += 1
                 complain("note", result.outcome.passed_over)
     return failed, in_color
-
-
-def _write(results: Report) -> None:
-    from colorized.batch.report import ReportError
-    from colorized.text import line
-
-    try:
-        results.write()
-    except (ReportError, OSError) as error:
-        complain("warning", line(error))
 
 
 @contextmanager

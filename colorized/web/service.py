@@ -272,19 +272,9 @@ class Service:
         ) as session:
             tell({"event": "reading"})
             opened = await session.open(read, job.page, show=True)
-            tell(
-                {
-                    "event": "opened",
-                    "width": opened.width,
-                    "height": opened.height,
-                    "page": job.page or 1,
-                    "pages": opened.pages,
-                    "gray": opened.gray,
-                    "original": opened.original or None,
-                    "marks": opened.marks,
-                    "notes": opened.notes,
-                }
-            )
+            shown = {key: value for key, value in vars(opened).items() if key != "guide"}
+            shown["original"] = opened.original or None
+            tell({"event": "opened", "page": job.page or 1, **shown})
 
             def step(i: int, n: int, ab: NDArray[np.float32]) -> None:
                 tell({"event": "step", "step": i, "steps": n, "ab": ab[0]})

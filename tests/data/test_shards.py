@@ -16,7 +16,7 @@ from test_sources import SETTINGS, photographs
 
 from colorized import photo
 from colorized.color import resample
-from colorized.data import duplicates, index, shards, sources
+from colorized.data import index, shards, sources
 from colorized.data.dataset import open_shard
 from colorized.data.sources import SPLITS, Crops, Photographs, SourceError
 
@@ -255,9 +255,9 @@ class TestLookalikes:
         }
 
         def hash(image: Image.Image) -> int:
-            return duplicates.perceptual_hash(np.asarray(image.convert("L").resize((64, 64))))
+            return shards.perceptual_hash(np.asarray(image.convert("L").resize((64, 64))))
 
-        known = duplicates.Lookalikes(8)
+        known = shards.Lookalikes(8)
         known.add(name, hash(picture))
         for kind, copy in copies.items():
             assert known.find(hash(copy)) == name, kind
