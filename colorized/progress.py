@@ -54,7 +54,7 @@ class Progress:
 
     def __enter__(self) -> Progress:
         self._began = time.monotonic()
-        if self.stream.isatty():
+        if self.stream and self.stream.isatty():  # one that was closed is None
             self._bar = Bar(
                 TextColumn(self.what),
                 BarColumn(),
@@ -62,8 +62,9 @@ class Progress:
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
                 console=Console(file=self.stream),
+                redirect_stdout=bool(sys.stdout and sys.stdout.isatty()),
             )
-            self._bar.add_task("", total=self.total, count="")
+            self._bar.add_task("", total=self.total, completed=self._done, count=self._count())
             self._bar.start()
         else:
             self._thread.start()

@@ -43,11 +43,11 @@ _STAGING = "making-"
 _PAGES = "pages"
 
 
-class JournalError(ValueError):
+class BatchError(ValueError):
     """One line that names the file or folder in question."""
 
-    def __init__(self, path: Path, problem: str) -> None:
-        super().__init__(f"{printable(path)}: {problem}")
+    def __init__(self, path: Path | None, problem: str) -> None:
+        super().__init__(f"{printable(path)}: {problem}" if path else problem)
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Journal:
 
     Raises
     ------
-    JournalError
+    BatchError
         On entering: another batch is writing to the folder.
     OSError
         On entering, or in `add`: the folder or the journal cannot be written.
@@ -117,7 +117,7 @@ class Journal:
         try:
             self._lock.acquire(blocking=False)
         except filelock.Timeout as error:
-            raise JournalError(self.out, "another batch is writing to this folder") from error
+            raise BatchError(self.out, "another batch is writing to this folder") from error
         try:
             self._file = open(self.folder / _FILE, "a+b", buffering=0)
             self._read()

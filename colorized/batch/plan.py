@@ -17,15 +17,8 @@ from typing import Any, Protocol, TypeVar
 
 from colorized import photo
 from colorized.batch.job import Job, Outcome, Settings
-from colorized.batch.journal import OTHER_SETTINGS, Entry, Journal
+from colorized.batch.journal import OTHER_SETTINGS, BatchError, Entry, Journal
 from colorized.text import line, printable
-
-
-class BatchError(ValueError):
-    """One line that names the file or folder in question."""
-
-    def __init__(self, path: Path | None, problem: str) -> None:
-        super().__init__(f"{printable(path)}: {problem}" if path else problem)
 
 
 class Pool(Protocol):

@@ -233,21 +233,16 @@ class WorkerPool:
         return job, Outcome(error=f"{printable(job.source)}: {why}")
 
 
-class InProcess:
+class InProcess(contextlib.nullcontext[None]):
     """A pool without workers: this process does it, without protection and without time limit."""
 
     def __init__(self, spec: WorkerSpec) -> None:
+        super().__init__()
         from colorized import photo
         from colorized.api import Colorizer
 
         photo.use_threads(spec.threads)
         self._model = Colorizer(spec.weights, device=spec.device, name=spec.name)
-
-    def __enter__(self) -> InProcess:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
     def wait_until_ready(self) -> None:
         pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -16,11 +17,10 @@ from colorized.cli.messages import Failure, complain, finite
 from colorized.options import LIMITS
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from colorized.batch.job import Settings
     from colorized.batch.plan import Result
     from colorized.batch.report import Report
+    from colorized.progress import Progress
 
 
 weights_option = click.option(
@@ -232,12 +232,11 @@ def _on_cluster(
         results = sys.stdout
         with (
             redirect_stdout(sys.stderr),
-            _progress() as progress,
+            _progress(len(tasks), done) as progress,
             ray.lending(store, lent, path.read_bytes()),
         ):
-            bar = progress.add_task("", total=len(tasks), completed=done)
             for result in ray.color(todo, asked, address):
-                progress.advance(bar)
+                progress.advance()
                 for note in result.notes:
                     complain("warning", note)
                 if result.error:
@@ -260,29 +259,13 @@ def _read_hints(path: Path, jobs: int) -> dict[str, Any]:
     return {"hints": read_hints(path), "hints_sha256": Stamp.of(path).sha256}
 
 
-def _progress() -> Progress:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+def _progress(total: int, done: int) -> Progress:
+    """A bar, on a terminal only."""
+    from colorized.progress import Progress
 
-    return Progress(
-        TextColumn("coloring"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("to go:"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        # A stream that was closed is None.
-        disable=not (sys.stderr and sys.stderr.isatty()),
-        redirect_stdout=bool(sys.stdout and sys.stdout.isatty()),
-    )
+    shown = Progress("coloring", "photographs", total, seconds=threading.TIMEOUT_MAX)
+    shown.begin(done)
+    return shown
 
 
 def _follow(
@@ -292,12 +275,11 @@ def _follow(
     from colorized.text import printable
 
     failed = in_color = 0
-    with _progress() as progress:
-        task = progress.add_task("", total=total, completed=done)
+    with _progress(total, done) as progress:
         for result in work:
             if results is not None:
                 results.add(result)
-            progress.advance(task)
+            progress.advance()
             for note in result.outcome.notes:
                 complain("warning", note)
             if result.entry is not None:

@@ -21,7 +21,13 @@ def write(folder: Path, report: shards.Report, lab: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / "README.md").write_text(_page(report), encoding="utf-8")
-    _histogram(folder / "chroma.png", report)
+    centers = [2 * i + 1 for i in range(shards.CHROMA_BINS)]
+    plots.save_curves(
+        folder / "chroma.png",
+        {"training split": (centers, report.chroma_histogram)},
+        xlabel="chroma C*",
+        ylabel="share of pixels",
+    )
     _contact_sheet(folder / "contact-sheet.jpg", lab)
 
 
@@ -55,16 +61,6 @@ def _page(report: shards.Report) -> str:
 
 def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
-
-
-def _histogram(path: Path, report: shards.Report) -> None:
-    centers = [2 * i + 1 for i in range(shards.CHROMA_BINS)]
-    plots.save_curves(
-        path,
-        {"training split": (centers, report.chroma_histogram)},
-        xlabel="chroma C*",
-        ylabel="share of pixels",
-    )
 
 
 def _contact_sheet(path: Path, lab: Path) -> None:

@@ -174,7 +174,7 @@ finally:
             assert process.stdout is not None and process.stdout.read() == b"out/a.png\n"
         os.close(terminal)
         assert process.returncode == 0
-        assert b"coloring" in shown and b"1/1" in shown and b"to go" in shown
+        assert b"coloring" in shown and b"1 of 1 photographs" in shown
 
 
 class TestResults:

@@ -232,15 +232,6 @@ def test_grey_profile_is_honored(tmp_path: Path, rgb: Image.Image, suffix: str) 
     assert np.abs(expected - color.luminance_to_lightness(color.srgb_to_linear(levels))).max() > 4
 
 
-def test_grey_profile_of_16_bits(tmp_path: Path) -> None:
-    ramp = np.arange(65536, dtype=np.uint16).reshape(256, 256)
-    path = saved(tmp_path / "scan.png", Image.fromarray(ramp), icc_profile=gamma_profile(2.2))
-    read = photo.read_photo(path)
-    expected = color.luminance_to_lightness((ramp / 65535) ** (563 / 256))
-    np.testing.assert_allclose(read.lightness, expected, atol=0.02)
-    assert len(np.unique(read.lightness)) > 60_000
-
-
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 def test_srgb_profile_changes_nothing(tmp_path: Path, rgb: Image.Image, mode: str) -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

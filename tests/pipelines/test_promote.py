@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +17,7 @@ from mlflow_server import save_params, small_project
 from colorized import progress
 from colorized.evaluation.promotion import Measured
 from colorized.model.weights import RELEASED, ModelConfig, load_weights, save_weights
-from colorized.tracking import FileRun, Registry, Run, TrackingError, champion, store
+from colorized.tracking import FileRun, Registry, Run, TrackingError, champion
 from pipelines import promote as stage
 
 pytestmark = pytest.mark.slow
@@ -148,28 +146,6 @@ def test_same_weights_again(root: Path) -> None:
     found = stage.promote(root)
     assert not found.promoted
     assert found.reasons == ["version 1, the champion, has these weights"]
-
-
-@pytest.mark.parametrize(
-    ("damage", "reason"),
-    [
-        ("BEGIN EXCLUSIVE", "database is locked"),
-        ("UPDATE alembic_version SET version_num = 'ffffffffffff'", "made by a newer MLflow than"),
-    ],
-)
-def test_store_that_cannot_be_used_is_one_line(
-    root: Path, monkeypatch: pytest.MonkeyPatch, damage: str, reason: str
-) -> None:
-    """And the next promotion is as if it had been there."""
-    monkeypatch.setattr(store, "_LOCKED_SECONDS", 0.1)
-    whole, weights = (root / "mlflow.db").read_bytes(), weights_file(root).read_bytes()
-    with contextlib.closing(sqlite3.connect(root / "mlflow.db", isolation_level=None)) as database:
-        database.execute(damage)
-        with pytest.raises(TrackingError, match=f"^MLflow: .*{reason}[^\n]*$"):
-            stage.promote(root)
-    (root / "mlflow.db").write_bytes(whole)
-    assert weights_file(root).read_bytes() == weights
-    assert stage.promote(root).reasons == ["version 1, the champion, has these weights"]
 
 
 @pytest.mark.parametrize(

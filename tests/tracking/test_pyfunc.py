@@ -217,11 +217,3 @@ def test_bad_requests_are_named(
     found = json.loads(message)["message"]
     assert words in found
     assert "Traceback" not in message and "/tmp" not in found
-
-
-def test_in_python_bytes_and_arrays(project: Path) -> None:
-    registry = Registry(project)
-    data = scan(0, (20, 16))
-    one, two = registry.predict("models:/colorized@champion", [data, data])
-    assert one == two
-    assert pixels(one).shape == (16, 20, 3)

@@ -413,15 +413,6 @@ def git(folder: Path, *command: str) -> str:
     return done.stdout.strip()
 
 
-def test_runs_carry_the_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DVC_EXP_NAME", "puffy-daks")
-    run = tracking.open_run(tmp_path, "train", {}, {"stage": "train"})
-    assert isinstance(run, Run)
-    found = run.client.get_run(run.run_id)
-    assert found.info.run_name == "puffy-daks: train"
-    assert found.data.tags["dvc_experiment"] == "puffy-daks"
-
-
 def test_finished_run_is_not_gone_on_with(tmp_path: Path) -> None:
     stopped = tracking.open_run(tmp_path, "train", {}, {})
     stopped.finish("KILLED")
