@@ -64,7 +64,7 @@ class Progress:
                 console=Console(file=self.stream),
                 redirect_stdout=bool(sys.stdout and sys.stdout.isatty()),
             )
-            self._bar.add_task("", total=self.total, completed=self._done, count=self._count())
+            self._bar.add_task("", total=self.total, completed=int(self._done), count=self._count())
             self._bar.start()
         else:
             self._thread.start()
