@@ -384,13 +384,6 @@ class TestFailures:
         scan("a.png")
         self.refused(colorize("a.png", "-o", "out", "--device", device), f"device {device!r}")
 
-    def test_no_gpu_is_no_reason_to_use_the_processor(
-        self, colorize: Run, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-        scan("a.png")
-        self.refused(colorize("a.png", "-o", "out", "--device", "cuda"), "device 'cuda': this mach")
-
     @pytest.mark.parametrize(
         ("name", "reason"),
         [

@@ -45,33 +45,12 @@ def test_default_store_is_an_absolute_path(tmp_path: Path, monkeypatch: pytest.M
     assert tracking.tracking_uri(Path()) == f"sqlite:///{tmp_path}/mlflow.db"
 
 
-def test_environment_names_another_store(
-    root: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.tracking_uri(root))
-    assert tracking.tracking_uri(tmp_path) == tracking.tracking_uri(root)
-    found = Run.reopen(tmp_path, run.run_id)
-    assert found is not None
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_parameters_and_tags(run: Run) -> None:
     run.tags({"best_step": "2", "last_step": "4"})
     found = run.client.get_run(run.run_id)
     assert found.info.run_name == "a run"
     assert found.data.params == tracking.flatten(PARAMS)
     assert found.data.tags.items() >= {"git_sha": "abc", "best_step": "2", "last_step": "4"}.items()
-
-
-def test_files_are_kept_beside_the_store(run: Run, root: Path, tmp_path: Path) -> None:
-    (tmp_path / "note.txt").write_text("kept")
-    run.file(tmp_path / "note.txt")
-    run.file(tmp_path / "note.txt", "notes")
-    kept = sorted(path.relative_to(root).as_posix() for path in root.rglob("note.txt"))
-    assert kept == [
-        f"mlartifacts/{run.run_id}/artifacts/note.txt",
-        f"mlartifacts/{run.run_id}/artifacts/notes/note.txt",
-    ]
 
 
 def test_status_tells_how_it_ended_and_that_it_goes_on(run: Run, root: Path) -> None:

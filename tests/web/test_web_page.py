@@ -228,15 +228,6 @@ class TestFirst:
         # Nothing else says it, either: the photograph left no name behind.
         assert b"my scan" not in data
 
-    def test_examples(self, page: Page) -> None:
-        """People among them; one click is enough."""
-        samples = page.locator("#samples button")
-        expect(samples).to_have_count(SAMPLES)
-        samples.filter(has_text="Grace Hopper").click()
-        wait_until_colored(page)
-        assert colorfulness(shown(page)) > 5
-        assert colorfulness(shown(page, "then")) == 0
-
     def test_strength_answers_without_the_service(self, page: Page, picture: Path) -> None:
         color_it(page, picture)
         before = shown(page)
