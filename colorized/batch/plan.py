@@ -59,13 +59,14 @@ class Plan:
         self.failed.append(Result(job, Outcome(error=error), None))
 
 
-def plan(inputs: Sequence[Path], out: Path) -> Plan:
+def plan(inputs: Sequence[Path], out: Path, writable: bool = True) -> Plan:
     """Plan the targets of `inputs`, which are files or folders.
 
     A file goes to `out/name`; a folder's tree is kept below `out`. If there is one input, a file,
     and `out` is the name of a picture, the result is that file. Of a folder are passed over: files
     that are not pictures by their suffix, hidden files and folders, links to folders, and `out`
     itself, where a second run would find the first one's results. A file given twice is one job.
+    With `writable`, folders of targets must be so.
 
     Raises
     ------
@@ -73,15 +74,6 @@ def plan(inputs: Sequence[Path], out: Path) -> Plan:
         An input is missing, a folder holds no pictures, `out` cannot be written, or none of the
         photographs can be colored; then it names the first.
     """
-    found = checked(inputs, out)
-    _check_writable(found.folder)
-    found.jobs = _writable(found)
-    raise_if_all_failed(found.jobs, found.failed)
-    return found
-
-
-def checked(inputs: Sequence[Path], out: Path) -> Plan:
-    """As `plan`, without the check whether folders can be written."""
     found = Plan(out)
     if (file := named_file(inputs, out)) is not None:
         if not inputs[0].exists():
@@ -102,6 +94,10 @@ def checked(inputs: Sequence[Path], out: Path) -> Plan:
         else:
             found.jobs.append(job)
     raise_if_all_failed(found.jobs, found.failed)
+    if writable:
+        _check_writable(found.folder)
+        found.jobs = _writable(found)
+        raise_if_all_failed(found.jobs, found.failed)
     return found
 
 

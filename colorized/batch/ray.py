@@ -28,13 +28,7 @@ from typing import Any
 from colorized import photo
 from colorized.batch.job import Job, Settings, Stamp
 from colorized.batch.journal import FOLDER, SHARDS, Entry, Journal
-from colorized.batch.plan import (
-    BatchError,
-    checked,
-    plan,
-    raise_if_all_failed,
-    without_conflicts,
-)
+from colorized.batch.plan import BatchError, plan, raise_if_all_failed, without_conflicts
 from colorized.batch.workers import WorkerPool, WorkerSpec
 from colorized.model.released import RELEASED
 from colorized.storage import Found, Store, is_remote
@@ -102,7 +96,7 @@ def find(inputs: Sequence[str], out: str) -> list[Task]:
     # No file is written to a folder that stands for a store.
     base = Path(out) if not is_remote(out) else Path("/", uuid.uuid4().hex)
     local = [Path(given) for given in inputs if not is_remote(given)]
-    planned = checked(local, base) if is_remote(out) else plan(local, base)
+    planned = plan(local, base, writable=not is_remote(out))
     if planned.failed:
         raise_if_all_failed([], planned.failed)
     found = [

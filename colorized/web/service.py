@@ -160,12 +160,6 @@ class Metrics:
         for (name, text), value in gauges.items():
             Gauge(name, text, registry=self.registry).set_function(value)
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Measure the time that is spent inside."""
-        with self.stages.labels(name).time():
-            yield
-
 
 class Service:
     """Colors photographs for many clients. All methods belong to one event loop.
@@ -234,7 +228,7 @@ class Service:
                 "candidate": job.candidate,
                 "candidates": job.candidates,
             }
-            with self.metrics.stage("write"):
+            with self.metrics.stages.labels("write").time():
                 finished: Finished = await session.ask("finish", drawn.ab[0], format, facts)
             beyond: list[str] = []
             if job.hints:
@@ -248,7 +242,7 @@ class Service:
             return await self._tiles(session)
 
     async def _tiles(self, session: _Session) -> dict[str, Any]:
-        with self.metrics.stage("tiles"):
+        with self.metrics.stages.labels("tiles").time():
             pyramid = await session.ask("tiles")
         levels = [{"width": width, "height": height} for width, height in pyramid.levels]
         return {"id": self.tiles.add(pyramid.tiles), "size": TILE, "levels": levels}
@@ -280,7 +274,7 @@ class Service:
                 tell({"event": "step", "step": i, "steps": n, "ab": ab[0]})
 
             drawn = await self._draw(opened.guide, job, count, session.deadline, step)
-            with self.metrics.stage("write"):
+            with self.metrics.stages.labels("write").time():
                 planes: list[Plane] = [await session.ask("plane", ab) for ab in drawn.ab]
             softened: list[int] = []
             if job.hints:
@@ -364,7 +358,7 @@ class Service:
             hints=job.hints,
             on_step=step,
         )
-        with self.metrics.stage("draw"):
+        with self.metrics.stages.labels("draw").time():
             try:
                 return await _finish(self._network, draw, left.set)
             except ValueError as error:  # options that the network cannot sample with
@@ -386,7 +380,7 @@ class _Session:
 
     async def open(self, read: Read, page: int | None, show: bool) -> Opened:
         service = self._service
-        with service.metrics.stage("read"):
+        with service.metrics.stages.labels("read").time():
             pixels = await self.ask("look", await read())
             if LARGE < pixels <= service.limits.max_pixels:
                 await service._large.acquire()
