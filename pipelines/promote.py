@@ -10,14 +10,12 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-import torch
-
 from colorized import devices
 from colorized.evaluation import promotion
 from colorized.evaluation.holdout import Holdout
 from colorized.evaluation.promotion import Measured, Verdict
 from colorized.model.weights import CheckpointError, load_weights
-from colorized.params import Params, load_params
+from colorized.params import load_params
 from colorized.progress import Progress
 from colorized.tracking import Registry, Run, Version, champion, deliver, versions
 from pipelines import lock, stage
@@ -53,7 +51,16 @@ def promote(root: Path, dry_run: bool = False) -> Verdict:
             if not dry_run:
                 _note(_run(root, registry, sha256), verdict)
             return verdict
-        holdout = _holdout(root, params, device)
+        p = params.sample
+        holdout = Holdout(
+            _in(root, stage.LAB),
+            params.promote.pictures,
+            params.promote.seeds,
+            p.seed,
+            p.model_dump(include={"sampler", "steps", "guidance", "temperature"}),
+            _in(root, stage.FEATURES),
+            device,
+        )
         protocol = holdout.protocol.hash
         measured = _known(registry, known, protocol) or holdout.measure(weights, "challenger")
         theirs = _known(registry, old, protocol)
@@ -92,19 +99,6 @@ def rollback(root: Path) -> tuple[Version, Version]:
     """Exchange champion and previous: see `champion.rollback`."""
     with lock.take(root):
         return champion.rollback(Registry(root))
-
-
-def _holdout(root: Path, params: Params, device: torch.device) -> Holdout:
-    p = params.sample
-    return Holdout(
-        _in(root, stage.LAB),
-        params.promote.pictures,
-        params.promote.seeds,
-        p.seed,
-        p.model_dump(include={"sampler", "steps", "guidance", "temperature"}),
-        _in(root, stage.FEATURES),
-        device,
-    )
 
 
 def _known(registry: Registry, version: Version | None, protocol: str) -> Measured | None:

@@ -294,7 +294,9 @@ def color(
         job = targets[made.target]
         if made.drawn_before is not None and not outcome.error:
             shutil.rmtree(made.drawn_before, ignore_errors=True)
-        outcome = _renamed(outcome, made.target, job.target)
+        # The staging folder is no place that a user knows.
+        staged_in, folder = printable(made.target.parent), printable(job.target.parent)
+        outcome = replace(outcome, error=outcome.error.replace(staged_in, folder))
         entry = None
         try:
             if outcome.error and outcome.disk_full:
@@ -314,14 +316,6 @@ def color(
         finally:
             shutil.rmtree(made.target.parent, ignore_errors=True)
         yield Result(job, outcome, entry)
-
-
-def _renamed(outcome: Outcome, made: Path, target: Path) -> Outcome:
-    """The outcome with the target's folder in its error, in place of the staging folder."""
-    if not outcome.error:
-        return outcome
-    folder, name = printable(made.parent), printable(target.parent)
-    return replace(outcome, error=outcome.error.replace(folder, name))
 
 
 def _publish(

@@ -169,7 +169,8 @@ class Report:
         out, rows = self.journal.out, self.rows()
         shown = [row for row in rows if row.state != "no picture"]
         pages = [shown[i : i + PER_PAGE] for i in range(0, len(shown), PER_PAGE)] or [[]]
-        names = [page_name(number) for number in range(1, len(pages) + 1)]
+        more = (f"{Path(PAGE).stem}-{number}.html" for number in range(2, len(pages) + 1))
+        names = [PAGE, *more]
         for name in (TABLE, *names):
             if not _is_ours(out / name):
                 raise ReportError(f"{printable(out / name)}: is not this program's; no report")
@@ -183,11 +184,6 @@ class Report:
             }
             atomic.write(out / name, _page(page, thumbnails, rows, names, number))
         return [out / name for name in (TABLE, *names)]
-
-
-def page_name(number: int) -> str:
-    """The file name of a page of the report, counted from 1."""
-    return PAGE if number == 1 else f"{Path(PAGE).stem}-{number}.html"
 
 
 def table(rows: Sequence[Row]) -> str:

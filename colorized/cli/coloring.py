@@ -134,7 +134,7 @@ def colorize(
     """
     from colorized.batch import folder as batch
     from colorized.batch import plan
-    from colorized.batch.job import Settings
+    from colorized.batch.job import Settings, Stamp
     from colorized.batch.journal import Journal
     from colorized.batch.report import Report, ReportError, by_kind
     from colorized.model.header import sampling_defaults
@@ -167,7 +167,13 @@ def colorize(
     if report is None:
         report = any(path.is_dir() for path in paths)
     found = plan.plan(paths, Path(out))
-    known = _read_hints(hints, len(found.jobs)) if hints else {}
+    known: dict[str, Any] = {}
+    if hints:
+        if len(found.jobs) != 1:
+            raise Failure(f"--hints is for one photograph, not for {len(found.jobs)}")
+        from colorized.inference.hints import read_hints
+
+        known = {"hints": read_hints(hints), "hints_sha256": Stamp.of(hints).sha256}
     total = len(found.jobs) + len(found.failed)
     with weights_file(weights) as (path, name), Journal(found.folder) as journal:
         for warning in journal.warnings:
@@ -247,16 +253,6 @@ def _on_cluster(
     if failed:
         complain("error", f"{failed} of {len(tasks)} photographs could not be colored")
         raise click.exceptions.Exit(1)
-
-
-def _read_hints(path: Path, jobs: int) -> dict[str, Any]:
-    """The hints of the settings."""
-    from colorized.batch.job import Stamp
-    from colorized.inference.hints import read_hints
-
-    if jobs != 1:
-        raise Failure(f"--hints is for one photograph, not for {jobs}")
-    return {"hints": read_hints(path), "hints_sha256": Stamp.of(path).sha256}
 
 
 def _progress(total: int, done: int) -> Progress:

@@ -19,6 +19,7 @@ from colorized.photo import Page, left_out
 from colorized.photo.names import fitting, room
 
 NAMESPACE = "https://colorized.invalid/ns/1.0/"
+"""Of the marks: in XMP, even if damaged, it says that this program colored the photograph."""
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
@@ -185,11 +186,6 @@ def parse(xmp: bytes) -> Marks | None:
             except ValueError as error:
                 raise ValueError(f"its marks are damaged: {error}") from error
     return None
-
-
-def has_marks(xmp: bytes) -> bool:
-    """Whether an XMP packet says that this program colored the photograph, even if damaged."""
-    return NAMESPACE.encode() in xmp
 
 
 def _key(name: str) -> str:

@@ -223,7 +223,8 @@ def _plain(file: BinaryIO, pixels: NDArray[Any], one: Colored, path: Path) -> No
         Image.fromarray(pixels).save(file, format=format, **options)
         return
     if 0 < len(facts.iptc) <= room(path, "IPTC"):
-        options["extra"] = _app13(facts.iptc)
+        content = metadata.PHOTOSHOP + metadata.resources_of_iptc(facts.iptc)
+        options["extra"] = b"\xff\xed" + struct.pack(">H", 2 + len(content)) + content
     comments = (b"\xff\xfe" + struct.pack(">H", 2 + len(c)) + c for c in facts.comments)
     options["extra"] = options.get("extra", b"") + b"".join(comments)
     encoded = io.BytesIO()
@@ -290,12 +291,6 @@ def _jpeg2000(file: BinaryIO, pixels: NDArray[Any], one: Colored, path: Path) ->
         }
         data = jp2.with_metadata(data, uuids, facts.dpi)
     file.write(data)
-
-
-def _app13(iptc: bytes) -> bytes:
-    content = metadata.PHOTOSHOP + metadata.resources_of_iptc(iptc)
-    assert len(content) <= 65_533
-    return b"\xff\xed" + struct.pack(">H", 2 + len(content)) + content
 
 
 _WRITERS = {"JPEG2000": _jpeg2000, "PNG": _png}
