@@ -184,12 +184,6 @@ def exiftool() -> str:
     return f"\n```text\n{said}```\n"
 
 
-def read(name: str) -> dict[str, Any]:
-    """A benchmark's results."""
-    found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-    return found
-
-
 # Table → the results it shows.
 TABLES: dict[Callable[[dict[str, Any]], str], str] = {
     quality: "quality",
@@ -203,7 +197,10 @@ TABLES: dict[Callable[[dict[str, Any]], str], str] = {
 
 def made(with_exiftool: bool = False) -> dict[str, str]:
     """The tables by their names."""
-    tables = {make.__name__: make(read(name)) for make, name in TABLES.items()}
+    tables = {
+        make.__name__: make(json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8")))
+        for make, name in TABLES.items()
+    }
     tables["metrics"] = metrics(json.loads(METRICS.read_text(encoding="utf-8")))
     return tables | ({"exiftool": exiftool()} if with_exiftool else {})
 

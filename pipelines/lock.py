@@ -56,7 +56,9 @@ def take(root: Path) -> Iterator[Lock]:
     Nothing is taken if this process or a parent holds it already. A child of the holder gets
     SIGTERM when the holder is killed. Raises Held: another run holds it.
     """
-    holder = _above()
+    here = psutil.Process()
+    above = (here, *here.parents())
+    holder = next((p for p in above if str(p.pid) == os.environ.get(HELD)), None)
     if holder is not None:
         if holder.pid != os.getpid():
             threading.Thread(target=_stop_with, args=[holder], daemon=True).start()
@@ -75,13 +77,6 @@ def take(root: Path) -> Iterator[Lock]:
             os.ftruncate(file, 0)
     finally:
         os.close(file)
-
-
-def _above() -> psutil.Process | None:
-    """This process or the parent that holds the lock, if any."""
-    pid = os.environ.get(HELD)
-    here = psutil.Process()
-    return next((p for p in (here, *here.parents()) if str(p.pid) == pid), None)
 
 
 def _acquire(file: int) -> dict[str, str]:

@@ -123,7 +123,10 @@ def _written(
     photo.jpg.uncertainty.png, photo.jpg.layer.png
     """
     for k, marks in enumerate(colored.marks):
-        path = candidate_name(target, k)
+        path = target
+        if k:
+            suffix = f".candidate-{k + 1}{target.suffix}"
+            path = target.with_name(photo.fitting(target.stem, suffix))
         colored.save(path, candidate=k, mark=settings.mark)
         stamp = Stamp.of(path, sync=True)
         yield path, stamp
@@ -145,13 +148,6 @@ def _written(
         path = beside(target, f".layer.{'tif' if several else 'png'}")
         colored.save_layer(path)
         yield path, Stamp.of(path, sync=True)
-
-
-def candidate_name(target: Path, k: int) -> Path:
-    """The file of a candidate, counted from 0: photo.jpg, photo.candidate-2.jpg, …"""
-    if k == 0:
-        return target
-    return target.with_name(photo.fitting(target.stem, f".candidate-{k + 1}{target.suffix}"))
 
 
 def beside(target: Path, suffix: str) -> Path:

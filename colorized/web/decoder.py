@@ -208,10 +208,10 @@ class DecodedPhoto:
         while max(image.size) > SHOWN_SIDE:
             level = len(pyramid.levels)
             pyramid.levels.append(image.size)
-            for column, row in _grid(image.size):
-                x, y = column * TILE, row * TILE
-                box = (x, y, min(x + TILE, image.width), min(y + TILE, image.height))
-                pyramid.tiles[level, column, row] = _jpeg(image.crop(box))
+            for y in range(0, image.height, TILE):
+                for x in range(0, image.width, TILE):
+                    box = (x, y, min(x + TILE, image.width), min(y + TILE, image.height))
+                    pyramid.tiles[level, x // TILE, y // TILE] = _jpeg(image.crop(box))
             image = image.reduce(2)
         return pyramid
 
@@ -258,13 +258,6 @@ def _marks(xmp: bytes) -> dict[str, Any] | None:
     except ValueError:  # a stranger's packet
         return None
     return {**asdict(found), "seed": str(found.seed)} if found else None
-
-
-def _grid(size: tuple[int, int]) -> Iterator[tuple[int, int]]:
-    """(column, row) of each tile of a picture (width, height)."""
-    for row in range(-(-size[1] // TILE)):
-        for column in range(-(-size[0] // TILE)):
-            yield column, row
 
 
 @contextlib.contextmanager
