@@ -56,13 +56,8 @@ what rounding to 8 bits costs |
 0 would be one answer only |
 | `vlb_bits_per_dim` | {vlb_bits_per_dim:.2f} ± {vlb_standard_error:.2f} | upper bound on the bits \
 per 8-bit chroma value, with its standard error |
-| `nfe` | {nfe} | network evaluations per picture |"""
-RELEASED_ROW = "\n| `fid_released` | {fid_released:.1f} | of the weights training began at |"
-
-
-def metrics(m: dict[str, Any]) -> str:
-    rows = METRIC_ROWS + RELEASED_ROW * ("fid_released" in m)
-    return rows.format(**m)
+| `nfe` | {nfe} | network evaluations per picture |
+| `fid_released` | {fid_released:.1f} | of the weights training began at |"""
 
 
 SETS = {
@@ -201,7 +196,7 @@ def made(with_exiftool: bool = False) -> dict[str, str]:
         make.__name__: make(json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8")))
         for make, name in TABLES.items()
     }
-    tables["metrics"] = metrics(json.loads(METRICS.read_text(encoding="utf-8")))
+    tables["metrics"] = METRIC_ROWS.format(**json.loads(METRICS.read_text(encoding="utf-8")))
     return tables | ({"exiftool": exiftool()} if with_exiftool else {})
 
 

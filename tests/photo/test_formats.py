@@ -425,15 +425,6 @@ def test_a_layer_has_the_colors_alone(tmp_path: Path, opened: photo.Page) -> Non
 # ---- Damage ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", TIFFS[:3] + TIFFS[7:9], ids=str)
-def test_half_a_tiff_is_none(tmp_path: Path, deep: np.ndarray, options: dict) -> None:
-    path = tmp_path / "a.tif"
-    tifffile.imwrite(path, deep, photometric="minisblack", metadata=None, **options)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
-    with pytest.raises(photo.PhotoError, match=r"a\.tif: cannot be read: "):
-        photo.read_photo(path)
-
-
 def test_a_jpeg_that_is_larger_than_its_strip(tmp_path: Path, rgb: np.ndarray) -> None:
     """It would be given room for, before anybody sees that it does not fit."""
     path = tmp_path / "a.tif"
