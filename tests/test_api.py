@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import io
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,10 @@ import numpy as np
 import pictures
 import pytest
 from commands import python
+from conftest import Run
 from PIL import Image
 
 import colorized
-from colorized import cli
 
 
 @pytest.fixture(scope="module")
@@ -31,33 +30,24 @@ def scan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return pictures.scan("scan.png", size=(61, 83))
 
 
-def command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["colorized", "colorize", "--workers", "0", *arguments])
-    with pytest.raises(SystemExit) as exit:
-        cli.main()
-    assert isinstance(exit.value.code, int)
-    return exit.value.code
-
-
 class TestColors:
     def test_a_file_is_written_as_by_the_command(
-        self, colorizer: colorized.Colorizer, scan: Path, monkeypatch: pytest.MonkeyPatch
+        self, colorizer: colorized.Colorizer, scan: Path, run: Run
     ) -> None:
-        asked = "--steps", "2", "--seed", "3", "--candidates", "2", "--mark", "corner"
-        assert command(monkeypatch, "scan.png", "-o", "out", *asked) == 0
+        asked = "--steps", 2, "--seed", 3, "--candidates", 2, "--mark", "corner", "--workers", 0
+        assert run("colorize", "scan.png", "-o", "out", *asked).code == 0
         with colorizer.colorize("scan.png", steps=2, seed=3, candidates=2) as colored:
             colored.save("first.png", mark="corner")
             colored.save("second.png", candidate=1, mark="corner")
         assert Path("first.png").read_bytes() == Path("out/scan.png").read_bytes()
         assert Path("second.png").read_bytes() == Path("out/scan.candidate-2.png").read_bytes()
 
-    def test_a_folder_is_colored_as_by_the_command(
-        self, scan: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_folder_is_colored_as_by_the_command(self, scan: Path, run: Run) -> None:
         Path("scans").mkdir()
         scan.rename("scans/a.png")
         Path("scans/b.png").write_bytes(b"no picture")
-        assert command(monkeypatch, "scans", "-o", "one", "--steps", "2", "--no-report") == 1
+        asked = "--steps", 2, "--no-report", "--workers", 0
+        assert run("colorize", "scans", "-o", "one", *asked).code == 1
         results = list(colorized.colorize_folder("scans", "two", steps=2))
         assert [r.job.source.name for r in results if not r.outcome.error] == ["a.png"]
         (failed,) = (r.outcome.error for r in results if r.outcome.error)
@@ -198,12 +188,8 @@ class TestErrors:
             colorizer.colorize(scan, progress=stop)
 
 
-def run(code: str) -> str:
-    return python("-c", code).stdout
-
-
 def test_importing_loads_nothing() -> None:
-    loaded = set(run("import sys, colorized; print(*sys.modules)").split())
+    loaded = set(python("-c", "import sys, colorized; print(*sys.modules)").stdout.split())
     assert not loaded & {"torch", "numpy", "PIL", "importlib.metadata", "click"}
 
 
@@ -222,4 +208,4 @@ os.environ.pop("OMP_WAIT_POLICY", None)
 import {first}
 import torch
 """
-    assert run(code).split()[0] == "PASSIVE"
+    assert python("-c", code).stdout.split()[0] == "PASSIVE"

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from conftest import Run
 from pictures import PHOTOS
 from PIL import Image
 
@@ -179,11 +180,7 @@ def test_names_of_250_bytes(tmp_path: Path, model: Colorizer) -> None:
     assert provenance.sidecar_name(job.target) in [path for path, _ in outcome.files]
 
 
-def test_report_counts_and_names_everything(tmp_path: Path) -> None:
-    from click.testing import CliRunner
-
-    from colorized.cli import app
-
+def test_report_counts_and_names_everything(tmp_path: Path, run: Run) -> None:
     scans = tmp_path / "s"
     (scans / "raw").mkdir(parents=True)
     picture(gray=True).save(scans / "a.gif")
@@ -193,11 +190,9 @@ def test_report_counts_and_names_everything(tmp_path: Path) -> None:
     for name in ("x.dng", "y.dng", "z"):
         (scans / "raw" / name).touch()
     out = tmp_path / "out"
-    command = ["colorize", str(scans), "-o", str(out), "--steps", "1", "--workers", "0"]
-    done = CliRunner().invoke(app, command)
-    assert done.exit_code == 1
-    assert done.stdout.splitlines() == [str(out / "a.gif.png"), str(out / "a.png")]
-    assert done.stderr.splitlines() == [
+    code, told, err = run("colorize", scans, "-o", out, "--steps", 1, "--workers", 0)
+    assert (code, told) == (1, [str(out / "a.gif.png"), str(out / "a.png")])
+    assert err == [
         "note: passed over, no pictures by their names: 2 .dng, 1 without suffix",
         f"error: {scans / 'bad.tif'}: cannot be read: the file ends early",
         f"note: {scans / 'c.jpg'}: is in color already; --recolor colors it all the same",
@@ -218,13 +213,8 @@ def test_report_counts_and_names_everything(tmp_path: Path) -> None:
     assert page.count("data:image/jpeg") == 2
 
 
-def test_without_a_report_no_thumbnails_are_kept(tmp_path: Path) -> None:
-    from click.testing import CliRunner
-
-    from colorized.cli import app
-
+def test_without_a_report_no_thumbnails_are_kept(tmp_path: Path, run: Run) -> None:
     picture(gray=True).save(tmp_path / "a.png")
-    command = ["colorize", str(tmp_path / "a.png"), "-o", str(tmp_path / "new.jpg")]
-    done = CliRunner().invoke(app, [*command, "--steps", "1", "--workers", "0"])
-    assert (done.exit_code, done.stdout) == (0, f"{tmp_path / 'new.jpg'}\n")
+    done = run("colorize", "a.png", "-o", "new.jpg", "--steps", 1, "--workers", 0)
+    assert done == (0, ["new.jpg"], [])
     assert {p.name for p in (tmp_path / ".colorized").iterdir()} == {"journal.jsonl", "lock"}
