@@ -102,6 +102,18 @@ def color_it(client: httpx.Client, data: bytes, **fields: Any) -> httpx.Response
     return client.post("/api/colorize", files={"file": ("photo", data)}, data=fields)
 
 
+def begin(server: Server, length: int, more: str = "") -> socket.socket:
+    """Begin to send a photograph, of which nothing comes."""
+    host, port = server.address.removeprefix("http://").split(":")
+    held = socket.create_connection((host, int(port)), timeout=DEADLINE)
+    held.sendall(
+        f"POST /api/colorize HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {TOKEN}\r\n"
+        "Content-Type: multipart/form-data; boundary=x\r\n"
+        f"{more}Content-Length: {length}\r\n\r\n".encode()
+    )
+    return held
+
+
 def measured(client: httpx.Client) -> dict[str, float]:
     """Samples of /metrics, those with labels by their last label's value."""
     families = text_string_to_metric_families(client.get("/metrics").text)
@@ -325,12 +337,7 @@ class TestRefused:
     @pytest.mark.parametrize("expect", ["", "Expect: 100-continue\r\n"])
     def test_announced_too_large_is_answered_at_once(self, small: Server, expect: str) -> None:
         """Before any of the body has come."""
-        host, port = small.address.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port)), timeout=DEADLINE) as asking:
-            asking.sendall(
-                f"POST /api/colorize HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {TOKEN}\r\n"
-                f"{expect}Content-Length: 999999999\r\n\r\n".encode()
-            )
+        with begin(small, 999_999_999, expect) as asking:
             assert asking.recv(1000).startswith(b"HTTP/1.1 413 ")
 
     def test_more_bytes_than_allowed_and_none_announced(self, known: httpx.Client) -> None:
@@ -474,17 +481,6 @@ class TestWhoAsks:
 
 
 class TestQueue:
-    def hold(self, server: Server) -> socket.socket:
-        """Begin to send a photograph, and be slow."""
-        host, port = server.address.removeprefix("http://").split(":")
-        held = socket.create_connection((host, int(port)))
-        held.sendall(
-            f"POST /api/colorize HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {TOKEN}\r\n"
-            "Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 1000\r\n\r\n"
-            "--x\r\n".encode()
-        )
-        return held
-
     def test_full(self, known: httpx.Client, picture: bytes) -> None:
         with known.stream("POST", "/api/preview", files={"file": picture}, data=LONG) as working:
             lines = working.iter_lines()  # whose end would be that of the request
@@ -501,7 +497,7 @@ class TestQueue:
         """There is one place; twenty are on their way to it."""
         with contextlib.ExitStack() as stack:
             for _ in range(20):
-                stack.enter_context(self.hold(small))
+                stack.enter_context(begin(small, 1000))
             until(lambda: known.get("/healthz").json()["uploading"] == 20)
             assert color_it(known, picture, steps=1).status_code == 200
         until(lambda: known.get("/healthz").json()["uploading"] == 0)
@@ -509,7 +505,7 @@ class TestQueue:
     def test_too_many_uploads(self, small: Server, known: httpx.Client, picture: bytes) -> None:
         with contextlib.ExitStack() as stack:
             for _ in range(Limits().uploads):
-                stack.enter_context(self.hold(small))
+                stack.enter_context(begin(small, 1000))
             until(lambda: known.get("/healthz").json()["uploading"] == Limits().uploads)
             assert color_it(known, picture, steps=1).status_code == 429
         until(lambda: known.get("/healthz").json()["uploading"] == 0)
