@@ -184,7 +184,6 @@ def photograph_web(address: str) -> Image.Image:
                 page.get_by_role("radio", name="oxblood").check()
                 page.locator("#stage").scroll_into_view_if_needed()
                 box = page.locator("#now").bounding_box()
-                assert box is not None
                 x, y, width, height = (box[key] for key in ("x", "y", "width", "height"))
                 page.mouse.click(x + 0.62 * width, y + 0.5 * height)
                 page.get_by_role("radio", name="dry grass").check()

@@ -40,12 +40,10 @@ class Server:
         return self.ask("POST", path, **body)
 
     def runs(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.post("/flow_runs/filter", sort="START_TIME_ASC")
-        return found
+        return self.post("/flow_runs/filter", sort="START_TIME_ASC")
 
     def run(self, run_id: str) -> dict[str, Any]:
-        found: dict[str, Any] = self.ask("GET", f"/flow_runs/{run_id}")
-        return found
+        return self.ask("GET", f"/flow_runs/{run_id}")
 
     def ended(self, run_id: str, seconds: float = RUN_SECONDS) -> dict[str, Any]:
         """The run's state, as soon as it is its last."""
@@ -54,8 +52,7 @@ class Server:
             found: dict[str, Any] = self.run(run_id)["state"]
             return None if found["type"] in WAITING else found
 
-        last: dict[str, Any] = until(state, seconds, f"the end of run {run_id}")
-        return last
+        return until(state, seconds, f"the end of run {run_id}")
 
     def deployment(self, name: str = "retrain/weekly") -> str | None:
         """Id of a deployment, as soon as there is one."""
@@ -68,10 +65,7 @@ class Server:
         return str(self.post(f"/deployments/{deployment}/create_flow_run", **body)["id"])
 
     def tasks(self, run_id: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.post(
-            "/task_runs/filter", flow_runs={"id": {"any_": [run_id]}}
-        )
-        return found
+        return self.post("/task_runs/filter", flow_runs={"id": {"any_": [run_id]}})
 
     def log(self, run_id: str) -> list[str]:
         found = self.post(

@@ -57,14 +57,12 @@ def serve(
         text=True,
     )
     try:
-        assert process.stdout is not None
         address = process.stdout.readline().strip().removesuffix("/")
         assert address.startswith("http://"), "it did not start"
         yield Server(address, folder, process)
     finally:
         process.kill()
         process.wait()
-        assert process.stdout is not None
         process.stdout.close()
 
 

@@ -53,7 +53,6 @@ class TestKilled:
             [sys.executable, *command("s", "-o", "out", "--workers", 2)],
             cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
-        assert process.stdout is not None
         told = [process.stdout.readline().strip() for _ in range(3)]
         workers = psutil.Process(process.pid).children(recursive=True)
         process.kill()

@@ -67,7 +67,6 @@ def test_node_that_dies_midway(cluster: Any, tmp_path: Path) -> None:
             stderr=errors, text=True,
         ) as process,
     ):  # fmt: skip
-        assert process.stdout is not None
         told = [process.stdout.readline().strip()]
         cluster.remove_node(cluster.second, allow_graceful=False)
         told += process.stdout.read().splitlines()

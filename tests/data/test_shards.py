@@ -153,7 +153,6 @@ class TestShards:
         found = list(shards._cut_all(source, order, splits, SETTINGS))
         for cut, number in zip(found, order, strict=True):
             expected = source.cut(number, SETTINGS.crops["train"], SETTINGS)
-            assert cut.crops is not None
             assert cut.crops.boxes == expected.boxes
             assert np.array_equal(cut.crops.L, expected.L)
             assert np.array_equal(cut.crops.ab, expected.ab)

@@ -139,7 +139,6 @@ def test_killed_upload_is_no_set_and_the_next_one_is(server: S3Server, tmp_path:
         stdout=subprocess.PIPE,
         env={**os.environ, "TMPDIR": str(tmp_path)},
     ) as process:
-        assert process.stdout is not None
         for _ in range(4):
             assert process.stdout.readline()
         assert not list(tmp_path.iterdir())

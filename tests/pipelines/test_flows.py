@@ -121,7 +121,6 @@ def last_training(folder: Path) -> dict[str, str]:
 
 def mlflow_run(folder: Path, run_id: str) -> Any:
     run = Run.reopen(folder, run_id)
-    assert run is not None
     return run.client.get_run(run_id)
 
 
@@ -150,7 +149,6 @@ def test_schedule_fires_and_the_cycle_ends(
     child = mlflow_run(project, last_training(project)["run_id"])
     assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
     opened = Run.reopen(project, parent.info.run_id)
-    assert opened is not None
     children = opened.client.search_runs(
         [parent.info.experiment_id], f"tags.mlflow.parentRunId = '{parent.info.run_id}'"
     )
@@ -208,7 +206,6 @@ def held_in_training(root: psutil.Process, folder: Path, story: Story) -> Iterat
     time_of = lambda: checkpoint.exists() and checkpoint.stat().st_mtime_ns  # noqa: E731
     until(lambda: time_of() not in (0, False, before), RUN_SECONDS, "a checkpoint")
     process = training()
-    assert process is not None
     process.suspend()
     try:
         yield process
@@ -224,7 +221,6 @@ def test_canceled_run_ends_its_stage_which_writes_a_checkpoint(
     run = server.begin(deployment, force=True)
     with held_in_training(psutil.Process(served.pid), project, story) as training:
         dvc = training.parent()
-        assert dvc is not None
         # What comes due meanwhile is canceled, at once and for good.
         late = [server.begin(deployment) for _ in range(3)]
         assert {server.ended(other)["type"] for other in late} == {"CANCELLED"}

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import IO
 
 import pytest
 from commands import python
@@ -54,14 +53,9 @@ def hold(folder: Path, *stage: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def out(process: subprocess.Popen[str]) -> IO[str]:
-    assert process.stdout is not None
-    return process.stdout
-
-
 def test_second_run_is_told_who_holds_it(tmp_path: Path) -> None:
     with hold(tmp_path) as holder:
-        assert out(holder).readline() == "held\n"
+        assert holder.stdout.readline() == "held\n"
         with (
             pytest.raises(lock.Held, match=rf"process {holder.pid}, since \d{{4}}-\d\d-\d\d \d\d:"),
             lock.take(tmp_path),
@@ -82,7 +76,7 @@ def test_somebody_elses_variable_hands_nothing_down(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with hold(tmp_path) as holder:
-        assert out(holder).readline() == "held\n"
+        assert holder.stdout.readline() == "held\n"
         monkeypatch.setenv(lock.HELD, str(holder.pid))  # alive, but not above this process
         with pytest.raises(lock.Held), lock.take(tmp_path):
             pass
@@ -91,7 +85,7 @@ def test_somebody_elses_variable_hands_nothing_down(
 
 def test_killed_holder_leaves_a_note_and_no_lock(tmp_path: Path) -> None:
     with hold(tmp_path) as holder:
-        assert out(holder).readline() == "held\n"
+        assert holder.stdout.readline() == "held\n"
         holder.send_signal(signal.SIGKILL)
         holder.wait()
         with lock.take(tmp_path) as held:
@@ -102,7 +96,7 @@ def test_killed_holder_leaves_a_note_and_no_lock(tmp_path: Path) -> None:
 
 def test_stage_of_a_killed_holder_stops_and_is_waited_for(tmp_path: Path) -> None:
     with hold(tmp_path, STAGE) as holder:
-        assert sorted(out(holder).readline() for _ in range(2)) == ["held\n", "stage\n"]
+        assert sorted(holder.stdout.readline() for _ in range(2)) == ["held\n", "stage\n"]
         holder.send_signal(signal.SIGKILL)
         holder.wait()
         with lock.take(tmp_path):
@@ -111,7 +105,7 @@ def test_stage_of_a_killed_holder_stops_and_is_waited_for(tmp_path: Path) -> Non
 
 def test_stage_by_hand_is_refused_in_one_line(tmp_path: Path) -> None:
     with hold(tmp_path) as holder:
-        assert out(holder).readline() == "held\n"
+        assert holder.stdout.readline() == "held\n"
         done = python("-c", BY_HAND, cwd=tmp_path, PYTHONPATH=str(ROOT))
         assert done.returncode == 1
         assert done.stderr.startswith(f"error: another run holds {lock.NAME}: process {holder.pid}")

@@ -88,8 +88,7 @@ def linked(project: Path, folder: Path) -> None:
 
 
 def metrics(folder: Path) -> dict[str, object]:
-    values: dict[str, object] = json.loads((folder / "reports" / "metrics.json").read_text())
-    return values
+    return json.loads((folder / "reports" / "metrics.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -256,8 +255,6 @@ def test_interrupted_training_goes_on_to_the_same_weights(project: Path, tmp_pat
         command, cwd=tmp_path, env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as process:  # fmt: skip
-        assert process.stdout is not None
-        assert process.stderr is not None
         next(line for line in process.stdout if line.startswith("step 2:"))
         process.send_signal(signal.SIGINT)
         message = process.stderr.read()

@@ -113,7 +113,6 @@ def test_first_champion(
     assert found.reasons[0].startswith("there is no champion yet")
     assert aliases(registry) == {"champion": "1", "previous": None}
     version = registry.alias("champion")
-    assert version is not None
     assert version.tags["promotion"] == "promoted"
     assert registry.client.get_run(version.run_id).info.run_name == "train"
     assert version.tags["promotion_reasons"] == found.reasons[0]
@@ -136,9 +135,7 @@ def protocols(registry: Registry, run_id: str) -> list[str]:
 
 def measured(registry: Registry, protocol: str) -> Measured:
     version = registry.alias("champion")
-    assert version is not None
     data = registry.measured(version, protocol)
-    assert data is not None
     return Measured.from_bytes(data)
 
 
@@ -185,7 +182,6 @@ def test_not_finite_is_turned_down(root: Path, registry: Registry) -> None:
 
 def test_champion_of_another_protocol_is_measured_again(root: Path, registry: Registry) -> None:
     before = registry.alias("champion")
-    assert before is not None
     path = root / "params.yaml"
     values = yaml.safe_load(path.read_text())
     values["promote"]["seeds"] = 1
@@ -241,14 +237,12 @@ def test_better_is_promoted_and_rolled_back(root: Path, registry: Registry) -> N
     stage.rollback(root)
     assert aliases(registry) == {"champion": new, "previous": "1"}
     now = registry.alias("champion")
-    assert now is not None
     assert "rolled_back" not in now.tags
 
 
 def test_rollback_to_what_cannot_be_used_changes_nothing(root: Path, registry: Registry) -> None:
     before = aliases(registry)
     version = registry.alias("previous")
-    assert version is not None
     (kept,) = (root / "mlartifacts" / "models" / version.tags["model_id"]).rglob(
         "colorized.safetensors"
     )

@@ -57,7 +57,6 @@ def test_somebody_else_makes_it_again(server: Server, tmp_path: Path) -> None:
     with contextlib.closing(sqlite3.connect(store, isolation_level=None)) as database:
         database.execute("CREATE TABLE alembic_version AS SELECT 'ffffffffffff'")
     with colorized(server, folder, "schedule", "--cron", "0 3 * * 0", "--push") as process:
-        assert process.stdout is not None
         assert process.stdout.readline().startswith("retrain/weekly runs at 0 3 * * 0")
         deployment = until(server.deployment, 120, "the deployment")
         refused = server.ended(first := server.begin(deployment))
@@ -83,7 +82,6 @@ def test_somebody_else_makes_it_again(server: Server, tmp_path: Path) -> None:
     assert " and pushed; " in made_up["message"] and "promoted: " in made_up["message"]
 
     found = Registry(folder).find_run(hashlib.sha256(weights).hexdigest())
-    assert found is not None
     run_id, tags = found
     client = Registry(folder).client
     parent = client.get_run(tags["mlflow.parentRunId"])

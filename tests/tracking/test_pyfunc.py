@@ -166,7 +166,6 @@ def test_curl_gets_a_photograph_in_color(address: str, tmp_path: Path) -> None:
     assert np.abs(L_out - L).max() <= 0.6
 
     made = provenance.parse(photo.read_xmp(tmp_path / "color.png"))
-    assert made is not None
     assert made.original_sha256 == hashlib.sha256(original).hexdigest()
     sha256 = hashlib.sha256(RELEASED.read_bytes()).hexdigest()
     assert made.weights_sha256 == sha256

@@ -55,14 +55,12 @@ def test_parameters_and_tags(run: Run) -> None:
 
 def test_status_tells_how_it_ended_and_that_it_goes_on(run: Run, root: Path) -> None:
     def status() -> str:
-        found: str = run.client.get_run(run.run_id).info.status
-        return found
+        return run.client.get_run(run.run_id).info.status
 
     with pytest.raises(KeyError), run:
         raise KeyError
     assert status() == "FAILED"
     again = Run.reopen(root, run.run_id)
-    assert again is not None
     assert status() == "FAILED"
     with again:
         assert status() == "RUNNING"
@@ -94,8 +92,7 @@ def test_parent_and_description(run: Run, root: Path) -> None:
     assert f"](get-artifact?path=grid.png&run_uuid={child.run_id})" in tags["mlflow.note.content"]
     other = Run.start(root, "other", {}, {})
     # A training that goes on belongs to the flow that goes on with it.
-    again = Run.reopen(root, child.run_id, parent=other.run_id)
-    assert again is not None
+    Run.reopen(root, child.run_id, parent=other.run_id)
     tags = child.client.get_run(child.run_id).data.tags
     assert tags["mlflow.parentRunId"] == other.run_id
 
@@ -112,7 +109,6 @@ def file_run(folder: Path) -> FileRun:
     with open(stopped.path, "a", encoding="utf-8") as file:
         file.write('{"metrics": {"lo')  # a process was killed
     again = FileRun.reopen(folder, stopped.run_id)
-    assert again is not None
     with again as r:
         r.metrics(2, {"loss": 0.25})
         r.file(folder / "weights.txt", "weights")
@@ -356,7 +352,6 @@ def test_run_waits_for_a_store_that_cannot_be_used(
     tracking.open_run(tmp_path, "third", {}, {})
     assert not list((tmp_path / tracking.UNSENT).iterdir())
     found = Run.reopen(tmp_path, run.run_id)
-    assert found is not None
     data = found.client.get_run(found.run_id)
     assert (data.info.run_name, data.info.status) == ("second", "FINISHED")
     assert data.data.metrics == {"loss": 0.5}
@@ -459,8 +454,6 @@ def test_training_goes_on_without_its_server(
         [sys.executable, "-W", "ignore", "-m", "pipelines.train"],
         cwd=project, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as training:  # fmt: skip
-        assert training.stdout is not None
-        assert training.stderr is not None
         said = []
         for line in training.stdout:
             said.append(line)
@@ -480,7 +473,6 @@ def test_training_goes_on_without_its_server(
     process.start()
     tracking.open_run(project, "the next run", {}, {})
     run = Run.reopen(project, about["run_id"])
-    assert run is not None
     assert not kept.exists()
     found = run.client.get_run(about["run_id"])
     assert found.info.status == "FINISHED"

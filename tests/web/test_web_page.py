@@ -162,7 +162,6 @@ def point(page: Page, u: float, v: float) -> tuple[float, float]:
     """Where a point of the picture, in shares of its width and height, is on the screen."""
     page.locator("#stage").scroll_into_view_if_needed()
     box = page.locator("#now").bounding_box()
-    assert box is not None
     return box["x"] + u * box["width"], box["y"] + v * box["height"]
 
 
@@ -316,7 +315,6 @@ class TestBar:
             expect(page.get_by_role("alert")).to_have_text("Can’t reach the server.")
             assert colorfulness(shown(page)) > 5  # the colors are still there
             port = urlsplit(first.address).port
-            assert port is not None
             with serve(tmp_path / "second", port=port):
                 page.get_by_role("button", name="Try again").click()
                 expect(page.locator("#colorings label")).to_have_count(5)
@@ -480,7 +478,6 @@ class TestZoom:
             color_it(page, large)
             assert first.end() == 0
             port = urlsplit(first.address).port
-            assert port is not None
             with serve(tmp_path / "second", port=port):
                 for _ in range(4):
                     page.locator("#zoom-in").click()
@@ -513,7 +510,6 @@ class TestZoom:
             page.locator("#zoom-in").click()
         before = point(page, 0, 0)
         box = page.locator("#stage").bounding_box()
-        assert box is not None
         start = (box["x"] + 0.8 * box["width"], box["y"] + 0.5 * box["height"])
         page.mouse.move(*start)
         page.mouse.down()
@@ -590,7 +586,6 @@ class TestHints:
         assert abs(hue) < 12
         assert np.hypot(here[1], here[2]) > 10
         made = provenance.parse(photo.read_xmp(data))
-        assert made is not None
         assert json.loads(made.hints)["points"] == self.made(page)
         # The first coloring has no hints, and Save gives it again.
         first = page.get_by_role("radio", name="Coloring 1, seed 0")
@@ -790,11 +785,9 @@ class TestOriginal:
         color_it(page, picture)
         slider = page.locator("#slider")
         box = page.locator("#now").bounding_box()
-        assert box is not None
 
         def share() -> float:
             divider = page.locator("#divider").bounding_box()
-            assert divider is not None and box is not None
             return (divider["x"] + divider["width"] / 2 - box["x"]) / box["width"]
 
         slider.focus()
@@ -813,7 +806,6 @@ class TestOriginal:
     def test_very_tall(self, page: Page, tmp_path: Path) -> None:
         color_it(page, scan(tmp_path / "tall.png", (100, 1500)))
         stage, picture = (page.locator(name).bounding_box() for name in ("#stage", "#now"))
-        assert stage is not None and picture is not None
         assert picture["y"] >= stage["y"] - 1
         assert picture["height"] <= stage["height"] + 1
         assert picture["width"] / picture["height"] == pytest.approx(1 / 15, rel=0.05)
