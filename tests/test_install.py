@@ -16,7 +16,6 @@ import tarfile
 import tomllib
 import venv
 import zipfile
-from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
@@ -35,6 +34,7 @@ from colorized.text import EXTRAS
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PROVIDERS = metadata.packages_distributions()
 NOT_FOR_COLORING = (
     "accelerate", "boto3", "dvc", "fastapi", "kaggle", "matplotlib", "mlflow", "pandas", "prefect",
     "pydantic", "pytorch_fid", "ray", "scipy", "sklearn", "sqlalchemy", "torchvision",
@@ -252,14 +252,9 @@ def names_of(extra: str | None) -> set[str]:
     return set(needed(asked))
 
 
-@functools.cache
-def distributions_of() -> Mapping[str, list[str]]:
-    return metadata.packages_distributions()
-
-
 @pytest.mark.parametrize(("module", "user"), sorted(third_party()))
 def test_every_import_is_asked_for(module: str, user: str) -> None:
     """By the package, or by the extra that the command's one line names."""
     brought = names_of(EXTRAS.get(module))
-    provides = {canonicalize_name(d) for d in distributions_of()[module]}
+    provides = {canonicalize_name(d) for d in PROVIDERS[module]}
     assert provides & brought, f"{user} imports {module}"

@@ -39,7 +39,6 @@ def serve(
     port: int = 0,
     python: str | Path = sys.executable,
     path: str = str(ROOT),
-    **variables: str,
 ) -> Iterator[Server]:
     """A service with these options; killed at the end, if it has not ended."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -51,7 +50,6 @@ def serve(
             "PYTHONPATH": path,
             "OMP_NUM_THREADS": "1",
             "TMPDIR": str(folder),
-            **variables,
         },
         stdout=subprocess.PIPE,
         text=True,

@@ -66,7 +66,6 @@ class TestKilled:
         assert {name.removeprefix("out/") for name in told} <= set(before) <= set(known)
         for name in before:
             files = known[name]["files"]
-            assert isinstance(files, dict)
             assert files[name]["sha256"] == Stamp.of(tmp_path / "out" / name).sha256
 
         code, out, err = colorize(tmp_path, "s", "-o", "out")

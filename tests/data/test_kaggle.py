@@ -169,10 +169,8 @@ def test_faults_that_pass(project: Project, faults: dict[str, list[Any]]) -> Non
     assert not any(faults.values())
 
 
-def without(name: str) -> dict[str, bytes]:
-    return {path: data for path, data in FILES.items() if name not in path}
-
-
+# Every chroma one picture further on.
+ROLLED = np.concatenate([LAB[..., :1], np.roll(LAB[..., 1:], 1, axis=0)], axis=-1)
 FLIPPED = bytearray(GOOD)
 FLIPPED[HALF] ^= 0x10
 PAGE = b"<html>Welcome to our hotel"
@@ -288,7 +286,10 @@ BAD_ARCHIVES: dict[str, tuple[Callable[[], bytes], str]] = {
     "not a zip": (lambda: PAGE, "no whole zip archive"),
     "lacks its end": (lambda: GOOD[:HALF], "no whole zip archive"),
     "a flipped bit": (lambda: bytes(FLIPPED), "is damaged"),
-    "a part is missing": (lambda: pack(without("ab2")), "the array ab2 is missing"),
+    "a part is missing": (
+        lambda: pack({n: d for n, d in FILES.items() if "ab2" not in n}),
+        "the array ab2 is missing",
+    ),
     "a part is there twice": (
         lambda: pack({**FILES, "ab/ab1.npy": FILES["ab/ab/ab1.npy"]}),
         "ab1 is more than once",
@@ -314,15 +315,10 @@ BAD_ARCHIVES: dict[str, tuple[Callable[[], bytes], str]] = {
         r"holds 6 pictures, the parts of ab 7: \[3, 2, 2\]",
     ),
     "chroma of other pictures": (
-        lambda: pack(kaggle_server.members(rolled(), COUNTS)),
+        lambda: pack(kaggle_server.members(ROLLED, COUNTS)),
         "does not belong to the pictures of L.npy",
     ),
 }
-
-
-def rolled() -> np.ndarray:
-    """Every chroma one picture further on."""
-    return np.concatenate([LAB[..., :1], np.roll(LAB[..., 1:], 1, axis=0)], axis=-1)
 
 
 @pytest.mark.parametrize("name", BAD_ARCHIVES)

@@ -179,19 +179,13 @@ def test_file_that_cannot_be_imported_leaves_nothing(
     assert len(store.search(run.client, "")) == before
 
 
-def killed(folder: Path) -> FileRun:
-    """The run of a process that could not say how it ended."""
-    run = FileRun.start(folder, "bare", PARAMS, {})
-    run.metrics(1, {"loss": 0.5})
-    run._queue.close()
-    return run
-
-
 def test_run_whose_process_was_killed_is_imported_as_killed(
     root: Path, run: Run, tmp_path: Path
 ) -> None:
-    path = killed(tmp_path).path
-    run_id, _ = tracking.import_run(root, path)
+    kept = FileRun.start(tmp_path, "bare", PARAMS, {})
+    kept.metrics(1, {"loss": 0.5})
+    kept.flush()
+    run_id, _ = tracking.import_run(root, kept.path)
     assert run.client.get_run(run_id).info.status == "KILLED"
 
 
