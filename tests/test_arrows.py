@@ -106,10 +106,7 @@ def test_only_tracking_imports_mlflow() -> None:
 
 
 def stages() -> dict[str, dict[str, list[str]]]:
-    loaded: dict[str, dict[str, list[str]]] = yaml.safe_load(
-        (ROOT / "dvc.yaml").read_text(encoding="utf-8")
-    )["stages"]
-    return loaded
+    return yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 
 
 @pytest.mark.parametrize("name", stages())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 import socket
 from urllib.parse import quote
@@ -42,18 +41,15 @@ def bind(host: str, port: int) -> socket.socket:
     Raises ServeError: the address cannot be used.
     """
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
+        family, *_, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        with contextlib.ExitStack() as stack:
-            listening = stack.enter_context(socket.socket(family, kind, protocol))
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind(address)
-            listening.listen(2048)
-            stack.pop_all()
+        both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
+        return socket.create_server(address, family=family, backlog=2048, dualstack_ipv6=both)
     except OSError as error:
-        raise ServeError(f"{host} port {port}: {error.strerror or error}") from error
-    return listening
+        # Python appends the address to the system's words.
+        why = str(error.strerror or error).partition(" (while")[0]
+        raise ServeError(f"{host} port {port}: {why}") from error
 
 
 def run(service: Service, listening: socket.socket, token: str | None) -> None:
