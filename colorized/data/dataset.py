@@ -12,7 +12,7 @@ A share of them is shown to the network through `colorized.data.film`.
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -259,22 +259,12 @@ def _from_workers(crops: CropBatches, steps: range, workers: int) -> Iterator[Te
     # Workers write to memory that is shared once and for all: to hand over a tensor of its own for
     # each batch costs as much again as making it. All that are under way and the one in use fit.
     ring = torch.empty(AHEAD * workers + 1, *crops.shape, dtype=torch.int32).share_memory_()
-    for place in from_processes(_Ring(crops, steps, ring), steps, workers, AHEAD):
-        if isinstance(place, Exception):
-            raise place
-        yield ring[place]
-
-
-def from_processes(
-    dataset: Dataset[Any], order: Sequence[int], workers: int, ahead: int
-) -> Iterator[Any]:
-    """Items of a dataset, in this order, made by processes that are `ahead` by so many each."""
     loader = DataLoader(
-        dataset,
+        _Ring(crops, steps, ring),
         batch_size=None,
-        sampler=order,
+        sampler=steps,
         num_workers=workers,
-        prefetch_factor=ahead,
+        prefetch_factor=AHEAD,
         # Spawned, because a fork copies locks that a thread (of torch, of a progress bar) may hold.
         multiprocessing_context="spawn",
         # Its seed for the workers' global generators, which nothing uses, would else be drawn from
@@ -286,9 +276,13 @@ def from_processes(
     resource_tracker.ensure_running()
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        return iter(loader)
+        places = iter(loader)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    for place in places:
+        if isinstance(place, Exception):
+            raise place
+        yield ring[place]
 
 
 @dataclass

@@ -20,6 +20,7 @@ import errno
 import json
 import os
 import shutil
+import signal
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -30,10 +31,9 @@ import imagehash
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from colorized import atomic
-from colorized.data.dataset import from_processes
 from colorized.data.sources import (
     SPLITS,
     Crops,
@@ -376,4 +376,19 @@ def _cut_all(
     if len(order) < FEW:
         return (cuts[number] for number in order)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return from_processes(cuts, order, cores or 1, AHEAD)
+    loader = DataLoader(
+        cuts,
+        batch_size=None,
+        sampler=order,
+        num_workers=cores or 1,
+        prefetch_factor=AHEAD,
+        worker_init_fn=_ignore_interrupts,
+        # Spawned, because a fork copies locks that a thread (of torch, of a progress bar) may hold.
+        multiprocessing_context="spawn",
+    )
+    return iter(loader)
+
+
+def _ignore_interrupts(_: int) -> None:
+    """Ctrl-C reaches every process; it is for the first one alone to handle."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
