@@ -45,8 +45,8 @@ CROPS = sources.CropSettings(
 WORK_SIZE = 160
 AB_STD = (12.0, 18.0)
 """About the root mean square of a* and b* over the training crops, CIELAB units."""
-SIGMAS = (20291.0, 16.0)
-"""Noise levels of the finish: pure noise, and that of the draw."""
+SIGMAS = (20291.0, 16.0, 2.0)
+"""Noise levels of the finish: pure noise, and those of draws."""
 GUIDANCE = 1.4
 FINISH = FinishSettings(
     adversarial=1.0,
