@@ -92,8 +92,8 @@ class Train(Section):
     cooldown_steps: Annotated[int, Field(ge=0)]
     weight_decay: Annotated[float, Field(ge=0)]
     clip_norm: Annotated[float, Field(gt=0)]
-    spike: Annotated[float, Field(ge=0)]
-    restores: Annotated[int, Field(ge=0)]
+    loss_spike_factor: Annotated[float, Field(ge=0)]
+    max_rollbacks: Annotated[int, Field(ge=0)]
     ema_decay: Annotated[float, Field(ge=0, lt=1)]
     condition_dropout: Annotated[float, Field(ge=0, lt=1)]
     noise_shift: Annotated[float, Field(gt=0)]
@@ -115,12 +115,12 @@ class Train(Section):
             raise ValueError(f"must be one of {', '.join(words)} or a .safetensors file")
         return init
 
-    @field_validator("spike")
+    @field_validator("loss_spike_factor")
     @classmethod
-    def _spike(cls, spike: float) -> float:
-        if 0 < spike <= 1:
+    def _factor(cls, factor: float) -> float:
+        if 0 < factor <= 1:
             raise ValueError("must be more than 1, or 0")
-        return spike
+        return factor
 
 
 class Finish(Section):

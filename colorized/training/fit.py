@@ -71,7 +71,7 @@ def fit(
     log
         Gets, after every validation, `val_loss` and `val_t…`; but for step 0, before training, also
         `loss`, `gradient_norm`, `learning_rate` and the objective's other parts, averaged over the
-        steps since it was last called or the run went on, `restores` so far in this process, and
+        steps since it was last called or the run went on, `rollbacks` so far in this process, and
         `TIMINGS`.
     workers
         Processes that prepare batches ahead.
@@ -91,7 +91,7 @@ def fit(
     CheckpointError
         When the checkpoint is damaged or belongs to another network.
     FloatingPointError
-        When the loss spiked or was no longer finite more often than the settings' `restores`,
+        When the loss spiked or was no longer finite more often than the settings' `max_rollbacks`,
         with no good state in between; the last good checkpoint stays.
     OutOfMemory
         The checkpoint of the step before is saved.
@@ -113,11 +113,11 @@ def fit(
         log(0, measure())
         on_validate(0)
     window = _Window(state, clock)
-    restores = 0
+    rollbacks = 0
 
     def restored(line: str) -> None:
-        nonlocal restores
-        restores += 1
+        nonlocal rollbacks
+        rollbacks += 1
         window.restart()
         if main:
             on_restore(line)
@@ -130,7 +130,7 @@ def fit(
                 window.steps.append(step)
                 number = step.number
                 if number % validate_every == 0 or state.done():
-                    values = window.values() | {"restores": restores} | measure()
+                    values = window.values() | {"rollbacks": rollbacks} | measure()
                     log(number, values)
                     on_validate(number)
                     if values["val_loss"] < best:
@@ -163,18 +163,18 @@ def _guarded(
     clock: Callable[[], float],
 ) -> Iterator[Step]:
     """The steps of `train`; after one that diverged, those from the last good state on."""
-    restores = 0  # since that state
+    rollbacks = 0  # since that state
     while not state.done():
         try:
             for step in train(state, pictures, workers, clock):
                 yield step
                 if step.number % checkpoint_every == 0:
-                    restores = 0
+                    rollbacks = 0
         except Diverged as error:
-            if restores == state.settings.restores:
-                again = f" again after {restores} restores; lower train.lr" if restores else ""
+            if rollbacks == state.settings.max_rollbacks:
+                again = f" again after {rollbacks} rollbacks; lower train.lr" if rollbacks else ""
                 raise FloatingPointError(f"{error}{again}") from error
-            restores += 1
+            rollbacks += 1
             _load(state, folder / GOOD)
             state.skipped = error.place + 1 - state.step
             on_restore(

@@ -37,7 +37,7 @@ class History:
     def publish(self, path: Path) -> None:
         """Write the table at `path` and a plot beside it; timings stay out, so that it repeats."""
         rows = [self.rows[step] for step in sorted(self.rows)]
-        names = [name for name in rows[-1] if name not in (*TIMINGS, "restores")]
+        names = [name for name in rows[-1] if name not in (*TIMINGS, "rollbacks")]
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, names, extrasaction="ignore", lineterminator="\n")

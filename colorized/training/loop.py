@@ -69,8 +69,8 @@ class TrainSettings:
     accumulate: int = 1
     compile: bool = False
     minutes: float = 0.0
-    spike: float = 0.0
-    restores: int = 0
+    loss_spike_factor: float = 0.0
+    max_rollbacks: int = 0
 
 
 class Diverged(FloatingPointError):
@@ -233,8 +233,8 @@ def train(
     Raises
     ------
     Diverged
-        When the loss or its gradient is no longer finite, or the loss is `spike` times the median
-        of the last `RECENT` steps; the weights are those before that step.
+        When the loss or its gradient is no longer finite, or the loss is `loss_spike_factor` times
+        the median of the last `RECENT` steps; the weights are those before that step.
     OutOfMemory
         The weights are those before that step.
     """
@@ -255,7 +255,7 @@ def train(
     feed = batches(crops, places, workers, processes.device)
     before = clock()
     for place in places:
-        with _told_of_memory(state):
+        with _reraise_out_of_memory(state):
             batch = next(feed)
             now = clock()
             state.seconds += now - before
@@ -283,7 +283,7 @@ def train(
 
 
 @contextmanager
-def _told_of_memory(state: TrainState) -> Iterator[None]:
+def _reraise_out_of_memory(state: TrainState) -> Iterator[None]:
     """Reraise an out-of-memory error as an `OutOfMemory`."""
     settings = state.settings
     try:
@@ -382,9 +382,9 @@ def _trouble(state: TrainState, loss: float, norm: float) -> str:
     """What is wrong with a step's loss and gradient; empty when nothing is."""
     if not (math.isfinite(loss) and math.isfinite(norm)):
         return f"became {loss}, its gradient {norm}"
-    if state.settings.spike and len(state.recent) == RECENT:
+    if state.settings.loss_spike_factor and len(state.recent) == RECENT:
         usual = statistics.median(state.recent)
-        if loss > state.settings.spike * usual:
+        if loss > state.settings.loss_spike_factor * usual:
             return f"leapt to {loss:.3g} from {usual:.3g}"
     return ""
 

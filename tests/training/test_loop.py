@@ -184,12 +184,12 @@ def test_training_goes_back_and_on_without_the_batches_that_spoiled_it(
     shard: Shard, tmp_path: Path
 ) -> None:
     told: list[str] = []
-    state = fresh(shard, steps=7, restores=1)
+    state = fresh(shard, steps=7, max_rollbacks=1)
     rows = run(state, shard, tmp_path / "guarded", **spoil_step(state, 6, 1, told))
     (line,) = told
     assert line.startswith("step 6: the loss became nan, its gradient nan: back to step 3, ")
     assert (state.step, state.skipped) == (7, 3)
-    assert [row["restores"] for row in rows[1:]] == [0, 0, 1, 1, 1]
+    assert [row["rollbacks"] for row in rows[1:]] == [0, 0, 1, 1, 1]
     assert [row["step"] for row in rows] == [0, 2, 4, 4, 6, 7]
 
     # The same by hand: the batches of the first three steps, then those after the sixth.
@@ -204,27 +204,27 @@ def test_training_goes_back_and_on_without_the_batches_that_spoiled_it(
 
 def test_resumed_run_goes_back_to_the_same_place(shard: Shard, tmp_path: Path) -> None:
     told: list[str] = []
-    whole = fresh(shard, steps=7, restores=1)
+    whole = fresh(shard, steps=7, max_rollbacks=1)
     run(whole, shard, tmp_path / "whole", **spoil_step(whole, 6, 1, told))
     # Stopped after step 4, past the state that step 6 goes back to; and after it went back.
-    first = fresh(shard, steps=7, restores=1)
+    first = fresh(shard, steps=7, max_rollbacks=1)
     with pytest.raises(fit.Interrupted):
         run(first, shard, tmp_path / "a", should_stop=lambda: first.step == 4)
-    second = fresh(shard, steps=7, restores=1)
+    second = fresh(shard, steps=7, max_rollbacks=1)
     with pytest.raises(fit.Interrupted):
         run(
             second, shard, tmp_path / "a", should_stop=lambda: len(told) == 2,
             **spoil_step(second, 6, 2, told),
         )  # fmt: skip
     assert (second.step, second.skipped) == (4, 3)
-    third = fresh(shard, steps=7, restores=1)
+    third = fresh(shard, steps=7, max_rollbacks=1)
     run(third, shard, tmp_path / "a")
     assert differing(third, whole) == []
 
 
 def test_training_goes_back_no_more_often_than_it_is_told(shard: Shard, tmp_path: Path) -> None:
     told: list[str] = []
-    state = fresh(shard, restores=2)
+    state = fresh(shard, max_rollbacks=2)
     whole = state.config
 
     def on_restore(line: str) -> None:
@@ -235,29 +235,29 @@ def test_training_goes_back_no_more_often_than_it_is_told(shard: Shard, tmp_path
         if step.number == 3:
             state.config = dataclasses.replace(state.config, ab_std=(math.nan, 1.0))
 
-    with pytest.raises(FloatingPointError, match="again after 2 restores; lower train.lr"):
+    with pytest.raises(FloatingPointError, match="again after 2 rollbacks; lower train.lr"):
         run(state, shard, tmp_path, on_step=spoil, on_restore=on_restore)
     assert len(told) == 2
     # What is on disk is good: the same command goes on from it.
-    again = fresh(shard, restores=2)
+    again = fresh(shard, max_rollbacks=2)
     assert whole == again.config
     run(again, shard, tmp_path)
     assert again.step == SETTINGS.steps
 
 
 def test_spike_is_told_from_the_usual_loss(shard: Shard) -> None:
-    state = fresh(shard, spike=5.0)
+    state = fresh(shard, loss_spike_factor=5.0)
     state.recent.extend([0.01] * (RECENT - SETTINGS.steps))
     list(train(state, shard))  # as yet too few losses to tell
-    state = fresh(shard, spike=5.0)
+    state = fresh(shard, loss_spike_factor=5.0)
     state.recent.extend([0.01] * RECENT)
     before = {k: v.clone() for k, v in state.denoiser.network.state_dict().items()}
     with pytest.raises(Diverged, match=r"^step 1: the loss leapt to [\d.]+ from 0\.01$"):
         list(train(state, shard))
     for name, tensor in state.denoiser.network.state_dict().items():
         assert torch.equal(tensor, before[name])
-    for spike in (0.0, 1e6):  # not looked for, or not reached
-        state = fresh(shard, spike=spike)
+    for factor in (0.0, 1e6):  # not looked for, or not reached
+        state = fresh(shard, loss_spike_factor=factor)
         state.recent.extend([0.01] * RECENT)
         assert len(list(train(state, shard))) == SETTINGS.steps
 
