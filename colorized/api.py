@@ -201,7 +201,7 @@ class Colorizer:
                     guide = page.small(*self.sampler.guide_size(page.height, page.width))
                     if page.looks_like_color_negative:
                         page.notes.append("it looks like a color negative; invert it first")
-                    before = provenance.NAMESPACE.encode() in page.facts.xmp
+                    before = provenance.NAMESPACE.encode() in page.metadata.xmp
                     if keep_colors and (before or page.is_in_color):
                         if len(scan.pages) > 1:
                             page.notes.append(f"page {number + 1} is in color and keeps its colors")

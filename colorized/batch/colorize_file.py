@@ -19,7 +19,7 @@ from PIL import Image
 
 from colorized import color, photo
 from colorized.api import ColoredPhoto, Colorizer, Error
-from colorized.batch.job import Job, Outcome, Settings, Stamp
+from colorized.batch.job import FileDigest, Job, Outcome, Settings
 from colorized.color import resample
 from colorized.photo import provenance
 from colorized.text import line, printable
@@ -100,23 +100,23 @@ def colorize_file(
     )
 
 
-def _read(path: Path) -> tuple[Stamp, bytes]:
+def _read(path: Path) -> tuple[FileDigest, bytes]:
     """Digest of a photograph, and its content; empty for a large file, which is read in parts."""
     if not path.is_file():
         with photo.open_scan(path):  # says what is wrong
             pass
     if path.stat().st_size > _READ_AT_ONCE:
-        return Stamp.of(path), b""
+        return FileDigest.of(path), b""
     with open(path, "rb") as file:
         status = os.fstat(file.fileno())
         content = file.read()
     digest = hashlib.sha256(content).hexdigest()
-    return Stamp(digest, len(content), status.st_mtime_ns), content
+    return FileDigest(digest, len(content), status.st_mtime_ns), content
 
 
 def _written(
     target: Path, colored: ColoredPhoto, settings: Settings
-) -> Iterator[tuple[Path, Stamp]]:
+) -> Iterator[tuple[Path, FileDigest]]:
     """Write the files of a photograph, the colored one first, and yield each with its digest.
 
     photo.jpg, photo.jpg.json, photo.candidate-2.jpg, …, photo.jpg.candidates.png,
@@ -128,26 +128,26 @@ def _written(
             suffix = f".candidate-{k + 1}{target.suffix}"
             path = target.with_name(photo.fitting(target.stem, suffix))
         colored.save(path, candidate=k, mark=settings.mark)
-        stamp = Stamp.of(path, sync=True)
+        stamp = FileDigest.of(path, sync=True)
         yield path, stamp
         sidecar = provenance.sidecar_name(path)
         sidecar.write_bytes(provenance.sidecar(marks, path, stamp.sha256))
-        yield sidecar, Stamp.of(sidecar, sync=True)
+        yield sidecar, FileDigest.of(sidecar, sync=True)
     several = len(colored.pages) > 1
     for number, one in enumerate(colored.pages, start=1):
         page = f".page-{number}" if several else ""
         if settings.candidates > 1:
             path = beside(target, f"{page}.candidates.png")
             one.contact_sheet.save(path)
-            yield path, Stamp.of(path, sync=True)
+            yield path, FileDigest.of(path, sync=True)
         if settings.uncertainty:
             path = beside(target, f"{page}.uncertainty.png")
             one.uncertainty_map.save(path)
-            yield path, Stamp.of(path, sync=True)
+            yield path, FileDigest.of(path, sync=True)
     if settings.layer:
         path = beside(target, f".layer.{'tif' if several else 'png'}")
         colored.save_layer(path)
-        yield path, Stamp.of(path, sync=True)
+        yield path, FileDigest.of(path, sync=True)
 
 
 def beside(target: Path, suffix: str) -> Path:

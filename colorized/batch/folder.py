@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, Unpack
 
 from colorized import photo
 from colorized.batch import plan
-from colorized.batch.job import Settings, Stamp
+from colorized.batch.job import FileDigest, Settings
 from colorized.batch.journal import Journal
 from colorized.batch.plan import Result as Result
 from colorized.batch.report import Report
@@ -138,7 +138,7 @@ def color(
     timeout
         Seconds for a photograph, 0 for no limit.
     """
-    facts = settings.facts(Stamp.of(weights).sha256)
+    facts = settings.facts(FileDigest.of(weights).sha256)
     jobs, renamed = plan.with_known_names(found.jobs, journal)
     todo, done, conflicts = plan.remaining(jobs, journal, facts, overwrite)
 

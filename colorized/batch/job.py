@@ -60,7 +60,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Stamp:
+class FileDigest:
     """Digest of a file, with size and time for a quick check that it has not changed."""
 
     sha256: str
@@ -68,7 +68,7 @@ class Stamp:
     mtime_ns: int
 
     @classmethod
-    def of(cls, path: Path, *, sync: bool = False) -> Stamp:
+    def of(cls, path: Path, *, sync: bool = False) -> FileDigest:
         """Digest of a file; with `sync` the file is synced to disk."""
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -82,7 +82,7 @@ class Stamp:
         status = os.stat(path)
         if status.st_size != self.size:
             return False
-        return status.st_mtime_ns == self.mtime_ns or Stamp.of(path).sha256 == self.sha256
+        return status.st_mtime_ns == self.mtime_ns or FileDigest.of(path).sha256 == self.sha256
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,8 @@ class Outcome:
     of it before and after.
     """
 
-    files: tuple[tuple[Path, Stamp], ...] = ()
-    original: Stamp | None = None
+    files: tuple[tuple[Path, FileDigest], ...] = ()
+    original: FileDigest | None = None
     notes: tuple[str, ...] = ()
     error: str = ""
     passed_over: str = ""

@@ -26,7 +26,7 @@ from typing import Any
 import filelock
 
 from colorized import atomic
-from colorized.batch.job import Stamp
+from colorized.batch.job import FileDigest
 from colorized.text import printable
 
 FOLDER = ".colorized"
@@ -60,9 +60,9 @@ class Entry:
 
     target: str
     source: str
-    original: Stamp
+    original: FileDigest
     settings: Mapping[str, Any]
-    files: Mapping[str, Stamp]
+    files: Mapping[str, FileDigest]
     size: tuple[int, int]
     seconds: float
     notes: tuple[str, ...]
@@ -75,8 +75,8 @@ class Entry:
     def parse(cls, line: bytes) -> Entry:
         """Raises ValueError, KeyError or TypeError where the line is not an entry."""
         values = json.loads(line)
-        values["original"] = Stamp(**values["original"])
-        values["files"] = {name: Stamp(**stamp) for name, stamp in values["files"].items()}
+        values["original"] = FileDigest(**values["original"])
+        values["files"] = {name: FileDigest(**stamp) for name, stamp in values["files"].items()}
         width, height = values["size"]
         return cls(**{**values, "size": (width, height), "notes": tuple(values["notes"])})
 
@@ -107,7 +107,7 @@ class Journal:
     def __post_init__(self) -> None:
         self.folder = self.out / FOLDER
         self.staging = self.folder / f"{_STAGING}{uuid.uuid4().hex}"
-        self._owned: dict[str, list[tuple[str, Stamp]]] = {}
+        self._owned: dict[str, list[tuple[str, FileDigest]]] = {}
         self._by_source: dict[tuple[str, str], list[Entry]] = {}
 
     def __enter__(self) -> Journal:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from colorized import photo
-from colorized.batch.job import Job, Settings, Stamp
+from colorized.batch.job import FileDigest, Job, Settings
 from colorized.batch.journal import FOLDER, SHARDS, Entry, Journal
 from colorized.batch.plan import BatchError, plan, raise_if_all_failed, without_conflicts
 from colorized.batch.workers import WorkerPool, WorkerSpec
@@ -343,11 +343,11 @@ class ColorizeActor:
             for name, stamp in entry.files.items()
         )
 
-    def _entry(self, task: Task, original: Stamp | None, outcome: Any) -> Entry:
+    def _entry(self, task: Task, original: FileDigest | None, outcome: Any) -> Entry:
         assert original is not None
         if is_remote(task.source_store):
             found = Store(task.source_store).files(task.source)[task.source]
-            original = Stamp(original.sha256, found.size, found.mtime_ns)
+            original = FileDigest(original.sha256, found.size, found.mtime_ns)
         parent = Path(task.target).parent
         return Entry(
             target=task.target,

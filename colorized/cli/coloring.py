@@ -134,7 +134,7 @@ def colorize(
     """
     from colorized.batch import folder as batch
     from colorized.batch import plan
-    from colorized.batch.job import Settings, Stamp
+    from colorized.batch.job import FileDigest, Settings
     from colorized.batch.journal import Journal
     from colorized.batch.report import Report, ReportError, by_kind
     from colorized.model.header import sampling_defaults
@@ -173,7 +173,7 @@ def colorize(
             raise Failure(f"--hints is for one photograph, not for {len(found.jobs)}")
         from colorized.inference.hints import read_hints
 
-        known = {"hints": read_hints(hints), "hints_sha256": Stamp.of(hints).sha256}
+        known = {"hints": read_hints(hints), "hints_sha256": FileDigest.of(hints).sha256}
     total = len(found.jobs) + len(found.failed)
     with weights_file(weights) as (path, name), Journal(found.folder) as journal:
         for warning in journal.warnings:
@@ -216,7 +216,7 @@ def _on_cluster(
     device: str, address: str | None, timeout: float, overwrite: bool,
 ) -> None:  # fmt: skip
     from colorized.batch import ray
-    from colorized.batch.job import Stamp
+    from colorized.batch.job import FileDigest
     from colorized.batch.journal import FOLDER
     from colorized.storage import Store
     from colorized.text import printable
@@ -225,14 +225,14 @@ def _on_cluster(
     failed = 0
     with weights_file(weights) as (path, name), ray.known_results(out) as known:
         wanted = settings(path)
-        facts = wanted.facts(Stamp.of(path).sha256)
+        facts = wanted.facts(FileDigest.of(path).sha256)
         store = Store(out)
         todo, done = ray.remaining(tasks, store, known, facts, overwrite)
         if done:
             complain("note", f"{done} of {len(tasks)} photographs are done already")
         if not todo:
             return
-        lent = f"{FOLDER}/weights-{Stamp.of(path).sha256}"
+        lent = f"{FOLDER}/weights-{FileDigest.of(path).sha256}"
         asked = ray.Batch(store.url, wanted, facts, lent, name, device, timeout or math.inf)
         # Ray prints messages on stdout, which is for results only.
         results = sys.stdout

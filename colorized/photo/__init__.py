@@ -27,7 +27,7 @@ from colorized.photo.names import (
 
 if TYPE_CHECKING:
     from colorized.photo.colorfulness import is_in_color
-    from colorized.photo.page import Facts, Page, use_threads
+    from colorized.photo.page import Metadata, Page, use_threads
     from colorized.photo.reading import Scan, open_scan, read_photo, read_rgb, read_xmp
     from colorized.photo.variants import Place, layer, marked
     from colorized.photo.writing import (
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 # On first use: a process that only plans which files to color needs neither codecs nor torch.
 _FROM = {
     "colorfulness": ("is_in_color",),
-    "page": ("Facts", "Page", "use_threads"),
+    "page": ("Metadata", "Page", "use_threads"),
     "reading": ("Scan", "open_scan", "read_photo", "read_rgb", "read_xmp"),
     "variants": ("Place", "layer", "marked"),
     "writing": ("Colored", "Rows", "encode_photo", "left_out", "write_photo", "write_scan"),

@@ -43,7 +43,7 @@ class Raster(Protocol):
 
 
 @dataclass(frozen=True)
-class Facts:
+class Metadata:
     """Metadata of a photograph, for its copy.
 
     `dpi` and `aspect` are horizontal and vertical; `aspect` is pixels per unit, where the unit is
@@ -77,7 +77,7 @@ class Page:
         format: str,
         raster: Raster,
         tones: ToneMapping,
-        facts: Facts,
+        metadata: Metadata,
         notes: list[str],
         alpha: bool = False,
         total: int = 0,
@@ -85,7 +85,7 @@ class Page:
         self.path = path
         self.format = format
         self.height, self.width = raster.height, raster.width
-        self.facts = facts
+        self.metadata = metadata
         self.notes = notes
         self.has_alpha = alpha
         self.total = total or self.height * self.width

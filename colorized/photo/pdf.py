@@ -14,7 +14,7 @@ import pypdfium2.raw
 
 from colorized.photo import tones
 from colorized.photo.names import Check, Damaged, PhotoError, failing
-from colorized.photo.page import BandCache, Banded, Facts, Page
+from colorized.photo.page import BandCache, Banded, Metadata, Page
 from colorized.photo.tones import Levels
 from colorized.text import printable
 
@@ -66,7 +66,7 @@ def read(file: BinaryIO, path: Path, check: Check, close: Callable[[Any], Any]) 
         eight = np.dtype(np.uint8)
         raster = Banded(height, width, height, eight, functools.partial(render, number), cache)
         meant = tones.in_color("RGB", eight, b"", notes)
-        pages.append(Page(path, "PDF", raster, meant, Facts(dpi=(dpi, dpi)), notes, total=total))
+        pages.append(Page(path, "PDF", raster, meant, Metadata(dpi=(dpi, dpi)), notes, total=total))
     return pages
 
 

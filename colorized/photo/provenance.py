@@ -92,10 +92,10 @@ def for_copy(marks: Marks, photo: Page, target: str | Path) -> bytes:
     Empty where the format of `target` holds none. What is left out is added to the photograph's
     notes.
     """
-    if len(photo.facts.iptc) > (most := room(target, "IPTC")):
+    if len(photo.metadata.iptc) > (most := room(target, "IPTC")):
         why = "it is too long" if most else f"{Path(target).suffix} cannot hold it"
         photo.notes.append(f"its IPTC record is left out: {why}")
-    photo.notes += left_out(photo.facts, target)
+    photo.notes += left_out(photo.metadata, target)
     most = room(target, "XMP")
     if not most:
         photo.notes.append(
@@ -103,7 +103,7 @@ def for_copy(marks: Marks, photo: Page, target: str | Path) -> bytes:
         )
         return b""
     try:
-        if len(merged := packet(marks, photo.facts.xmp)) <= most:
+        if len(merged := packet(marks, photo.metadata.xmp)) <= most:
             return merged
         reason = "it is too long"
     except ValueError as error:

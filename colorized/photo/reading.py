@@ -37,7 +37,7 @@ from colorized.photo.names import (
     output_name,
     reason,
 )
-from colorized.photo.page import Facts, Page, Whole, in_order, turned
+from colorized.photo.page import Metadata, Page, Whole, in_order, turned
 from colorized.photo.tones import Levels, ToneMapping
 from colorized.text import printable
 
@@ -122,7 +122,7 @@ def read_xmp(source: Source, name: str | Path | None = None) -> bytes:
     Raises PhotoError: the file is missing or no picture.
     """
     with open_scan(source, 1 << 62, name) as scan:
-        return scan.pages[0].facts.xmp
+        return scan.pages[0].metadata.xmp
 
 
 def _only(scan: Scan) -> Page:
@@ -215,7 +215,7 @@ def _with_pillow(file: BinaryIO, path: Path, check: Check, notes: list[str]) -> 
     if jp2.EXIF in uuids:
         image.info["exif"] = uuids[jp2.EXIF]
     exif, orientation = _exif(image, notes)
-    facts = Facts(
+    facts = Metadata(
         dpi=metadata.resolution(*image.info.get("dpi", (0, 0))),
         exif=exif,
         iptc=uuids.get(jp2.IPTC, b"") or _iptc(image),

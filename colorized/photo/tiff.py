@@ -25,7 +25,7 @@ from PIL import ExifTags, Image, TiffImagePlugin, TiffTags
 
 from colorized.photo import metadata, tones
 from colorized.photo.names import Check, Damaged, PhotoError, failing, reason
-from colorized.photo.page import BandCache, Banded, Facts, Page, Raster, turned_raster
+from colorized.photo.page import BandCache, Banded, Metadata, Page, Raster, turned_raster
 from colorized.photo.tones import Levels, ToneMapping
 from colorized.text import printable
 
@@ -73,7 +73,7 @@ _PLAIN: dict[str, Any] = dict.fromkeys(
 
 
 @dataclass(frozen=True)
-class Sheet:
+class OutputPage:
     """A page to write: sRGB in strips of `rows_per_strip` rows, which `strips` gives in order.
 
     `strips` applies a function to each of them, by several threads. `total` is the number of
@@ -87,7 +87,7 @@ class Sheet:
     rows_per_strip: int
     total: int
     strips: Callable[[Callable[[NDArray[Any]], bytes]], Iterator[bytes]]
-    facts: Facts
+    metadata: Metadata
     xmp: bytes
 
 
@@ -185,7 +185,7 @@ class _Caches:
 def _page(page: Any, path: Path, check: Check, caches: _Caches, total: int) -> Page:
     notes: list[str] = []
     _supported(page, path, check)
-    facts, orientation = _facts(page, notes)
+    facts, orientation = _metadata(page, notes)
     icc = _bytes(page, _ICC)
     kind, bits = page.photometric, page.bitspersample
     if kind == _BLACK_IS_ZERO and page.samplesperpixel in (3, 4):
@@ -424,7 +424,7 @@ def _bytes(page: Any, code: int) -> bytes:
     return data
 
 
-def _facts(page: Any, notes: list[str]) -> tuple[Facts, int]:
+def _metadata(page: Any, notes: list[str]) -> tuple[Metadata, int]:
     """Metadata of the page, and its orientation."""
     iptc = _bytes(page, _IPTC)
     if not iptc.startswith(metadata.IPTC_START):
@@ -443,7 +443,7 @@ def _facts(page: Any, notes: list[str]) -> tuple[Facts, int]:
     aspect = None
     if not inches and x and y and x != y:
         aspect = float(x), float(y)
-    facts = Facts(
+    facts = Metadata(
         metadata.resolution(x, y, inches), exif, iptc, _bytes(page, _XMP),
         private_tags=_private_tags(page), aspect=aspect,
     )  # fmt: skip
@@ -477,7 +477,7 @@ def _tags(page: Any, offset: int, group: int | None = None) -> dict[int, Any]:
     return {code: directory[code] for code in directory if group or code in metadata.READ}
 
 
-def write(file: BinaryIO, pages: Iterable[Sheet]) -> None:
+def write(file: BinaryIO, pages: Iterable[OutputPage]) -> None:
     """Write pages, one after the other, with deflated strips."""
     ifds: list[dict[int, Any]] = []
     with contextlib.ExitStack() as stack:
@@ -499,9 +499,9 @@ def write(file: BinaryIO, pages: Iterable[Sheet]) -> None:
                 compression=_DEFLATE,
                 predictor=True,
                 iccprofile=tones.srgb_profile(),
-                resolution=page.facts.dpi or page.facts.aspect,
+                resolution=page.metadata.dpi or page.metadata.aspect,
                 resolutionunit=(
-                    "inch" if page.facts.dpi else "none" if page.facts.aspect else None
+                    "inch" if page.metadata.dpi else "none" if page.metadata.aspect else None
                 ),
                 extratags=tags,
                 metadata=None,
@@ -516,12 +516,12 @@ def _deflated(strip: NDArray[Any]) -> bytes:
     return bytes(imagecodecs.zlib_encode(differences.tobytes(), level=6))
 
 
-def _extra_tags(page: Sheet) -> tuple[list[tuple[int, int, int, Any, bool]], dict[int, Any]]:
+def _extra_tags(page: OutputPage) -> tuple[list[tuple[int, int, int, Any, bool]], dict[int, Any]]:
     """Tags beside those of the pixels, and the EXIF directories, which tifffile does not write."""
     tags: list[tuple[int, int, int, Any, bool]] = []
     ifds: dict[int, Any] = {}
     exif = Image.Exif()
-    exif.load(page.facts.exif)
+    exif.load(page.metadata.exif)
     for code, value in exif.items():
         if isinstance(value, str):
             value = value.encode("latin-1")
@@ -536,9 +536,9 @@ def _extra_tags(page: Sheet) -> tuple[list[tuple[int, int, int, Any, bool]], dic
             tags.append((code, TiffTags.SHORT, 1, value, True))
     if page.xmp:
         tags.append((_XMP, TiffTags.BYTE, len(page.xmp), page.xmp, True))
-    if page.facts.iptc:
-        tags.append((_IPTC, TiffTags.UNDEFINED, len(page.facts.iptc), page.facts.iptc, True))
-    tags += [(*tag, True) for tag in page.facts.private_tags]
+    if page.metadata.iptc:
+        tags.append((_IPTC, TiffTags.UNDEFINED, len(page.metadata.iptc), page.metadata.iptc, True))
+    tags += [(*tag, True) for tag in page.metadata.private_tags]
     return tags, ifds
 
 

@@ -26,7 +26,7 @@ from colorized.photo.names import (
     output_format,
     room,
 )
-from colorized.photo.page import Facts, Page, in_order
+from colorized.photo.page import Metadata, Page, in_order
 from colorized.photo.tones import Levels
 from colorized.text import printable
 
@@ -99,7 +99,7 @@ def write_scan(colored: Iterable[Colored], path: str | Path) -> None:
             stack.close()
 
 
-def left_out(facts: Facts, path: str | Path) -> list[str]:
+def left_out(facts: Metadata, path: str | Path) -> list[str]:
     """Notes on the metadata that a file of this name cannot hold."""
     format = output_format(path)
     notes = []
@@ -132,7 +132,7 @@ def _encoded(file: BinaryIO, colored: Iterable[Colored], path: Path) -> None:
         raised: list[BaseException] = []
         try:
             with failing(path, "written"):
-                tiff.write(file, (_sheet(one, raised) for one in _kept(colored, raised)))
+                tiff.write(file, (_output_page(one, raised) for one in _kept(colored, raised)))
         except PhotoError:
             if raised:  # by who gives the colors; it is no fault of the file
                 raise raised[0] from None
@@ -158,10 +158,10 @@ def _kept(items: Iterable[A], raised: list[BaseException]) -> Iterator[A]:
         raise
 
 
-def _sheet(one: Colored, raised: list[BaseException]) -> tiff.Sheet:
+def _output_page(one: Colored, raised: list[BaseException]) -> tiff.OutputPage:
     picture = one.picture
     first, last = picture.strips()[0]
-    return tiff.Sheet(
+    return tiff.OutputPage(
         height=picture.height,
         width=picture.width,
         samples=3 + picture.has_alpha,
@@ -169,7 +169,7 @@ def _sheet(one: Colored, raised: list[BaseException]) -> tiff.Sheet:
         rows_per_strip=last - first,
         total=picture.total,
         strips=lambda finish: _kept(_painted(one, "TIFF", finish), raised),
-        facts=picture.facts,
+        metadata=picture.metadata,
         xmp=one.xmp,
     )
 
@@ -211,7 +211,7 @@ def _pixels(one: Colored, format: str) -> NDArray[Any]:
 
 def _plain(file: BinaryIO, pixels: NDArray[Any], one: Colored, path: Path) -> None:
     """BMP, JPEG, PPM and WebP."""
-    facts, format = one.picture.facts, str(output_format(path))
+    facts, format = one.picture.metadata, str(output_format(path))
     options = _OPTIONS.get(format, {}) | {"icc_profile": tones.srgb_profile()}
     if facts.dpi:
         options["dpi"] = facts.dpi
@@ -236,7 +236,7 @@ def _plain(file: BinaryIO, pixels: NDArray[Any], one: Colored, path: Path) -> No
 
 
 def _png(file: BinaryIO, pixels: NDArray[Any], one: Colored, path: Path) -> None:
-    facts = one.picture.facts
+    facts = one.picture.metadata
     text = PngImagePlugin.PngInfo()
     if one.xmp:
         text.add_itxt("XML:com.adobe.xmp", one.xmp.decode())
@@ -283,7 +283,7 @@ def _jpeg2000(file: BinaryIO, pixels: NDArray[Any], one: Colored, path: Path) ->
         kind = "J2K" if bare else "JP2"
         data = bytes(imagecodecs.jpeg2k_encode(pixels, reversible=True, codecformat=kind))
     if not bare:
-        facts = one.picture.facts
+        facts = one.picture.metadata
         uuids = {
             jp2.EXIF: facts.exif.removeprefix(b"Exif\0\0"),
             jp2.IPTC: facts.iptc,

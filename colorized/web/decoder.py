@@ -182,7 +182,7 @@ class DecodedPhoto:
             self._shown = color.luminance_to_lightness(linear)
             gray = png(Image.fromarray(levels))
             original = self._original(size)
-        marks = _marks(self._page.facts.xmp) if show else None
+        marks = _marks(self._page.metadata.xmp) if show else None
         return Opened(width, height, self._guide, gray, original, count, marks, self._page.notes)
 
     def _original(self, size: tuple[int, int]) -> bytes:

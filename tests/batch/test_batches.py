@@ -19,7 +19,7 @@ from commands import python
 from mounts import mounted
 from pictures import gray, results, scan
 
-from colorized.batch.job import Job, Settings, Stamp
+from colorized.batch.job import FileDigest, Job, Settings
 from colorized.batch.journal import Journal
 from colorized.batch.workers import WorkerError, WorkerPool, WorkerSpec
 from colorized.model.released import RELEASED
@@ -66,7 +66,7 @@ class TestKilled:
         assert {name.removeprefix("out/") for name in told} <= set(before) <= set(known)
         for name in before:
             files = known[name]["files"]
-            assert files[name]["sha256"] == Stamp.of(tmp_path / "out" / name).sha256
+            assert files[name]["sha256"] == FileDigest.of(tmp_path / "out" / name).sha256
 
         code, out, err = colorize(tmp_path, "s", "-o", "out")
         assert (code, err) == (0, [f"note: {len(before)} of 8 photographs are done already"])

@@ -17,7 +17,7 @@ from colorized import photo
 from colorized.api import Colorizer
 from colorized.batch import plan
 from colorized.batch.colorize_file import colorize_file
-from colorized.batch.job import Job, Settings, Stamp
+from colorized.batch.job import FileDigest, Job, Settings
 from colorized.batch.journal import Entry, Journal
 from colorized.options import UNTUNED
 from colorized.photo import provenance
@@ -121,8 +121,8 @@ def test_what_is_in_color() -> None:
 def colored(journal: Journal, source: Path, target: Path) -> None:
     target.write_bytes(b"colored")
     name = journal.relative(target)
-    stamp = Stamp.of(source)
-    files = {name: Stamp.of(target)}
+    stamp = FileDigest.of(source)
+    files = {name: FileDigest.of(target)}
     journal.add(Entry(name, str(source), stamp, {"seed": 0}, files, (1, 1), 1.0, (), 1.0))
 
 

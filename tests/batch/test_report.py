@@ -16,7 +16,7 @@ from pictures import encoded
 from PIL import Image
 
 from colorized.batch import report
-from colorized.batch.job import Job, Outcome, Stamp
+from colorized.batch.job import FileDigest, Job, Outcome
 from colorized.batch.journal import Entry, Journal
 from colorized.batch.plan import Result
 from colorized.batch.report import Report, ReportError
@@ -28,7 +28,7 @@ THUMBNAIL = encoded(Image.new("RGB", (8, 4), "teal"), "JPEG")
 def add(results: Report, name: str, error: str = "") -> None:
     journal = results.journal
     job = Job(Path("scans", name), journal.out / name)
-    stamp = Stamp("0" * 64, 1, 2)
+    stamp = FileDigest("0" * 64, 1, 2)
     entry = None
     if not error:
         job.target.parent.mkdir(parents=True, exist_ok=True)

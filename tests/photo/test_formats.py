@@ -141,7 +141,7 @@ def test_every_page_is_colored(tmp_path: Path, rgb: np.ndarray, deep: np.ndarray
     with photo.open_scan(target) as scan:
         for page_, L, limit in zip(scan.pages, before, (0.01, 0.6), strict=True):
             assert np.abs(page_.read().lightness - L).max() < limit
-        assert scan.pages[0].facts.dpi == (300, 300)
+        assert scan.pages[0].metadata.dpi == (300, 300)
     with Image.open(target) as image:  # of another hand
         assert image.n_frames == 2
     assert sorted(p.name for p in tmp_path.iterdir()) == ["album.tif", "out.tif"]
@@ -280,7 +280,7 @@ def test_pages_of_a_pdf(tmp_path: Path, rgb: np.ndarray) -> None:
         assert scan.format == "PDF"
         assert [(p.height, p.width) for p in scan.pages] == [(201, 301), (90, 301)]
         for one, levels in zip(scan.pages, (np.asarray(first), rgb[:90]), strict=True):
-            assert one.facts.dpi == pytest.approx((150, 150), abs=0.01)
+            assert one.metadata.dpi == pytest.approx((150, 150), abs=0.01)
             # Pillow puts a JPEG of its usual quality into the PDF.
             assert np.abs(one.read().lightness - lightness_of(levels)).mean() < 2
         photo.write_scan([photo.Colored(p, colors) for p in scan.pages], tmp_path / "a.tif")
@@ -337,7 +337,7 @@ def test_metadata_and_marks_are_what_exiftool_reads(
         assert found["IPTC:Caption-Abstract"] == "The old mill"
     assert not [key for key in found if key.endswith(("Warning", "Error"))]
     again = photo.read_photo(target)
-    assert provenance.parse(again.facts.xmp) == MADE
+    assert provenance.parse(again.metadata.xmp) == MADE
 
 
 @pytest.mark.parametrize(("white", "noted"), [(255, False), (1023, True), (65535, True)])

@@ -325,7 +325,7 @@ def test_png_with_a_damaged_chunk(gray: np.ndarray) -> None:
     read = photo.read_photo(with_chunks(encoded(gray), good[:-1] + b"?", good), name="a.png")
     np.testing.assert_allclose(read.lightness, lightness_of(gray / 255), atol=2e-3)
     assert read.notes == ["its chunk tEXt is damaged and is left out"]
-    assert read.facts.texts == (good,)
+    assert read.metadata.texts == (good,)
     broken = bytearray(encoded(gray))
     broken[29] ^= 1  # of the checksum of IHDR
     with pytest.raises(photo.PhotoError, match=r"a\.png: cannot be read: a damaged PNG \(.*IHDR"):
@@ -481,7 +481,7 @@ def test_png_with_cicp(rgb: np.ndarray) -> None:
 def copied(source: Path, target: Path) -> list[str]:
     """Write a colored copy, and say what its notes are."""
     read = photo.read_photo(source)
-    notes = [*read.notes, *photo.left_out(read.facts, target)]
+    notes = [*read.notes, *photo.left_out(read.metadata, target)]
     photo.write_photo(read, np.zeros((*read.lightness.shape, 2), np.float32), target)
     return notes
 
@@ -557,7 +557,7 @@ def test_pixels_that_are_not_square(tmp_path: Path, gray: np.ndarray, suffix: st
     for source in sources.values():
         assert copied(source, target) == []
         with photo.open_scan(target) as scan:
-            x, y = scan.pages[0].facts.aspect or (1, 1)
+            x, y = scan.pages[0].metadata.aspect or (1, 1)
         assert x / y == 2
     assert copied(sources[suffix], tmp_path / "b.webp") == [
         "its pixels are not square, which .webp cannot say"

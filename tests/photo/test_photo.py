@@ -363,16 +363,16 @@ def test_thumbnail_is_not_carried_over(tmp_path: Path, rgb: Image.Image) -> None
     with Image.open(path) as stored:
         assert stored.getexif().get_ifd(ExifTags.IFD.IFD1)[0x0202] == len(block)
     read = photo.read_photo(path)
-    assert b"Ann" in read.facts.exif
-    assert block not in read.facts.exif
-    assert len(read.facts.exif) < 100
+    assert b"Ann" in read.metadata.exif
+    assert block not in read.metadata.exif
+    assert len(read.metadata.exif) < 100
 
 
 def test_damaged_exif_is_told(tmp_path: Path, rgb: Image.Image) -> None:
     path = saved(tmp_path / "scan.jpg", rgb, exif=b"Exif\0\0MM\0*nonsense")
     read = photo.read_photo(path)
     assert read.lightness.shape == (101, 151)
-    assert read.facts.exif == b""
+    assert read.metadata.exif == b""
     assert len(read.notes) == 1
     assert "EXIF" in read.notes[0]
 

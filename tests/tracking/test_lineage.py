@@ -101,7 +101,7 @@ def test_xmp_that_cannot_be_kept_is_a_note(tmp_path: Path) -> None:
         made = provenance.for_copy(MADE, read, tmp_path / "a.jpg")
         assert provenance.parse(made) == MADE
         assert [reason in note for note in read.notes] == ([True] if reason else [])
-    read.facts = photo.Facts(xmp=THEIRS.replace(b"Tor", b"x" * 70_000))
+    read.metadata = photo.Metadata(xmp=THEIRS.replace(b"Tor", b"x" * 70_000))
     assert provenance.parse(provenance.for_copy(MADE, read, tmp_path / "a.jpg")) == MADE
     assert read.notes == ["its XMP is left out: it is too long"]
 
@@ -120,12 +120,12 @@ def test_iptc_that_cannot_be_kept_is_a_note(
 ) -> None:
     read = photo.read_photo(scan(tmp_path / "scan.png"))
     record = b"\x1c\x02\x78" + (length - 5).to_bytes(2, "big") + bytes(length - 5)
-    read.facts = photo.Facts(iptc=record)
+    read.metadata = photo.Metadata(iptc=record)
     xmp = provenance.for_copy(MADE, read, tmp_path / name)
     photo.write_photo(read, np.zeros((*read.lightness.shape, 2), np.float32), tmp_path / name, xmp)
     notes = [note for note in read.notes if "IPTC" in note]
     assert notes == ([f"its IPTC record is left out: {why}"] if why else [])
-    kept = photo.read_photo(tmp_path / name).facts.iptc
+    kept = photo.read_photo(tmp_path / name).metadata.iptc
     assert kept == (b"" if why else record)
 
 
