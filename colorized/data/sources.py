@@ -98,14 +98,15 @@ class Photographs:
     def cut(self, number: int, count: int, settings: CropSettings) -> Crops:
         path = self.root / self.names[number]
         try:
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            rgb = photo.read_rgb(path)
+            content = path.read_bytes()
+            rgb = photo.read_rgb(content, name=path)
         except OSError as error:
             raise Unusable("broken", error.strerror or str(error)) from error
         except photo.PhotoError as error:
             raise Unusable("broken", str(error).removeprefix(f"{path}: ")) from error
         except MemoryError as error:
             raise Unusable("broken", "needs more memory than there is") from error
+        digest = hashlib.sha256(content).hexdigest()
         if digest != self.digests[number]:
             raise Unusable("changed", "changed since the download stage; run `dvc repro` again")
         boxes = _boxes(rgb.shape, count, digest, settings)

@@ -64,6 +64,16 @@ class TestPhotographs:
         for a, b in ((expected.L, found.L), (expected.ab, found.ab)):
             assert np.abs(a.astype(int) - b).mean() < 1.5
 
+    def test_a_file_is_read_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What is hashed is what is cut, even if the file changes meanwhile."""
+        shutil.copy(PHOTOS / "cat.jpg", tmp_path)
+        source = photographs(tmp_path, "cat.jpg")
+        expected = source.cut(0, 1, SETTINGS)
+        read = Path.read_bytes
+        monkeypatch.setattr(Path, "read_bytes", lambda path: (read(path), path.unlink())[0])
+        assert np.array_equal(source.cut(0, 1, SETTINGS).L, expected.L)
+        assert not (tmp_path / "cat.jpg").exists()
+
     def test_changed_and_removed_files_say_so(self, tmp_path: Path) -> None:
         for name in ("cat.jpg", "dogs.jpg"):
             shutil.copy(PHOTOS / name, tmp_path)
