@@ -19,11 +19,15 @@ from colorized.training.checkpoint import load_checkpoint
 from colorized.training.fit import LAST, fingerprint
 
 CODE = (
+    "color/lab",
+    "color/resample",
     "data/dataset",
     "data/film",
     "model/denoiser",
     "model/encoder",
+    "model/guidance",
     "model/imagenet",
+    "model/sampling",
     "model/schedule",
     "model/unet",
     "training/critic",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 from pathlib import Path
 
 import pytest
+import structure
 import torch
 
+import colorized
 from colorized.training import recipe
 from colorized.training.housekeeping import remove_finished
 from colorized.training.recipe import Recipe
@@ -51,6 +54,18 @@ def test_fingerprint_changes_with_every_value_and_with_the_code() -> None:
     made = recipe.make({"train": {"lr": 1e-4}, "data": "a"})
     assert made.values == first.values
     assert set(made.code) == set(recipe.CODE)
+
+
+def test_code_is_whole() -> None:
+    """All that its modules import is in it, but for what changes no number."""
+    package = Path(colorized.__file__).parent
+    used = set()
+    for name in recipe.CODE:
+        for imported in structure.imports(ast.parse((package / f"{name}.py").read_text()).body):
+            parts = imported.split(".")[1:]
+            places = {"/".join(parts[:k]) for k in range(1, len(parts) + 1)}
+            used |= {place for place in places if (package / f"{place}.py").is_file()}
+    assert used - set(recipe.CODE) == {"model/weights", "options", "text", "training/distributed"}
 
 
 def test_why_a_training_begins_at_step_0_is_said(tmp_path: Path) -> None:
