@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import builtins
 import csv
+import io
 import os
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pypdfium2
 import pytest
 import tifffile
 from conftest import Run
@@ -113,6 +118,47 @@ def test_what_is_in_color() -> None:
     for index in range(len(PHOTOS)):
         assert not photo.is_in_color(np.asarray(toned(index)))
         assert not photo.is_in_color(np.asarray(picture(index, gray=True).convert("RGB")))
+
+
+# ---- No work twice -----------------------------------------------------------------------------
+
+
+def test_files_are_read_and_hashed_once(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture(gray=True).save(tmp_path / "a.png")
+    read: Counter[str] = Counter()
+    for module in (builtins, io):
+
+        def counted(file: Any, mode: str = "r", *args: Any, open: Any = module.open, **names: Any):
+            if mode == "rb":
+                read[Path(str(file)).name] += 1
+            return open(file, mode, *args, **names)
+
+        monkeypatch.setattr(module, "open", counted)
+    done = run("colorize", "a.png", "-o", "new.png", "--steps", 1, "--workers", 0)
+    assert done == (0, ["new.png"], [])
+    assert {name: read[name] for name in ("a.png", "new.png", "new.png.json")} == {
+        "a.png": 1, "new.png": 1, "new.png.json": 1
+    }  # fmt: skip
+
+
+def test_pages_of_a_pdf_are_rendered_once(
+    tmp_path: Path, model: Colorizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = Job(tmp_path / "a.pdf", tmp_path / "out" / "a.pdf.tif")
+    pages = [picture(index, gray=True) for index in range(3)]
+    pages[0].save(job.source, save_all=True, append_images=pages[1:])
+    rendered = []
+    render = pypdfium2.PdfPage.render
+    monkeypatch.setattr(
+        pypdfium2.PdfPage, "render", lambda *a, **names: rendered.append(a) or render(*a, **names)
+    )
+    refused = colorize_file(job, model, Settings(**{**vars(SETTINGS), "max_pixels": 1000}))
+    assert "more than --max-pixels 1000" in refused.error
+    assert rendered == []
+    assert colorize_file(job, model, SETTINGS).error == ""
+    assert len(rendered) == len(pages)
 
 
 # ---- Names, in the journal of an earlier version -----------------------------------------------

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from colorized import color
+from colorized.inference import colorizer as module
 from colorized.inference.colorizer import MAX_ASPECT, ChromaSampler, working_size
 from colorized.model.sampling import SIGMA_MAX
 from colorized.model.unet import STRIDE
@@ -139,6 +140,17 @@ class TestDraw:
         apart = [float(np.abs(a - b).mean()) for a, b in (far, near, nearest)]
         assert apart[0] > 1.2 * apart[1] > 0
         assert apart[2] == 0
+
+    def test_estimates_are_fetched_from_the_device_for_who_watches(
+        self, colorizer: ChromaSampler, lightness: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fetched = []
+        fetch = module.chroma_of
+        monkeypatch.setattr(module, "chroma_of", lambda *a: fetched.append(a) or fetch(*a))
+        colorizer.colorize(lightness, UNTUNED.override(steps=3))
+        assert len(fetched) == 1  # the result
+        colorizer.colorize(lightness, UNTUNED.override(steps=3), on_step=lambda *_: None)
+        assert len(fetched) == 1 + 3 + 1
 
     def test_size_that_is_no_multiple_of_the_stride(self, colorizer: ChromaSampler) -> None:
         with pytest.raises(ValueError, match=r"multiples of 16, got \(64, 70\)"):

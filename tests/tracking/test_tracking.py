@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import pwd
@@ -294,6 +295,8 @@ def test_queue_loses_nothing_in_a_crash(root: Path, run: Run, tmp_path: Path) ->
     queue.append(entries[4:])
     left.append((path.read_bytes(), entries[3:]))
     queue.close()
+    for (before, _), (after, _) in itertools.pairwise(left):
+        assert after.startswith(before)  # a crash in the middle of a write loses what is after it
     for data, expected in left:
         path.write_bytes(data + b'{"metrics": {"to')  # died in the middle of the next line
         again = Queue(path)
