@@ -7,7 +7,7 @@ random points in their true colors, and with five in random ones. CIEDE2000, by 
 8-bit result, is taken at the hints, and over the rest of the picture against its true colors.
 
 Then one hint of an odd color is given on each of seven surfaces, which scikit-image floods from
-the lightness alone. How far the rest of the surface moves towards the hint, and how far
+the lightness alone. How far the rest of the surface moves toward the hint, and how far
 everything else, is told as a share of how far the hint itself moves.
 
 Of every photograph sixteen colorings are drawn as well, and eight picked: whether the first is
@@ -115,10 +115,10 @@ def of_surfaces(colorizer: ChromaSampler, count: int) -> dict[str, dict[str, flo
         near = hints.rasterize(L).share > 0
         shift = colorizer.colorize(L, how, hints=hints) - colorizer.colorize(L, how)
         along = shift[near].mean(axis=0)
-        towards = shift @ (along / np.square(along).sum())
+        toward = shift @ (along / np.square(along).sum())
         results[Path(name).name] = {
-            "surface": float(towards[flooded & ~near].mean()),
-            "elsewhere": float(towards[~flooded].mean()),
+            "surface": float(toward[flooded & ~near].mean()),
+            "elsewhere": float(toward[~flooded].mean()),
         }
     return results
 

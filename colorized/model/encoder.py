@@ -94,7 +94,7 @@ class LightnessEncoder(nn.Module):
         self.head = nn.Conv2d(c, self.pooled, 1)
 
     def forward(self, lightness: Tensor) -> Features:
-        # The classifier was trained on (v - 127) / 128 of 8-bit grey levels; L* · 2.55 is one.
+        # The classifier was trained on (v - 127) / 128 of 8-bit gray levels; L* · 2.55 is one.
         h = F.relu6(self.stem((lightness * 2.55 - 127) / 128), inplace=True)
         features = []
         for i, stage in enumerate(self.trunk):

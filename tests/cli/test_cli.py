@@ -194,16 +194,16 @@ class TestResults:
     def test_any_size_keeps_lightness(self, colorize: Run, size: tuple[int, int]) -> None:
         source = scan("a.png", size=size)
         assert colorize(source, "-o", "out", "--saturation", 2) == (0, ["out/a.png"], [])
-        grey, colored = pixels(source), pixels("out/a.png")
+        gray, colored = pixels(source), pixels("out/a.png")
         assert colored.shape == (size[1], size[0], 3)
-        L, L_out = (skimage.color.rgb2lab(v)[..., 0] for v in (grey, colored))
+        L, L_out = (skimage.color.rgb2lab(v)[..., 0] for v in (gray, colored))
         assert np.abs(L_out - L).max() <= 0.6
 
-    def test_saturation_0_is_grey(self, colorize: Run) -> None:
+    def test_saturation_0_is_gray(self, colorize: Run) -> None:
         source = scan("a.png")
         assert colorize(source, "-o", "out", "--saturation", 0).code == 0
-        grey, colored = pixels(source), pixels("out/a.png")
-        np.testing.assert_array_equal(colored, grey)
+        gray, colored = pixels(source), pixels("out/a.png")
+        np.testing.assert_array_equal(colored, gray)
 
     @pytest.mark.parametrize(
         "option", [("--steps", 3), ("--guidance", 3), ("--temperature", 0.5), ("--saturation", 0.5)]

@@ -59,12 +59,12 @@ def test_luminance_and_lightness() -> None:
     Y = np.linspace(0, 1, 1001)
     L = color.luminance_to_lightness(Y)
     assert L[0] == pytest.approx(0) and L[-1] == pytest.approx(100)
-    # CIE 15: middle grey of 18 % has L* 49.50; below Y = 216/24389, L* = 24389/27 Y.
+    # CIE 15: middle gray of 18 % has L* 49.50; below Y = 216/24389, L* = 24389/27 Y.
     assert L[180] == pytest.approx(49.496, abs=1e-3)
     assert L[5] == pytest.approx(24389 / 27 * 0.005)
     np.testing.assert_allclose(color.lightness_to_luminance(L), Y, atol=1e-12)
-    greys = np.repeat(color.linear_to_srgb(Y)[:, None], 3, axis=1)
-    np.testing.assert_allclose(color.lightness(greys), L, atol=1e-5)
+    grays = np.repeat(color.linear_to_srgb(Y)[:, None], 3, axis=1)
+    np.testing.assert_allclose(color.lightness(grays), L, atol=1e-5)
 
 
 def test_lab_agrees_with_scikit_image() -> None:
@@ -104,13 +104,13 @@ def test_round_trip(dtype: type, atol: float) -> None:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_neutral_is_exact(dtype: type) -> None:
-    grey = np.repeat(np.linspace(0, 1, 4097, dtype=dtype)[:, None], 3, axis=1)
-    lab = color.srgb_to_lab(grey)
+    gray = np.repeat(np.linspace(0, 1, 4097, dtype=dtype)[:, None], 3, axis=1)
+    lab = color.srgb_to_lab(gray)
     assert (lab[:, 1:] == 0).all()
     rgb = color.lab_to_srgb(lab)
     assert (rgb[:, :1] == rgb).all()
-    assert (color.lightness(grey) == lab[:, 0]).all()
-    assert (color.linear_to_lab8(color.srgb_to_linear(grey))[:, 1:] == 128).all()
+    assert (color.lightness(gray) == lab[:, 0]).all()
+    assert (color.linear_to_lab8(color.srgb_to_linear(gray))[:, 1:] == 128).all()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -225,11 +225,11 @@ def test_plain_clipping_would_move_lightness(rng: np.random.Generator) -> None:
     assert np.abs(color.lightness(clipped) - L).max() > 10
 
 
-def test_recombine_gives_grey_back() -> None:
-    grey = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=-1)
+def test_recombine_gives_gray_back() -> None:
+    gray = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=-1)
     for dtype in (np.float32, np.float64):
-        L = color.lightness(grey.astype(dtype) / 255)
-        assert (color.recombine(L, np.zeros((16, 16, 2), dtype)) == grey).all()
+        L = color.lightness(gray.astype(dtype) / 255)
+        assert (color.recombine(L, np.zeros((16, 16, 2), dtype)) == gray).all()
     L = np.linspace(0, 100, 100_003, dtype=np.float32)
     rgb = color.recombine(L, np.zeros((L.size, 2), np.float32))
     assert (rgb == rgb[:, :1]).all()

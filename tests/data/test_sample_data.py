@@ -1,4 +1,4 @@
-"""The embedded photographs: credited, licensed, small, in colour, and as their recipe says."""
+"""The embedded photographs: credited, licensed, small, in color, and as their recipe says."""
 
 import csv
 from pathlib import Path

