@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -112,7 +113,7 @@ def test_options_are_those_of_the_command() -> None:
     assert documented == set(re.findall(r"(?<![\w-])--[a-z-]+", usage)) - {"--help"}
 
 
-def test_size_of_the_model_is_as_told() -> None:
+def test_the_weights_are_as_told() -> None:
     from colorized.model.weights import RELEASED, load_weights
 
     text = README.read_text(encoding="utf-8")
@@ -120,6 +121,8 @@ def test_size_of_the_model_is_as_told() -> None:
     count = sum(p.numel() for p in network.parameters())
     assert f"{count / 1e6:.1f} million parameters" in text
     assert f"{RELEASED.stat().st_size / 1e6:.1f} MB" in text
+    digest = hashlib.sha256(RELEASED.read_bytes()).hexdigest()
+    assert digest in (ROOT / "docs" / "archive.md").read_text(encoding="utf-8")
 
 
 def test_tables_are_those_measured() -> None:
