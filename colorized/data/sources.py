@@ -249,17 +249,17 @@ def split_of(digest: str, val_share: float, test_share: float) -> str:
 
 
 def crop_boxes(
-    height: int, width: int, count: int, min_scale: float, rng: np.random.Generator
+    height: int, width: int, count: int, min_scale: float, size: int, rng: np.random.Generator
 ) -> list[Box]:
     """`count` squares; the first is the largest, in the middle, the others random.
 
-    A random square's side lies between `min_scale` and the whole of the shorter side, but is
-    never under `MIN_SIDE`.
+    A random square's side lies between `min_scale` and the whole of the shorter side. It is under
+    `size`, to which it will be resized, only where the picture is: enlarging would teach blur.
     """
     shorter = min(height, width)
     boxes = [((height - shorter) // 2, (width - shorter) // 2, shorter)]
     for _ in range(count - 1):
-        side = max(min(MIN_SIDE, shorter), round(shorter * rng.uniform(min_scale, 1.0)))
+        side = max(min(size, shorter), round(shorter * rng.uniform(min_scale, 1.0)))
         y = int(rng.integers(0, height - side + 1))
         x = int(rng.integers(0, width - side + 1))
         boxes.append((y, x, side))
@@ -273,4 +273,4 @@ def _boxes(
     if min(height, width) < MIN_SIDE:
         raise Unusable("tiny", f"{width}×{height}, a side is under {MIN_SIDE}")
     rng = np.random.default_rng([settings.seed, int(digest[:15], 16)])
-    return tuple(crop_boxes(height, width, count, settings.min_scale, rng))
+    return tuple(crop_boxes(height, width, count, settings.min_scale, settings.image_size, rng))

@@ -38,12 +38,13 @@ class TestPhotographs:
     def test_boxes_are_inside(self) -> None:
         rng = np.random.default_rng(0)
         for height, width in ((32, 32), (33, 100), (300, 200)):
-            boxes = sources.crop_boxes(height, width, 50, 0.1, rng)
+            boxes = sources.crop_boxes(height, width, 50, 0.1, 48, rng)
             assert len(boxes) == 50
             for y, x, side in boxes:
                 assert 0 <= y <= y + side <= height
                 assert 0 <= x <= x + side <= width
-                assert 32 <= side <= min(height, width)
+                # Never enlarged to 48 pixels, but where the picture is smaller.
+                assert min(48, height, width) <= side <= min(height, width)
             assert len(set(boxes)) > 1 or height == width == 32
 
     @pytest.mark.parametrize("suffix", ["png", "heic", "avif"])
