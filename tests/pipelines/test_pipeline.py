@@ -162,7 +162,7 @@ def test_training_and_evaluation_are_runs(project: Path) -> None:
     assert json.loads(used.profile)["left_out"] == {"broken": 1}
 
     assert evaluation.data.tags["mlflow.parentRunId"] == training.info.run_id
-    assert evaluation.info.run_name == "evaluate 1 steps, guidance 1.4, temperature 0.85"
+    assert evaluation.info.run_name == "evaluate 1 steps, guidance 1.4, temperature 0.9"
     assert evaluation.data.metrics["fid"] == pytest.approx(metrics(project)["fid"])
     assert evaluation.data.metrics["seconds_per_image"] > 0
     assert evaluation.data.params["sample.guidance"] == "1.4"

@@ -174,7 +174,7 @@ def test_from_the_registry_to_a_photograph_and_back(project: Path, run: Command)
         "data in dvc.lock of that commit: others (not found)",
         "changed since that commit: dvc.lock; the run keeps dvc.lock and params.yaml",
         f"data: sha256 unknown, DVC md5 {tags['data_md5']} (found: dvc.lock)",
-        "parameters: seed 5, steps 2, guidance 1.4, temperature 0.85, saturation 1.2, "
+        "parameters: seed 5, steps 2, guidance 1.4, temperature 0.9, saturation 1.22, "
         "sampler consistency",
         f"original: sha256 {hashlib.sha256(source.read_bytes()).hexdigest()}",
     ]
