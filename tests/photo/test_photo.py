@@ -87,7 +87,7 @@ def test_modes_in_color(
     assert np.abs(photo.read_rgb(path) - colors).mean() < max(0.1, 4 * tolerance)
 
 
-GREY_MODES: list[tuple[str, str]] = [
+GRAY_MODES: list[tuple[str, str]] = [
     *[(mode, suffix) for mode in ("1", "L") for suffix in (".png", ".tif", ".bmp", ".gif")],
     *[("1", ".pbm"), ("L", ".pgm"), ("L", ".jp2"), ("LA", ".png"), ("LA", ".tif")],
     *[("I;16", suffix) for suffix in (".png", ".tif", ".pgm", ".jp2")],
@@ -95,7 +95,7 @@ GREY_MODES: list[tuple[str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("mode", "suffix"), GREY_MODES)
+@pytest.mark.parametrize(("mode", "suffix"), GRAY_MODES)
 def test_modes_in_gray(tmp_path: Path, rgb: Image.Image, mode: str, suffix: str) -> None:
     gray = rgb.convert("L")
     levels = np.asarray(gray, np.uint16) * 257
