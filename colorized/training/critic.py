@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from colorized import color
-from colorized.model.encoder import LightnessEncoder, SameConv
+from colorized.model.encoder import LITE0, Features, SameConv, Trunk, tapped
 from colorized.model.imagenet import load_imagenet_eye
 
 EDGE = 0.1
@@ -31,24 +31,20 @@ class Eye(nn.Module):
     sRGB (B, 3, H, W) in [0, 1] → maps at strides 4, 8, 16 and 32.
     """
 
-    channels = LightnessEncoder.channels[1:]
+    channels = tapped(LITE0)[1:]
 
     def __init__(self) -> None:
         super().__init__()
         self.stem = SameConv(3, 32, 3, 2)
-        self.trunk = LightnessEncoder().trunk
+        self.trunk = Trunk(LITE0)
         load_imagenet_eye(self.stem, self.trunk)
         self.requires_grad_(False)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(self, rgb: Tensor) -> list[Tensor]:
+    def forward(self, rgb: Tensor) -> Features:
         h = F.relu6(self.stem((rgb * 255 - 127) / 128), inplace=True)
-        maps = []
-        for i, stage in enumerate(self.trunk):
-            h = stage(h)
-            if i in LightnessEncoder.taps[1:]:
-                maps.append(h)
-        return maps
+        maps: Features = self.trunk(h)
+        return maps[1:]
 
 
 class Mixer(nn.Module):
@@ -66,7 +62,7 @@ class Mixer(nn.Module):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
         self.requires_grad_(False)
 
-    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+    def forward(self, maps: Features) -> list[Tensor]:
         """The maps with their channels and scales mixed."""
         mixed = [mix(m) for mix, m in zip(self.channels, maps, strict=True)]
         down: list[Tensor] = []

