@@ -52,18 +52,20 @@ FINISH = FinishSettings(
     adversarial=1.0,
     squared_error=0.2,
     roughness=15.0,
-    denoising=1.0,
+    denoising=1.5,
     window=128,
     critic_lr=4e-4,
 )
 
 
-def settings(device: torch.device, minutes: float, finish: bool, seed: int) -> TrainSettings:
+def settings(
+    device: torch.device, minutes: float, finish: bool, seed: int, batch_size: int = 16
+) -> TrainSettings:
     """The settings of a phase."""
     return TrainSettings(
         steps=10,  # of the minutes, the last four cool down
         minutes=minutes,
-        batch_size=16,
+        batch_size=batch_size,
         crop_size=WORK_SIZE,
         levels=2,
         film=0.35 if finish else 0.5,
@@ -100,6 +102,7 @@ def main() -> None:
     )
     parser.add_argument("--init", type=Path, help="weights to start from")
     parser.add_argument("--seed", type=int, default=0, help="of crops and noise")
+    parser.add_argument("--batch-size", type=int, default=16, help="crops a step; 128 on a GPU")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     processes = open_processes(options.device)
@@ -145,7 +148,9 @@ def run(options: argparse.Namespace, processes: Processes) -> None:
     for name, minutes in zip(("denoise", "finish"), options.minutes, strict=True):
         if not minutes:
             continue
-        phase = settings(processes.device, minutes, name == "finish", options.seed)
+        phase = settings(
+            processes.device, minutes, name == "finish", options.seed, options.batch_size
+        )
         values = dataclasses.asdict(phase)
         if name == "finish":
             config = config.finished(SIGMAS, GUIDANCE)
