@@ -105,6 +105,8 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=16, help="crops a step; 128 on a GPU")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
+    if options.batch_size < 1:
+        parser.error(f"--batch-size must be at least 1, got {options.batch_size}")
     processes = open_processes(options.device)
     try:
         run(options, processes)

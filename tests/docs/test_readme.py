@@ -16,6 +16,9 @@ import tables
 from pictures import results
 from PIL import Image
 
+from colorized.model.header import sampling_defaults
+from colorized.model.released import RELEASED
+
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 COLORING = ROOT / "docs" / "coloring.md"
@@ -111,10 +114,16 @@ def test_options_are_those_of_the_command() -> None:
     table = COLORING.read_text(encoding="utf-8").partition("| option |")[2].partition("\n\n")[0]
     documented = set(re.findall(r"`(--[a-z-]+)`", table))
     assert documented == set(re.findall(r"(?<![\w-])--[a-z-]+", usage)) - {"--help"}
+    told = re.findall(r"^\| `--([a-z]+)` \| (\S+) ¹ \|", table, re.MULTILINE)
+    assert len(told) == 5
+    released = sampling_defaults(RELEASED)
+    assert {name: float(value) for name, value in told} == {
+        name: getattr(released, name) for name, _ in told
+    }
 
 
 def test_the_weights_are_as_told() -> None:
-    from colorized.model.weights import RELEASED, load_weights
+    from colorized.model.weights import load_weights
 
     text = README.read_text(encoding="utf-8")
     network = load_weights(RELEASED).denoiser.network

@@ -17,6 +17,8 @@ import pytest
 import yaml
 from mlflow_server import SHORT_TRAINING, save_params
 
+from colorized.model.header import sampling_defaults
+from colorized.model.released import RELEASED
 from colorized.tracking import Registry
 from colorized.tracking.store import search
 
@@ -162,7 +164,9 @@ def test_training_and_evaluation_are_runs(project: Path) -> None:
     assert json.loads(used.profile)["left_out"] == {"broken": 1}
 
     assert evaluation.data.tags["mlflow.parentRunId"] == training.info.run_id
-    assert evaluation.info.run_name == "evaluate 1 steps, guidance 1.4, temperature 0.9"
+    released = sampling_defaults(RELEASED)
+    name = f"evaluate 1 steps, guidance {released.guidance:g}, temperature {released.temperature:g}"
+    assert evaluation.info.run_name == name
     assert evaluation.data.metrics["fid"] == pytest.approx(metrics(project)["fid"])
     assert evaluation.data.metrics["seconds_per_image"] > 0
     assert evaluation.data.params["sample.guidance"] == "1.4"

@@ -15,6 +15,7 @@ from pictures import PHOTOS, scan
 from PIL import Image
 
 from colorized import photo
+from colorized.model.header import sampling_defaults
 from colorized.model.weights import RELEASED
 from colorized.photo import provenance
 from colorized.photo.provenance import Marks
@@ -166,6 +167,7 @@ def test_from_the_registry_to_a_photograph_and_back(project: Path, run: Command)
     (run_id, tags) = store.find_run(SHA256) or ("", {})
     code, out, err = run("lineage", "one/a.jpg")
     assert (code, err) == (0, [])
+    released = sampling_defaults(RELEASED)
     assert out == [
         f"weights: models:/colorized@champion, sha256 {SHA256} "
         "(found: the released weights, models:/colorized/1, the champion)",
@@ -174,7 +176,8 @@ def test_from_the_registry_to_a_photograph_and_back(project: Path, run: Command)
         "data in dvc.lock of that commit: others (not found)",
         "changed since that commit: dvc.lock; the run keeps dvc.lock and params.yaml",
         f"data: sha256 unknown, DVC md5 {tags['data_md5']} (found: dvc.lock)",
-        "parameters: seed 5, steps 2, guidance 1.4, temperature 0.9, saturation 1.22, "
+        f"parameters: seed 5, steps 2, guidance {released.guidance:g}, "
+        f"temperature {released.temperature:g}, saturation {released.saturation:g}, "
         "sampler consistency",
         f"original: sha256 {hashlib.sha256(source.read_bytes()).hexdigest()}",
     ]
