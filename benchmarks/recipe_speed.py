@@ -11,8 +11,7 @@ seconds of processor time of a step, since other work may run beside it; ratios 
 over the rounds. `--avx2` makes torch, oneDNN and MKL compute as on a processor that has AVX2 and no
 bfloat16.
 
-Writes benchmarks/results/recipe_speed.json. The results kept there were measured when the encoder
-was EfficientNet-Lite0.
+Writes benchmarks/results/recipe_speed.json.
 """
 
 from __future__ import annotations
