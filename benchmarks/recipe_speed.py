@@ -4,12 +4,11 @@
 
 Both train from their released weights on the same random pictures, 32 crops of 128 pixels with one
 thread, in processes of their own that take turns. Whether the encoder is trained is as in their
-params.yaml: `before` trains it, today it is held still.
-`unet` is the present network without the transformer, which is that of commits before it had one,
-but for their smaller encoder, EfficientNet-Lite0; `now` is the present network. What counts is
-seconds of processor time of a step, since other work may run beside it; ratios are of the medians
-over the rounds. `--avx2` makes torch, oneDNN and MKL compute as on a processor that has AVX2 and no
-bfloat16.
+params.yaml. `unet` is the present network without the transformer, which is that of commits before
+it had one, but for their smaller encoder, EfficientNet-Lite0; `now` is the present network. What
+counts is seconds of processor time of a step, since other work may run beside it; ratios are of the
+medians over the rounds. `--avx2` makes torch, oneDNN and MKL compute as on a processor that has
+AVX2 and no bfloat16.
 
 Writes benchmarks/results/recipe_speed.json.
 """

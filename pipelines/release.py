@@ -59,7 +59,7 @@ FINISH = FinishSettings(
 
 
 def settings(
-    device: torch.device, minutes: float, finish: bool, seed: int, batch_size: int = 16
+    device: torch.device, minutes: float, finish: bool, seed: int, batch_size: int
 ) -> TrainSettings:
     """The settings of a phase."""
     return TrainSettings(
