@@ -101,12 +101,15 @@ def main() -> None:
         "--minutes", type=float, nargs=2, default=(600.0, 840.0), help="of each phase; 0 skips it"
     )
     parser.add_argument("--init", type=Path, help="weights to start from")
+    parser.add_argument("--depth", type=int, help="transformer blocks of a new network, 6")
     parser.add_argument("--seed", type=int, default=0, help="of crops and noise")
     parser.add_argument("--batch-size", type=int, default=16, help="crops a step; 128 on a GPU")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     if options.batch_size < 1:
         parser.error(f"--batch-size must be at least 1, got {options.batch_size}")
+    if options.init and options.depth is not None:
+        parser.error("--depth is for a new network, not with --init")
     processes = open_processes(options.device)
     try:
         run(options, processes)
@@ -129,7 +132,7 @@ def run(options: argparse.Namespace, processes: Processes) -> None:
             channels=(64, 112, 128),
             time_channels=128,
             width=256,
-            depth=6,
+            depth=6 if options.depth is None else options.depth,
             schedule="cosine",
             T=1000,
             ab_std=AB_STD,

@@ -66,4 +66,8 @@ def test_from_photographs_to_weights(tmp_path: Path) -> None:
     again = train(tmp_path / "pictures", tmp_path / "work", *options)
     assert again.returncode == 0, again.stderr
     assert '"step"' not in again.stdout  # nothing was left to do
+    new = "--minutes", 0.001, 0, "--depth", 0
+    assert train(tmp_path / "pictures", tmp_path / "new", *new).returncode == 0
+    assert load_weights(tmp_path / "new" / path.name).config.depth == 0
+    assert "--depth" in train(tmp_path / "pictures", tmp_path / "work", *options, *new[3:]).stderr
     assert "error:" in train(tmp_path / "nowhere", tmp_path / "other").stderr
