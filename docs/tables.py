@@ -108,6 +108,35 @@ def invariance(found: dict[str, Any]) -> str:
     )
 
 
+def detail(found: dict[str, Any]) -> str:
+    new, old = found["photographs"], found["plates"]
+    pairs = zip(new["bands"], old["bands"], strict=True)
+    bands = [
+        f"{a['from']} to {a['to']} | "
+        + " | ".join(f"{b['true']:.1f} | {b['ours'] / b['true']:.2f}" for b in (a, c))
+        for a, c in pairs
+    ]
+    swaps = [f"our colors | | {new['swaps']['ours']:.0%} | {old['swaps']['ours']:.0%}"]
+    for name, words in (
+        ("ours_with_true_detail", "our colors with the true detail"),
+        ("true_with_our_detail", "the true colors with our detail"),
+    ):
+        swaps += [
+            f"{words} | {sigma} | {share:.0%} | {old['swaps'][name][sigma]:.0%}"
+            for sigma, share in new["swaps"][name].items()
+        ]
+    shares = [of["swaps"]["true_at_our_scale"] for of in (new, old)]
+    swaps.append("the true colors at our scale | | " + " | ".join(f"{s:.0%}" for s in shares))
+    first = table(
+        "σ, pixels of 256 | photographs, true | ours, of it | plates, true | ours, of it",
+        bands,
+        f"Root mean square of chroma between two σ, CIELAB units; {new['n']} photographs of the "
+        f"validation split, {old['n']} plates, green exposure.",
+    )
+    head = "KID, of gray's | finer than σ | photographs | plates"
+    return f"{first}\n\n{table(head, swaps)}"
+
+
 def train_speed(found: dict[str, Any]) -> str:
     return table(
         " | parameters | chroma, px | pictures / s | peak memory",
@@ -183,6 +212,7 @@ def exiftool() -> str:
 TABLES: dict[Callable[[dict[str, Any]], str], str] = {
     quality: "quality",
     invariance: "invariance",
+    detail: "detail",
     train_speed: "train_speed",
     candidates: "hints",
     hints: "hints",
