@@ -34,14 +34,14 @@ def test_mixes_with_and_without_the_picture_in_noise(denoiser: Denoiser, weight:
 
 
 def test_evaluations_are_counted() -> None:
-    found: list[float] = []
+    found: list[tuple[float, tuple[int, ...]]] = []
 
     class Counting(torch.nn.Module):
         def asked_to_draw(self, cond: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             return cond
 
         def forward(self, x: Tensor, level: Tensor, cond: tuple[Tensor, ...]) -> Tensor:
-            found.append(level[0].item())
+            found.append((level[0].item(), tuple(x.shape[-2:])))
             return x
 
     denoiser = Denoiser(Counting())
@@ -50,25 +50,31 @@ def test_evaluations_are_counted() -> None:
         ("ddim", 1.0, 7),
         ("ddim", 2.0, 11),
         ("consistency", 1.0, 7),
-        ("consistency", 2.0, 8),
+        ("consistency", 2.0, 7),
     ):
         found.clear()
         options = UNTUNED.override(sampler=sampler, guidance=guidance, steps=7)
         ask = asked(denoiser, options, sigmas)
         for sigma in sigmas:
-            ask(torch.zeros(1, 2, 4, 4), torch.tensor([sigma]), ())
-        assert len(found) == expected == evaluations(sigmas, options)
+            ask(torch.zeros(1, 2, 64, 64), torch.tensor([sigma]), ())
+        whole = [level for level, size in found if size == (64, 64)]
+        assert len(whole) == expected == evaluations(sigmas, options)
 
 
 def test_a_mean_and_then_draws(denoiser: Denoiser) -> None:
     options = UNTUNED.override(sampler="consistency", guidance=1.5, steps=2)
-    ask = asked(denoiser, options, [80.0, 5.0])
-    x = torch.randn(1, 2, 32, 32, generator=torch.Generator().manual_seed(0))
+    ask = asked(denoiser, options, [20291.0, 5.0])
+    x = torch.randn(1, 2, 48, 80, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        cond = denoiser.encode(torch.full((1, 1, 64, 64), 50.0))
-        high, low = torch.tensor([80.0]), torch.tensor([5.0])
-        mean, draw = ask(80 * x, high, cond), ask(5 * x, low, cond)
-        torch.testing.assert_close(mean, guided(denoiser, 1.5)(80 * x, high, cond))
+        cond = denoiser.encode(torch.rand(1, 1, 96, 160).mul(100))
+        high, low = torch.tensor([20291.0]), torch.tensor([5.0])
+        mean, draw = ask(20291 * x, high, cond), ask(5 * x, low, cond)
+        # Without L the mean is one color, about that of the whole picture.
+        with_L = denoiser(20291 * x, high, cond)
+        color = (1.5 * with_L - mean) / 0.5
+        assert color.std((-2, -1)).max() < 1e-4
+        without = denoiser(20291 * x, high, drop_condition(cond, torch.zeros(1).bool()))
+        assert (color - without).abs().mean() < 0.1 < (with_L - without).abs().mean()
         as_draw = denoiser(5 * x, low, denoiser.network.asked_to_draw(cond))
         torch.testing.assert_close(draw, as_draw)
         assert not torch.allclose(draw, denoiser(5 * x, low, cond), atol=1e-3)

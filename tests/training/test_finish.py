@@ -12,8 +12,8 @@ from test_loop import differing, run
 from trainings import SETTINGS, fresh
 
 from colorized.data.dataset import Shard
+from colorized.model.denoiser import drop_condition
 from colorized.model.draw import draw_chroma
-from colorized.model.guidance import guided
 from colorized.training import finish
 from colorized.training.critic import EDGE, Critic, srgb
 from colorized.training.distributed import Processes
@@ -106,7 +106,9 @@ def test_states_are_those_of_sampling(shard: Shard) -> None:
                 torch.nn.init.normal_(parameter, std=0.05)
         cond = denoiser.encode(torch.full((3, 1, 32, 32), 60.0))
         first, then = (torch.full((3,), s, dtype=torch.float64) for s in (80.0, 10.0))
-        mean = guided(denoiser, 1.5)(80 * noise[0], first, cond)
+        nothing = drop_condition(cond, torch.zeros(3, dtype=torch.bool))
+        color = denoiser(80 * noise[0], first, nothing).mean((-2, -1), keepdim=True)
+        mean = torch.lerp(color, denoiser(80 * noise[0], first, cond), 1.5)
         asked = denoiser.network.asked_to_draw(cond)
         expected = denoiser(mean + 10 * noise[1], then, asked)
         found = state.objective._sampled(denoiser, cond, noise)
