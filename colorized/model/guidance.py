@@ -10,7 +10,7 @@ Quality in Diffusion Models*, 2024). docs/model.md has what it saves.
 With the sampler ``consistency`` only the first evaluation, of pure noise, is asked for a mean, and
 guided. The others are asked for draws, which the adversarial finish taught the network
 (`training.finish`). Without L, the mean given pure noise is the mean color of photographs, the same
-everywhere: a corner of the noise tells it, for a tenth of the time of an evaluation.
+everywhere, so that a corner of the noise is enough to tell it.
 """
 
 from __future__ import annotations
@@ -41,9 +41,8 @@ def guided(denoiser: sampling.Denoiser, weight: float) -> sampling.Denoiser:
         noisy = sigma >= SIGMA_GUIDED
         if not noisy.any():
             return asked
-        dropped = drop_condition(cond, torch.zeros(len(x), dtype=torch.bool, device=x.device))
         weights = torch.where(noisy, weight, 1.0).to(asked).view(-1, 1, 1, 1)
-        return torch.lerp(denoiser(x, sigma, dropped), asked, weights)
+        return torch.lerp(denoiser(x, sigma, _without(cond, x)), asked, weights)
 
     return both
 
@@ -71,13 +70,16 @@ def _mean_color(denoiser: Denoiser, x: Tensor, sigma: Tensor, cond: Features) ->
     """x̂_0 (B, 2, 1, 1) without L, for x (B, 2, h, w) that is pure noise."""
     h, w = x.shape[-2:]
     corner = tuple(
-        torch.zeros_like(c[..., : CORNER * c.shape[-2] // h, : CORNER * c.shape[-1] // w])
-        if c.ndim == x.ndim
-        else torch.zeros_like(c)
+        c[..., : CORNER * c.shape[-2] // h, : CORNER * c.shape[-1] // w] if c.ndim == 4 else c
         for c in cond
     )
-    found: Tensor = denoiser(x[..., :CORNER, :CORNER], sigma, corner)
+    found: Tensor = denoiser(x[..., :CORNER, :CORNER], sigma, _without(corner, x))
     return found.mean((-2, -1), keepdim=True)
+
+
+def _without(cond: Features, x: Tensor) -> Features:
+    """The condition of a picture of which nothing is known; as many as there are x (B, …)."""
+    return drop_condition(cond, torch.zeros(len(x), dtype=torch.bool, device=x.device))
 
 
 def evaluations(sigmas: Sequence[float], options: SamplingOptions) -> int:
