@@ -44,10 +44,10 @@ from colorized.options import UNTUNED, SamplingOptions
 class ModelConfig:
     """What is needed to rebuild a denoiser around its tensors.
 
-    `work_size` is the shorter side, in pixels, of the lightness the network was trained on, and
+    `work_size` is the shorter side, in pixels, of the lightness the network is shown, and
     `ab_std` the deviation of a* and b* in its training data, CIELAB units. `sampling` are the
     options that suit the weights. `few_step_sigmas` are the noise levels, falling, of the sampler
-    ``consistency``: pure noise, and those at which the network was finished; most are not.
+    ``consistency``: pure noise, and those of draws; none where the network was not finished.
     """
 
     channels: tuple[int, int, int]
