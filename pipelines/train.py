@@ -76,6 +76,9 @@ def main(params: Params) -> None:
         "finish": params.finish.model_dump(),
     }
     folder = stage.CHECKPOINTS / made.fingerprint
+    finish = params.train.objective == "finish"
+    if finish:
+        config = config.finished(params.finish.sigmas, params.finish.guidance)
     if processes.main and os.environ.get(stage.AGAIN) and (folder / FINISHED).exists():
         shutil.rmtree(folder)
     if processes.share((folder / FINISHED).exists()):
@@ -86,10 +89,9 @@ def main(params: Params) -> None:
 
     settings = _settings(params, processes.device)
     objective = None
-    if params.train.objective == "finish":
-        config = config.finished(params.finish.sigmas, params.finish.guidance)
-        finish = FinishSettings(**params.finish.model_dump(exclude={"sigmas", "guidance"}))
-        objective = Finish(config, finish, processes, params.train.seed)
+    if finish:
+        weighed = FinishSettings(**params.finish.model_dump(exclude={"sigmas", "guidance"}))
+        objective = Finish(config, weighed, processes, params.train.seed)
     denoiser.to(processes.device)
     state = TrainState(denoiser, config, settings, processes, objective)
     try:
