@@ -207,7 +207,7 @@ print(photo.image.size)
     def test_page(self, wheel: Path, tmp_path: Path, photograph: Path) -> None:
         made = Environment(tmp_path / "env")
         made.install(wheel, "web")
-        with serve(tmp_path / "served", python=made.bin / "python", path="") as server:
+        with serve(python=made.bin / "python", path="") as server:
             assert "<html" in httpx.get(server.address).text
             samples = httpx.get(f"{server.address}/api/about").json()["samples"]
             assert len(samples) >= 6

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from PIL import Image
 
@@ -34,34 +35,29 @@ class Server:
 
 @contextmanager
 def serve(
-    folder: Path,
     *options: str,
     port: int = 0,
     python: str | Path = sys.executable,
     path: str = str(ROOT),
 ) -> Iterator[Server]:
     """A service with these options; killed at the end, if it has not ended."""
-    folder.mkdir(parents=True, exist_ok=True)
-    process = subprocess.Popen(
-        [str(python), "-m", "colorized", "web", "--port", str(port), *options],
-        cwd=folder,
-        env={
-            **os.environ,
-            "PYTHONPATH": path,
-            "OMP_NUM_THREADS": "1",
-            "TMPDIR": str(folder),
-        },
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        address = process.stdout.readline().strip().removesuffix("/")
-        assert address.startswith("http://"), "it did not start"
-        yield Server(address, folder, process)
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+    # Not pytest's tmp_path: the sockets that multiprocessing makes in TMPDIR need a short path.
+    with TemporaryDirectory(prefix="web-", ignore_cleanup_errors=True) as folder:
+        process = subprocess.Popen(
+            [str(python), "-m", "colorized", "web", "--port", str(port), *options],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "TMPDIR": folder},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            address = process.stdout.readline().strip().removesuffix("/")
+            assert address.startswith("http://"), "it did not start"
+            yield Server(address, Path(folder), process)
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
 
 
 def scan(path: Path, size: tuple[int, int] = (120, 90), name: str = "dust-bowl-home") -> Path:

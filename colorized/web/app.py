@@ -37,7 +37,7 @@ from colorized.inference import hints
 from colorized.options import LIMITS, SamplingOptions
 from colorized.text import out_of_memory
 from colorized.web import events, guard, pages
-from colorized.web.decoder import MEDIA_TYPES, Plane, Refused, plane, png, warm_up
+from colorized.web.decoder import MEDIA_TYPES, Plane, Refused, plane, png
 from colorized.web.service import Job, OnEvent, Service
 
 T = TypeVar("T")
@@ -172,7 +172,6 @@ def create(service: Service, token: str | None = None) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await asyncio.to_thread(warm_up)
         yield
         service.close()
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import tempfile
 from urllib.parse import quote
 
 import uvicorn
 
+from colorized.text import line
 from colorized.web import app
+from colorized.web.decoder import warm_up
 from colorized.web.guard import is_loopback
 from colorized.web.service import Service
 
@@ -56,7 +59,13 @@ def run(service: Service, listening: socket.socket, token: str | None) -> None:
     """Serve until SIGTERM or Ctrl-C; then finish active requests, and take no new ones.
 
     Prints the address on one line when the service answers on it.
+
+    Raises ServeError: decoders cannot be started with this folder for temporary files.
     """
+    try:
+        warm_up()
+    except OSError as error:  # its path may be too long for a socket
+        raise ServeError(f"temporary folder {tempfile.gettempdir()}: {line(error)}") from error
     host, port = listening.getsockname()[:2]
     name = f"[{host}]" if ":" in host else host
     if host in ("0.0.0.0", "::"):

@@ -64,17 +64,15 @@ CHECKS = [
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serve(tmp_path_factory.mktemp("room"), "--max-pixels", "400000") as server:
+def server() -> Iterator[Server]:
+    with serve("--max-pixels", "400000") as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def small() -> Iterator[Server]:
     """A service of one place, of one megabyte, and with a token."""
-    folder = tmp_path_factory.mktemp("small")
-    options = ("--queue", "1", "--max-megabytes", "1", "--token", TOKEN)
-    with serve(folder, *options) as server:
+    with serve("--queue", "1", "--max-megabytes", "1", "--token", TOKEN) as server:
         server.address = server.address.partition("/#")[0]
         yield server
 
@@ -479,6 +477,14 @@ class TestWhoAsks:
         with pytest.raises(serving.ServeError, match="a token has at least 8"):
             serving.check("127.0.0.1", token)
 
+    def test_temporary_folder_that_is_no_use(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def warm_up() -> None:
+            raise OSError("AF_UNIX path too long")  # not of every release of Python
+
+        monkeypatch.setattr(serving, "warm_up", warm_up)
+        with pytest.raises(serving.ServeError, match=r"^temporary folder /.+: AF_UNIX path too"):
+            serving.run(None, None, None)
+
 
 class TestQueue:
     def test_full(self, known: httpx.Client, picture: bytes) -> None:
@@ -668,9 +674,9 @@ def test_hints_are_in_the_file(client: httpx.Client, picture: bytes) -> None:
     assert opened["marks"]["hints"] == known
 
 
-def test_the_end_is_graceful(tmp_path: Path, picture: bytes) -> None:
+def test_the_end_is_graceful(picture: bytes) -> None:
     """What is in the room when the signal comes is finished; nothing is left behind."""
-    with serve(tmp_path / "room") as server:
+    with serve() as server:
         with (
             httpx.Client(base_url=server.address, timeout=DEADLINE) as client,
             client.stream(

@@ -40,8 +40,8 @@ SIZES = {
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serve(tmp_path_factory.mktemp("room")) as server:
+def server() -> Iterator[Server]:
+    with serve() as server:
         yield server
 
 
@@ -281,8 +281,8 @@ class TestBar:
             assert in_sight(page, page.locator("#status"))
         wait_until_colored(page)
 
-    def test_server_busy(self, open_page: Open, tmp_path: Path, picture: Path) -> None:
-        with serve(tmp_path / "room", "--queue", "1") as server:
+    def test_server_busy(self, open_page: Open, picture: Path) -> None:
+        with serve("--queue", "1") as server:
             page = open_page(server.address)
             with at_work(server, picture):
                 upload(page, picture)
@@ -306,8 +306,8 @@ class TestBar:
         assert in_sight(page, trouble)
         assert np.abs(pixels(downloaded(page)) - before).mean() < 1
 
-    def test_restart_in_the_middle(self, open_page: Open, tmp_path: Path, picture: Path) -> None:
-        with serve(tmp_path / "first") as first:
+    def test_restart_in_the_middle(self, open_page: Open, picture: Path) -> None:
+        with serve() as first:
             page = open_page(first.address)
             color_it(page, picture)
             assert first.end() == 0
@@ -315,7 +315,7 @@ class TestBar:
             expect(page.get_by_role("alert")).to_have_text("Can’t reach the server.")
             assert colorfulness(shown(page)) > 5  # the colors are still there
             port = urlsplit(first.address).port
-            with serve(tmp_path / "second", port=port):
+            with serve(port=port):
                 page.get_by_role("button", name="Try again").click()
                 expect(page.locator("#colorings label")).to_have_count(5)
                 expect(page.get_by_role("alert")).to_be_hidden()
@@ -470,15 +470,13 @@ class TestZoom:
             assert np.abs(seen - part).mean() < 2.5, canvas
         assert np.abs(seen - shown(page, "then-tiles")).mean() > 3  # in color
 
-    def test_tiles_after_the_service_has_forgotten_them(
-        self, open_page: Open, tmp_path: Path, large: Path
-    ) -> None:
-        with serve(tmp_path / "first") as first:
+    def test_tiles_after_the_service_has_forgotten_them(self, open_page: Open, large: Path) -> None:
+        with serve() as first:
             page = open_page(first.address)
             color_it(page, large)
             assert first.end() == 0
             port = urlsplit(first.address).port
-            with serve(tmp_path / "second", port=port):
+            with serve(port=port):
                 for _ in range(4):
                     page.locator("#zoom-in").click()
                 expect(page.locator("#stage")).to_have_attribute("data-missing", "0")
@@ -947,8 +945,8 @@ def test_docs_tell_of_events_limits_and_the_exact_maximum_of_a_seed(open_page: O
     expect(page.locator("main")).to_contain_text("Authorization: Bearer TOKEN")
 
 
-def test_sign_in_by_the_printed_address(open_page: Open, tmp_path: Path, picture: Path) -> None:
-    with serve(tmp_path / "room", "--token", "a-token-of-the-tests") as server:
+def test_sign_in_by_the_printed_address(open_page: Open, picture: Path) -> None:
+    with serve("--token", "a-token-of-the-tests") as server:
         page = open_page(server.address)
         assert "token" not in page.url
         color_it(page, picture)
