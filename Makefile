@@ -14,13 +14,15 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 repro: install
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pipelines.repro
 
-# One thread per process: the tests start several servers and workers at a time, and waiting threads
-# that spin would slow them down.
+# Two processes, each of which takes a module or a class of tests at a time. One thread per process:
+# the tests start servers and workers, and waiting threads that spin would slow them down.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 2 --dist loadscope
+
 test: install-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 test-all: install-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	$(PYTEST)
 
 lint: install-dev
 	$(BIN)/ruff check .
