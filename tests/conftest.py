@@ -1,6 +1,7 @@
 """What several test modules share: no telemetry, no store but a test's own, a few real crops."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,9 @@ from colorized.data import sources
 from colorized.data.dataset import Shard
 from colorized.inference.colorizer import ChromaSampler
 from colorized.model.weights import RELEASED, load_weights
+
+# Shells start what goes to the background with Ctrl-C ignored, which our processes would inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PHOTOS = Path(__file__).resolve().parents[1] / "data" / "sample" / "photos"
 
