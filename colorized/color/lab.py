@@ -49,9 +49,10 @@ _CHROMA_MAX = 150.0
 # scanned in steps, and then the last step is halved: the edge is found to 150 / 8 / 2^13 = 0.002
 # units of chroma, unless the way back is narrower than a step; then it is the nearer edge.
 _STEPS, _HALVINGS = 8, 13
-# Pixels worked on at once: temporaries stay in the processor's cache. From 32768 elements on torch
-# would divide the work among threads of its own, which is for the caller to do, with strips.
-_BLOCK = 1 << 14
+# Pixels worked on at once: so few that temporaries stay in the processor's cache, and so many that
+# Python, which the threads that work on strips share, takes little of the time: with a quarter of
+# them two threads are no faster than one. Callers with such threads keep torch to one thread each.
+_BLOCK = 1 << 16
 
 
 def _shared(array: NDArray[Any]) -> Tensor:
