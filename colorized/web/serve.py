@@ -60,12 +60,15 @@ def run(service: Service, listening: socket.socket, token: str | None) -> None:
 
     Prints the address on one line when the service answers on it.
 
-    Raises ServeError: decoders cannot be started with this folder for temporary files.
+    Raises ServeError: decoder processes cannot be started.
     """
     try:
         warm_up()
-    except OSError as error:  # its path may be too long for a socket
-        raise ServeError(f"temporary folder {tempfile.gettempdir()}: {line(error)}") from error
+    except OSError as error:  # the folder's path may be too long for a socket
+        folder = tempfile.gettempdir()
+        raise ServeError(
+            f"cannot start decoders, with {folder} for temporary files: {line(error)}"
+        ) from error
     host, port = listening.getsockname()[:2]
     name = f"[{host}]" if ":" in host else host
     if host in ("0.0.0.0", "::"):
