@@ -6,7 +6,9 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-SAMPLERS = ("dpm_solver_pp_2m", "ddim", "ddpm", "consistency")
+DRAWING = ("consistency", "paired_consistency")
+"""Samplers for weights that were finished to draw."""
+SAMPLERS = ("dpm_solver_pp_2m", "ddim", "ddpm", *DRAWING)
 LIMITS = {
     "steps": (1, 1000),
     "guidance": (0, 10),
@@ -26,7 +28,8 @@ class SamplingOptions:
     Attributes
     ----------
     steps
-        Noise levels at which the network is evaluated; a guided one takes two evaluations.
+        Noise levels at which the network is evaluated; a guided one takes two evaluations, and so
+        does the second of ``paired_consistency``.
     sampler
         One of `SAMPLERS`.
     guidance
@@ -66,11 +69,11 @@ class SamplingOptions:
     def override(self, **given: Any) -> SamplingOptions:
         """A copy with the given options changed; None keeps the present value.
 
-        If the sampler is ``consistency`` and more steps are given without a sampler, the other
+        If the sampler is one of `DRAWING` and more steps are given without a sampler, the other
         options but the seed become those of `UNTUNED`, whose sampler supports them.
         """
         changed = {name: value for name, value in given.items() if value is not None}
-        if self.sampler == "consistency" and "sampler" not in changed:
+        if self.sampler in DRAWING and "sampler" not in changed:
             steps = changed.get("steps", 0)
             if isinstance(steps, int) and steps > self.steps:
                 return replace(UNTUNED, **{"seed": self.seed} | changed)

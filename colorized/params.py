@@ -123,8 +123,12 @@ class Train(Section):
         return factor
 
 
+Levels = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=2, max_length=4)]
+
+
 class Finish(Section):
-    sigmas: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=2, max_length=4)]
+    sigmas: Levels
+    sampling_sigmas: Levels
     guidance: Annotated[float, Field(ge=0, le=10)]
     adversarial: Annotated[float, Field(ge=0)]
     squared_error: Annotated[float, Field(ge=0)]
@@ -133,7 +137,7 @@ class Finish(Section):
     window: Annotated[int, Field(ge=0)]
     critic_lr: Annotated[float, Field(gt=0, lt=1)]
 
-    @field_validator("sigmas")
+    @field_validator("sigmas", "sampling_sigmas")
     @classmethod
     def _sigmas(cls, sigmas: list[float]) -> list[float]:
         if any(a <= b for a, b in itertools.pairwise(sigmas)):

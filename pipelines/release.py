@@ -47,6 +47,8 @@ AB_STD = (12.0, 18.0)
 """About the root mean square of a* and b* over the training crops, CIELAB units."""
 SIGMAS = (20291.0, 16.0, 2.0)
 """Noise levels of the finish: pure noise, and those of draws."""
+SAMPLING_SIGMAS = (20291.0, 24.0, 2.0)
+"""Those of sampling with the weights that come of it."""
 GUIDANCE = 1.4
 FINISH = FinishSettings(
     adversarial=1.0,
@@ -158,8 +160,9 @@ def run(options: argparse.Namespace, processes: Processes) -> None:
         )
         values = dataclasses.asdict(phase)
         if name == "finish":
-            config = config.finished(SIGMAS, GUIDANCE)
-            objective = Finish(config, FINISH, processes, options.seed)
+            config = config.finished(SAMPLING_SIGMAS, GUIDANCE)
+            taught = dataclasses.replace(config, few_step_sigmas=SIGMAS)
+            objective = Finish(taught, FINISH, processes, options.seed)
             state = TrainState(denoiser, config, phase, processes, objective)
             values |= dataclasses.asdict(FINISH)
         else:

@@ -78,7 +78,7 @@ def main(params: Params) -> None:
     folder = stage.CHECKPOINTS / made.fingerprint
     finish = params.train.objective == "finish"
     if finish:
-        config = config.finished(params.finish.sigmas, params.finish.guidance)
+        config = config.finished(params.finish.sampling_sigmas, params.finish.guidance)
     if processes.main and os.environ.get(stage.AGAIN) and (folder / FINISHED).exists():
         shutil.rmtree(folder)
     if processes.share((folder / FINISHED).exists()):
@@ -90,8 +90,11 @@ def main(params: Params) -> None:
     settings = _settings(params, processes.device)
     objective = None
     if finish:
-        weighed = FinishSettings(**params.finish.model_dump(exclude={"sigmas", "guidance"}))
-        objective = Finish(config, weighed, processes, params.train.seed)
+        weighed = FinishSettings(
+            **params.finish.model_dump(exclude={"sigmas", "sampling_sigmas", "guidance"})
+        )
+        taught = dataclasses.replace(config, few_step_sigmas=tuple(params.finish.sigmas))
+        objective = Finish(taught, weighed, processes, params.train.seed)
     denoiser.to(processes.device)
     state = TrainState(denoiser, config, settings, processes, objective)
     try:

@@ -7,8 +7,8 @@ twice. That is done only where σ is at least `SIGMA_GUIDED`: below, there is li
 (Kynkäänniemi et al., *Applying Guidance in a Limited Interval Improves Sample and Distribution
 Quality in Diffusion Models*, 2024). docs/model.md has what it saves.
 
-With the sampler ``consistency`` only the first evaluation, of pure noise, is asked for a mean, and
-guided. The others are asked for draws, which the adversarial finish taught the network
+With the samplers `options.DRAWING` only the first evaluation, of pure noise, is asked for a mean,
+and guided. The others are asked for draws, which the adversarial finish taught the network
 (`training.finish`). Without L, the mean given pure noise is the mean color of photographs, the same
 everywhere, so that a corner of the noise is enough to tell it.
 """
@@ -23,7 +23,7 @@ from torch import Tensor
 from colorized.model import sampling
 from colorized.model.denoiser import Denoiser, drop_condition
 from colorized.model.encoder import Features
-from colorized.options import SamplingOptions
+from colorized.options import DRAWING, SamplingOptions
 
 SIGMA_GUIDED = 2.0
 """Lowest noise level that is guided."""
@@ -51,7 +51,7 @@ def asked(
     denoiser: Denoiser, options: SamplingOptions, sigmas: Sequence[float]
 ) -> sampling.Denoiser:
     """The denoiser as the sampler of these options asks it at these levels."""
-    if options.sampler != "consistency":
+    if options.sampler not in DRAWING:
         return guided(denoiser, options.guidance)
 
     def ask(x: Tensor, sigma: Tensor, cond: Features, /) -> Tensor:
@@ -84,6 +84,8 @@ def _without(cond: Features, x: Tensor) -> Features:
 
 def evaluations(sigmas: Sequence[float], options: SamplingOptions) -> int:
     """How often the network is evaluated, on whole pictures, at these levels."""
-    if options.guidance == 1 or options.sampler == "consistency":
+    if options.sampler == "paired_consistency":
+        return len(sigmas) + (len(sigmas) > 1)
+    if options.guidance == 1 or options.sampler in DRAWING:
         return len(sigmas)
     return len(sigmas) + sum(sigma >= SIGMA_GUIDED for sigma in sigmas)

@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from colorized.options import SamplingOptions
+from colorized.options import DRAWING, SamplingOptions
 
 SIGMA_MAX = 80.0
 """Noise level that counts as pure noise."""
@@ -30,6 +31,11 @@ One pixel is drowned far below the first. But a patch of n × n pixels of one co
 times higher level: steps that begin lower leap over the choice of colors. The second is about two
 CIELAB units of chroma, which the last evaluation takes away.
 """
+
+OUTLYING = 0.5
+"""How much farther from the mean than another a draw may lie; squared deviations of the data."""
+_SOFTNESS = 0.1
+_WINDOW = 9
 
 Noise: TypeAlias = Callable[[], Tensor]
 """Gives new noise, of the shape of the state, each time."""
@@ -92,11 +98,31 @@ def consistency(now: Step, sigma: float, before: Step | None, noise: Noise) -> T
     return now.x0_hat + sigma * noise()
 
 
+def likelier(mean: Tensor, draw: Tensor, other: Tensor) -> Tensor:
+    """A draw (B, C, h, w), but the other one where the first lies much farther from the mean.
+
+    One draw in a few gives a thing a color that it cannot have, such as a red face; two seldom do
+    in the same place. Squared distances from the mean, averaged twice over `_WINDOW` pixels each
+    way, are compared, so that one draw goes over into the other within such a distance. Draws that
+    lie about as far from it as others (`OUTLYING`) stay as they are.
+    """
+
+    def distance(x: Tensor) -> Tensor:
+        far = (x - mean).square().sum(1, keepdim=True)
+        for _ in range(2):
+            far = F.avg_pool2d(far, _WINDOW, 1, _WINDOW // 2, count_include_pad=False)
+        return far
+
+    weight = torch.sigmoid((distance(other) - distance(draw) + OUTLYING) / _SOFTNESS)
+    return torch.lerp(other, draw, weight)
+
+
 SAMPLERS: dict[str, Sampler] = {
     "dpm_solver_pp_2m": dpm_solver_pp_2m,
     "ddim": ddim,
     "ddpm": ddpm,
     "consistency": consistency,
+    "paired_consistency": consistency,
 }
 
 
@@ -104,22 +130,22 @@ def noise_levels(options: SamplingOptions, few: Sequence[float] = ()) -> list[fl
     """The noise levels of the evaluations, falling.
 
     `SIGMA_MAX`, then equal steps in ln σ from `SIGMA_HIGH` to `SIGMA_LOW`; a second and last one
-    is their geometric mean. For the sampler ``consistency``, as many as are asked for of the levels
-    `few`, falling, of weights that were finished.
+    is their geometric mean. For the samplers `options.DRAWING`, as many as are asked for of the
+    levels `few`, falling, of weights that were finished.
 
     Raises
     ------
     ValueError
-        For the sampler ``consistency`` with more steps than levels.
+        For one of `options.DRAWING` with more steps than levels.
     """
     steps = options.steps
-    if options.sampler == "consistency":
+    if options.sampler in DRAWING:
         if steps > len(few):
+            name = f"the sampler {options.sampler}"
             raise ValueError(
-                f"the sampler consistency takes at most {len(few)} steps with these weights, "
-                f"got {steps}"
+                f"{name} takes at most {len(few)} steps with these weights, got {steps}"
                 if few
-                else "the sampler consistency is not for these weights, which name no levels for it"
+                else f"{name} is not for these weights, which name no levels for it"
             )
         return [few[i * len(few) // steps] for i in range(steps)]
     if steps == 2:
@@ -134,6 +160,9 @@ def steps(
     denoiser: Denoiser, cond: Any, sigmas: Sequence[float], noise: Noise, sampler: str
 ) -> Iterator[Step]:
     """Yield one `Step` for each noise level; the x̂_0 of the last is the sample.
+
+    With ``paired_consistency`` the denoiser, whose first x̂_0 is a mean and whose others are draws,
+    is asked for two draws at the second level, and x̂_0 is the `likelier` one at each place.
 
     Parameters
     ----------
@@ -158,6 +187,9 @@ def steps(
     for sigma, following in itertools.zip_longest(sigmas, sigmas[1:]):
         level = torch.full((len(x),), sigma, dtype=torch.float64)
         now = Step(sigma, x, denoiser(x, level, cond))
+        if sampler == "paired_consistency" and before is not None and before.sigma == sigmas[0]:
+            other = denoiser(consistency(before, sigma, None, noise), level, cond)
+            now = now._replace(x0_hat=likelier(before.x0_hat, now.x0_hat, other))
         yield now
         if following is not None:
             x = SAMPLERS[sampler](now, following, before, noise)

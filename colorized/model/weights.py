@@ -46,8 +46,8 @@ class ModelConfig:
 
     `work_size` is the shorter side, in pixels, of the lightness the network is shown, and
     `ab_std` the deviation of a* and b* in its training data, CIELAB units. `sampling` are the
-    options that suit the weights. `few_step_sigmas` are the noise levels, falling, of the sampler
-    ``consistency``: pure noise, and those of draws; none where the network was not finished.
+    options that suit the weights. `few_step_sigmas` are the noise levels, falling, of the samplers
+    `options.DRAWING`: pure noise, and those of draws; none where the network was not finished.
     """
 
     channels: tuple[int, int, int]
@@ -78,7 +78,7 @@ class ModelConfig:
     def finished(self, sigmas: Sequence[float], guidance: float) -> ModelConfig:
         """This configuration for weights finished at these levels, behind a mean guided so."""
         options = replace(
-            self.sampling, steps=len(sigmas), sampler="consistency", guidance=guidance
+            self.sampling, steps=len(sigmas), sampler="paired_consistency", guidance=guidance
         )
         return replace(self, few_step_sigmas=tuple(sigmas), sampling=options)
 

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from colorized.model.denoiser import Denoiser, drop_condition
 from colorized.model.guidance import SIGMA_GUIDED, asked, evaluations, guided
+from colorized.model.sampling import sample
 from colorized.model.weights import RELEASED, load_weights
 from colorized.options import UNTUNED
 
@@ -51,12 +52,12 @@ def test_evaluations_are_counted() -> None:
         ("ddim", 2.0, 11),
         ("consistency", 1.0, 7),
         ("consistency", 2.0, 7),
+        ("paired_consistency", 2.0, 8),
     ):
         found.clear()
         options = UNTUNED.override(sampler=sampler, guidance=guidance, steps=7)
         ask = asked(denoiser, options, sigmas)
-        for sigma in sigmas:
-            ask(torch.zeros(1, 2, 64, 64), torch.tensor([sigma]), ())
+        sample(ask, (), sigmas, lambda: torch.zeros(1, 2, 64, 64), sampler)
         whole = [level for level, size in found if size == (64, 64)]
         assert len(whole) == expected == evaluations(sigmas, options)
 

@@ -7,25 +7,29 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
+from scipy.ndimage import uniform_filter
 from torch import Tensor
 
 from colorized.model.sampling import (
+    OUTLYING,
     SAMPLERS,
     SIGMA_LOW,
     SIGMA_MAX,
     Denoiser,
     Noise,
+    likelier,
     noise_levels,
     noise_source,
     sample,
     steps,
 )
 from colorized.model.schedule import Schedule
+from colorized.options import DRAWING, UNTUNED
 from colorized.options import SAMPLERS as NAMES
-from colorized.options import UNTUNED
 
 FEW = (80.0, 3.0)
 # Evaluations, n, and the spread with DDIM and with DPM-Solver++(2M).
@@ -37,7 +41,7 @@ def seeded(seed: int) -> torch.Generator:
 
 
 def levels(sampler: str, count: int) -> list[float]:
-    count = min(count, len(FEW)) if sampler == "consistency" else count
+    count = min(count, len(FEW)) if sampler in DRAWING else count
     return noise_levels(UNTUNED.override(sampler=sampler, steps=count), FEW)
 
 
@@ -242,7 +246,7 @@ class TestLevels:
     @pytest.mark.parametrize("count", [1, 2, 3, 4])
     def test_fall_from_pure_noise(self, name: str, count: int) -> None:
         sigmas = levels(name, count)
-        assert len(sigmas) == (min(count, len(FEW)) if name == "consistency" else count)
+        assert len(sigmas) == (min(count, len(FEW)) if name in DRAWING else count)
         assert sigmas[0] == SIGMA_MAX == FEW[0]
         assert all(a > b > 0 for a, b in itertools.pairwise(sigmas))
 
@@ -269,7 +273,7 @@ def test_every_sampler_may_be_named() -> None:
 
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("count", [1, 2, 4])
-def test_one_evaluation_per_level_and_the_last_is_the_sample(name: str, count: int) -> None:
+def test_evaluations_of_each_level_and_the_last_is_the_sample(name: str, count: int) -> None:
     calls = []
     inner = x0_from(random_velocity(3))
 
@@ -282,10 +286,51 @@ def test_one_evaluation_per_level_and_the_last_is_the_sample(name: str, count: i
     first = torch.randn(3, 2, 4, 6, generator=seeded(1))
     sigmas = levels(name, count)
     found = list(steps(denoiser, 0.0, sigmas, noise_of(first, seeded(2)), name))
-    assert calls == sigmas == [step.sigma for step in found]
+    assert sigmas == [step.sigma for step in found]
+    paired = name == "paired_consistency"
+    assert calls == [s for i, s in enumerate(sigmas) for _ in range(1 + (paired and i == 1))]
     assert torch.equal(found[0].x, SIGMA_MAX * first)
     expected = sample(inner, 0.0, sigmas, noise_of(first, seeded(2)), name)
     assert torch.equal(found[-1].x0_hat, expected)
+
+
+class TestLikelier:
+    """Draws at these distances from the mean, in single places of 60 × 60 pixels."""
+
+    mean = torch.full((1, 2, 60, 60), 0.3)
+
+    def weight(self, draw: Tensor, other: Tensor) -> Tensor:
+        """Of the first draw, where the two differ."""
+        kept = likelier(self.mean, self.mean + draw, self.mean + other) - self.mean
+        return ((kept - other) / (draw - other)).mean(1)[0]
+
+    def test_outlier_gives_way_where_it_is(self) -> None:
+        draw, other = torch.full((2, 1, 2, 60, 60), 0.5)
+        draw, other = draw.clone(), -other
+        draw[..., 20:40, 20:40] = 2.0
+        weight = self.weight(draw, other)
+        assert weight[24:36, 24:36].max() < 0.01
+        assert torch.cat([weight[:10], weight[50:]]).min() > 0.99
+        assert weight.min() >= 0
+        assert weight.max() <= 1
+
+    @pytest.mark.parametrize("farther", [0.0, 0.9 * OUTLYING, 1.1 * OUTLYING])
+    def test_as_far_as_others_is_kept(self, farther: float) -> None:
+        other = torch.full((1, 2, 60, 60), -0.5)
+        draw = torch.full((1, 2, 60, 60), math.sqrt((0.5 + farther) / 2))
+        expected = 1 / (1 + math.exp((farther - OUTLYING) / 0.1))
+        torch.testing.assert_close(self.weight(draw, other), torch.full((60, 60), expected))
+
+    def test_distance_is_of_windows(self) -> None:
+        rng = np.random.default_rng(0)
+        draw, other = rng.normal(0, 1, (2, 2, 60, 60)) * [[[[1.2]]], [[[0.8]]]]
+        far = np.square([draw, other]).sum(1)
+        for _ in range(2):
+            far = uniform_filter(far, (0, 9, 9), mode="constant")
+        far = far[:, 8:-8, 8:-8]
+        expected = 1 / (1 + np.exp((far[0] - far[1] - OUTLYING) / 0.1))
+        found = self.weight(torch.from_numpy(draw)[None], torch.from_numpy(other)[None])
+        np.testing.assert_allclose(found[8:-8, 8:-8], expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
