@@ -60,6 +60,8 @@ def asked(
             if options.guidance == 1:
                 return mean
             return torch.lerp(_mean_color(denoiser, x, sigma, cond), mean, options.guidance)
+        each = len(x) // len(cond[0])  # draws of each picture
+        cond = tuple(c.repeat(each, *[1] * (c.ndim - 1)) for c in cond) if each > 1 else cond
         drawn: Tensor = denoiser(x, sigma, denoiser.network.asked_to_draw(cond))
         return drawn
 

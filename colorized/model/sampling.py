@@ -162,7 +162,8 @@ def steps(
     """Yield one `Step` for each noise level; the x̂_0 of the last is the sample.
 
     With ``paired_consistency`` the denoiser, whose first x̂_0 is a mean and whose others are draws,
-    is asked for two draws at the second level, and x̂_0 is the `likelier` one at each place.
+    is asked for two draws at the second level, x (2 B, …) for the condition of B, and x̂_0 is the
+    `likelier` one at each place.
 
     Parameters
     ----------
@@ -185,11 +186,15 @@ def steps(
     x = sigmas[0] * noise()
     before = None
     for sigma, following in itertools.zip_longest(sigmas, sigmas[1:]):
-        level = torch.full((len(x),), sigma, dtype=torch.float64)
-        now = Step(sigma, x, denoiser(x, level, cond))
+        asked = x
         if sampler == "paired_consistency" and before is not None and before.sigma == sigmas[0]:
-            other = denoiser(consistency(before, sigma, None, noise), level, cond)
-            now = now._replace(x0_hat=likelier(before.x0_hat, now.x0_hat, other))
+            # Two draws in one batch take less time than one after the other.
+            asked = torch.cat([x, consistency(before, sigma, None, noise)])
+        level = torch.full((len(asked),), sigma, dtype=torch.float64)
+        x0_hat = denoiser(asked, level, cond)
+        if before is not None and len(asked) > len(x):
+            x0_hat = likelier(before.x0_hat, *x0_hat.chunk(2))
+        now = Step(sigma, x, x0_hat)
         yield now
         if following is not None:
             x = SAMPLERS[sampler](now, following, before, noise)

@@ -35,14 +35,16 @@ def test_mixes_with_and_without_the_picture_in_noise(denoiser: Denoiser, weight:
 
 
 def test_evaluations_are_counted() -> None:
-    found: list[tuple[float, tuple[int, ...]]] = []
+    found: list[tuple[int, ...]] = []
+    cond = (torch.zeros(1, 3, 64, 64), torch.zeros(1, 3))
 
     class Counting(torch.nn.Module):
         def asked_to_draw(self, cond: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             return cond
 
         def forward(self, x: Tensor, level: Tensor, cond: tuple[Tensor, ...]) -> Tensor:
-            found.append((level[0].item(), tuple(x.shape[-2:])))
+            assert {len(x), len(level), *map(len, cond)} == {len(x)}
+            found.append(tuple(x.shape))
             return x
 
     denoiser = Denoiser(Counting())
@@ -57,9 +59,9 @@ def test_evaluations_are_counted() -> None:
         found.clear()
         options = UNTUNED.override(sampler=sampler, guidance=guidance, steps=7)
         ask = asked(denoiser, options, sigmas)
-        sample(ask, (), sigmas, lambda: torch.zeros(1, 2, 64, 64), sampler)
-        whole = [level for level, size in found if size == (64, 64)]
-        assert len(whole) == expected == evaluations(sigmas, options)
+        sample(ask, cond, sigmas, lambda: torch.zeros(1, 2, 64, 64), sampler)
+        whole = sum(count for count, _, *size in found if size == [64, 64])
+        assert whole == expected == evaluations(sigmas, options)
 
 
 def test_a_mean_and_then_draws(denoiser: Denoiser) -> None:
