@@ -31,7 +31,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium"),
 ]
 FLAGS = ["--disable-gpu", "--disable-quic"]
-TIMEOUT_MS = 20_000
+TIMEOUT_MS = 60_000
 SAMPLES = 8
 SIZES = {
     "desktop": {"viewport": {"width": 1280, "height": 800}},
