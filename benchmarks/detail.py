@@ -1,10 +1,11 @@
 """Of what size is the detail that colors lack: what KID sees on the plates of 1905 to 1915.
 
-    python benchmarks/detail.py PHOTOGRAPHS PLATES [--n 240]
+    python benchmarks/detail.py PHOTOGRAPHS PLATES LARGER [--n 240]
 
-Chroma of held-back photographs, and of plates from their green exposure, colored with the defaults
-as in benchmarks/quality.py, is divided by Gaussian blurs into what is finer than σ pixels of 256
-and what is coarser. Measured are
+Chroma of held-back photographs, of plates from their green exposure, and of held-back photographs
+in the folder LARGER that need not be enlarged to 256 pixels, colored with the defaults as in
+benchmarks/quality.py, is divided by Gaussian blurs into what is finer than σ pixels of 256 and what
+is coarser. Measured are
 
 * `bands`: root mean square of chroma between two σ, of the true colors and of ours, CIELAB units;
 * `swaps`: KID of pairs, of gray's, of our colors, of ours with the true detail finer than σ, of the
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from held_back import RESULTS, Lab, Photograph, exposure, held_back, plates
+from held_back import RESULTS, SIZE, Lab, Photograph, exposure, held_back, plates
 from quality import EXPOSURES, Quality, rounded
 from scipy.ndimage import gaussian_filter
 
@@ -105,16 +106,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("photographs", type=Path)
     parser.add_argument("plates", type=Path)
-    parser.add_argument("--n", type=int, default=240, help="photographs of the validation split")
+    parser.add_argument("larger", type=Path)
+    parser.add_argument("--n", type=int, default=240, help="photographs of each set, at most")
     parser.add_argument("--out", type=Path, default=RESULTS / "detail.json")
     given = parser.parse_args()
     sampler = ChromaSampler(load_weights(RELEASED))
     quality = Quality(sampler, sampler.defaults)
     old = plates(given.plates)
     new = held_back(given.photographs, "val", given.n)
+    # One split of the larger photographs would be too few.
+    larger = [p for s in ("val", "test") for p in held_back(given.larger, s, given.n, SIZE)]
+    larger = larger[: given.n]
     results = {
         "plates": measure(quality, old, [exposure(p.lab, EXPOSURES["green"]) for p in old]),
         "photographs": measure(quality, new, [p.L for p in new]),
+        "larger": measure(quality, larger, [p.L for p in larger]),
     }
     text = json.dumps(rounded(results), indent=1)
     print(text)

@@ -49,11 +49,11 @@ class Photograph:
         return np.ascontiguousarray(self.lab[..., 1:])
 
 
-def held_back(folder: Path, split: str, count: int) -> list[Photograph]:
+def held_back(folder: Path, split: str, count: int, min_side: int = MIN_SIDE) -> list[Photograph]:
     """The first `count` photographs of a split, ordered by their hash.
 
     They are divided as `pipelines.release` divides them, by content hash. Left out are those that
-    are monochrome or whose shorter side is below `MIN_SIDE`. Kinds are read from a file
+    are monochrome or whose shorter side is below `min_side`. Kinds are read from a file
     `photographs.csv` in the folder or beside it, with the columns `file` and `kind`, if there is
     one.
 
@@ -78,7 +78,7 @@ def held_back(folder: Path, split: str, count: int) -> list[Photograph]:
         if len(found) == count:
             break
         rgb = photo.read_rgb(path)
-        if min(rgb.shape[:2]) < MIN_SIDE:
+        if min(rgb.shape[:2]) < min_side:
             continue
         lab = square(rgb)
         if np.linalg.norm(lab[..., 1:], axis=-1).mean() >= CROPS.min_chroma:

@@ -109,31 +109,36 @@ def invariance(found: dict[str, Any]) -> str:
 
 
 def detail(found: dict[str, Any]) -> str:
-    new, old = found["photographs"], found["plates"]
-    pairs = zip(new["bands"], old["bands"], strict=True)
+    sets = new, larger, old = found["photographs"], found["larger"], found["plates"]
     bands = [
-        f"{a['from']} to {a['to']} | "
-        + " | ".join(f"{b['true']:.1f} | {b['ours'] / b['true']:.2f}" for b in (a, c))
-        for a, c in pairs
+        f"{row[0]['from']} to {row[0]['to']} | "
+        + " | ".join(f"{b['true']:.1f} | {b['ours'] / b['true']:.2f}" for b in row)
+        for row in zip(*(of["bands"] for of in sets), strict=True)
     ]
-    swaps = [f"our colors | | {new['swaps']['ours']:.0%} | {old['swaps']['ours']:.0%}"]
+
+    def shares(values: Iterable[float]) -> str:
+        return " | ".join(f"{share:.0%}" for share in values)
+
+    swaps = ["our colors | | " + shares(of["swaps"]["ours"] for of in sets)]
     for name, words in (
         ("ours_with_true_detail", "our colors with the true detail"),
         ("true_with_our_detail", "the true colors with our detail"),
     ):
         swaps += [
-            f"{words} | {sigma} | {share:.0%} | {old['swaps'][name][sigma]:.0%}"
-            for sigma, share in new["swaps"][name].items()
+            f"{words} | {sigma} | " + shares(of["swaps"][name][sigma] for of in sets)
+            for sigma in new["swaps"][name]
         ]
-    shares = [of["swaps"]["true_at_our_scale"] for of in (new, old)]
-    swaps.append("the true colors at our scale | | " + " | ".join(f"{s:.0%}" for s in shares))
+    at_scale = shares(of["swaps"]["true_at_our_scale"] for of in sets)
+    swaps.append(f"the true colors at our scale | | {at_scale}")
     first = table(
-        "σ, pixels of 256 | photographs, true | ours, of it | plates, true | ours, of it",
+        "σ, pixels of 256 | enlarged, true | ours, of it | not enlarged, true | ours, of it | "
+        "plates, true | ours, of it",
         bands,
         f"Root mean square of chroma between two σ, CIELAB units; {new['n']} photographs of the "
-        f"validation split, {old['n']} plates, green exposure.",
+        f"validation split, enlarged from 192 pixels, {larger['n']} others that need not be "
+        f"enlarged, {old['n']} plates, green exposure.",
     )
-    head = "KID, of gray's | finer than σ | photographs | plates"
+    head = "KID, of gray's | finer than σ | enlarged | not enlarged | plates"
     return f"{first}\n\n{table(head, swaps)}"
 
 

@@ -14,7 +14,7 @@ from colorized.model.guidance import asked
 from colorized.model.weights import ModelConfig
 from colorized.options import SamplingOptions
 
-SHARPENING = 0.5
+SHARPENING = 1.0
 """Share of what the mean over 3 × 3 pixels takes from chroma that `sharpened` adds to it."""
 
 
