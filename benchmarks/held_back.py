@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from colorized.data import sources
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # the stages are not installed
 
-from pipelines.release import CROPS  # noqa: E402
+from pipelines.release import CROPS, photographs  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results"
 FEATURES = ROOT / "data" / "features"
@@ -52,10 +51,10 @@ class Photograph:
 def held_back(folder: Path, split: str, count: int, min_side: int = MIN_SIDE) -> list[Photograph]:
     """The first `count` photographs of a split, ordered by their hash.
 
-    They are divided as `pipelines.release` divides them, by content hash. Left out are those that
-    are monochrome or whose shorter side is below `min_side`. Kinds are read from a file
-    `photographs.csv` in the folder or beside it, with the columns `file` and `kind`, if there is
-    one.
+    They are read as `pipelines.release` reads them, chroma of lossy WebP as it is stored, and
+    divided as it divides them, by content hash. Left out are those that are monochrome or whose
+    shorter side is below `min_side`. Kinds are read from a file `photographs.csv` in the folder or
+    beside it, with the columns `file` and `kind`, if there is one.
 
     Raises
     ------
@@ -68,16 +67,18 @@ def held_back(folder: Path, split: str, count: int, min_side: int = MIN_SIDE) ->
             with table.open(newline="", encoding="utf-8") as file:
                 kinds = {line["file"]: line["kind"] for line in csv.DictReader(file)}
             break
-    paths = {}
-    for path in sources.list_photographs(folder):
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        if sources.split_of(digest, CROPS.val_share, CROPS.test_share) == split:
-            paths[digest] = path
+    source = photographs(folder)
+    names = {
+        digest: name
+        for name, digest in zip(source.names, source.digests, strict=True)
+        if sources.split_of(digest, CROPS.val_share, CROPS.test_share) == split
+    }
     found: list[Photograph] = []
-    for _, path in sorted(paths.items()):
+    for _, name in sorted(names.items()):
         if len(found) == count:
             break
-        rgb = photo.read_rgb(path)
+        path = folder / name
+        rgb = source.decode(path.read_bytes(), path)
         if min(rgb.shape[:2]) < min_side:
             continue
         lab = square(rgb)

@@ -133,6 +133,7 @@ class Finish(Section):
     adversarial: Annotated[float, Field(ge=0)]
     squared_error: Annotated[float, Field(ge=0)]
     roughness: Annotated[float, Field(ge=0)]
+    detail: Annotated[float, Field(ge=0)]
     denoising: Annotated[float, Field(ge=0)]
     window: Annotated[int, Field(ge=0)]
     critic_lr: Annotated[float, Field(gt=0, lt=1)]

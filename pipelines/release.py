@@ -1,6 +1,7 @@
 """Train the released weights: `python -m pipelines.release PICTURES WORK`.
 
-PICTURES is a folder of color photographs, their shorter side at least 192 pixels. Shards go to
+PICTURES is a folder of color photographs, their shorter side at least 192 pixels; chroma of lossy
+WebP is taken as it is stored (`colorized.color.subsampling`). Shards go to
 WORK/lab, checkpoints to WORK/checkpoints, and the weights to WORK/colorized.safetensors. The
 embedded photographs are not trained on: they measure the result. The same command resumes a stopped
 training.
@@ -19,8 +20,11 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from colorized.color.subsampling import restore_chroma
 from colorized.data import shards, sources
 from colorized.data.dataset import open_shard
 from colorized.devices import use_bfloat16
@@ -54,6 +58,7 @@ FINISH = FinishSettings(
     adversarial=1.0,
     squared_error=0.2,
     roughness=15.0,
+    detail=6.0,
     denoising=1.5,
     window=128,
     critic_lr=4e-4,
@@ -85,12 +90,26 @@ def settings(
     )
 
 
+class Photographs(sources.Photographs):
+    """Picture files whose chroma is what they store."""
+
+    def decode(self, content: bytes, path: Path) -> NDArray[np.uint8]:
+        """Of simple lossy WebP, the format of the photographs, without the decoder's blur."""
+        rgb = super().decode(content, path)
+        return restore_chroma(rgb) if content[8:16] == b"WEBPVP8 " else rgb
+
+
+def photographs(folder: Path) -> Photographs:
+    """All photographs below a folder."""
+    listed = sources.photographs(sources.list_photographs(folder), folder)
+    return Photographs(listed.root, listed.names, listed.digests)
+
+
 def build_shards(pictures: Path, lab: Path) -> None:
     """Cut the crops of all photographs below `pictures`, unless they exist."""
     if (lab / "stats.json").exists():
         return
-    source = sources.photographs(sources.list_photographs(pictures), pictures)
-    report = shards.build_shards(source, lab, CROPS)
+    report = shards.build_shards(photographs(pictures), lab, CROPS)
     print(f"{report.photographs} photographs, {len(report.rejects)} left out", flush=True)
 
 

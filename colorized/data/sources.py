@@ -99,7 +99,7 @@ class Photographs:
         path = self.root / self.names[number]
         try:
             content = path.read_bytes()
-            rgb = photo.read_rgb(content, name=path)
+            rgb = self.decode(content, path)
         except OSError as error:
             raise Unusable("broken", error.strerror or str(error)) from error
         except photo.PhotoError as error:
@@ -119,6 +119,10 @@ class Photographs:
 
     def rgb(self, name: str) -> NDArray[np.uint8]:
         return photo.read_rgb(self.root / name)
+
+    def decode(self, content: bytes, path: Path) -> NDArray[np.uint8]:
+        """sRGB (H, W, 3) of a file's content; errors as of `photo.read_rgb`."""
+        return photo.read_rgb(content, name=path)
 
 
 class LabArrays:

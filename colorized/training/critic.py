@@ -28,10 +28,10 @@ EDGE = 0.1
 class Eye(nn.Module):
     """EfficientNet-Lite0 on colors, as trained on ImageNet and frozen.
 
-    sRGB (B, 3, H, W) in [0, 1] → maps at strides 4, 8, 16 and 32.
+    sRGB (B, 3, H, W) in [0, 1] → maps at strides 2, 4, 8, 16 and 32.
     """
 
-    channels = tapped(LITE0)[1:]
+    channels = tapped(LITE0)
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Eye(nn.Module):
     def forward(self, rgb: Tensor) -> Features:
         h = F.relu6(self.stem((rgb * 255 - 127) / 128), inplace=True)
         maps: Features = self.trunk(h)
-        return maps[1:]
+        return maps
 
 
 class Mixer(nn.Module):
@@ -81,8 +81,8 @@ class Critic(nn.Module):
     def __init__(self, width: int = 64) -> None:
         super().__init__()
         self.eye, self.mixer = Eye(), Mixer(width)
-        self.heads = nn.ModuleList(_head(width, 2 if i < 2 else 1) for i in range(4))
-        self.register_buffer("rms", torch.zeros(4))
+        self.heads = nn.ModuleList(_head(width, 2 if i < 3 else 1) for i in range(5))
+        self.register_buffer("rms", torch.zeros(5))
         self.rms: Tensor
 
     def see(self, lightness: Tensor, ab: Tensor) -> list[Tensor]:

@@ -19,7 +19,10 @@ true colors, and the squared error holds draws to these: colors that x shows mus
 draws stay as different as their noise.
 
 Both are kept from being rougher than the true colors where the lightness is even: a critic asks for
-colors that vary, and streaks in a pale sky are a cheap way to have them (`rougher`).
+colors that vary, and streaks in a pale sky are a cheap way to have them (`rougher`). And both are
+asked for as much fine chroma as the true colors have at each place (`detail_error`): where and how
+strong it is, L tells, but not its values, so that a squared error blurs it away, and a critic in
+features of stride 2 and above hardly sees it. The squared error of colors does not look at it.
 """
 
 from __future__ import annotations
@@ -59,6 +62,9 @@ WON = 0.02
 ROUGHNESS_WINDOW = 7
 """Side of the windows in which `rougher` compares chroma, positions of chroma."""
 
+DETAIL_WINDOW = 5
+"""Side of the windows in which `detail_error` compares chroma, positions of chroma."""
+
 EVEN = 3.0
 """Deviation of L* over such a window at which what is rougher counts 1/e of what it does at 0."""
 
@@ -70,6 +76,7 @@ class FinishSettings:
     adversarial: float
     squared_error: float
     roughness: float
+    detail: float
     denoising: float
     window: int
     critic_lr: float
@@ -147,12 +154,21 @@ class Finish:
             adversarial = -_mean(self.critic(maps))
             self.critic.heads.requires_grad_(True)
         # Each process has its share of the whole batch's mean.
-        held = (leaf - x_0)[~own].square().sum() * self.processes.world
+        held = _smooth(leaf - x_0)[~own].square().sum() * self.processes.world
         error = held / max(1, B // 2 * shape.numel())
-        rough = rougher(batch.lightness, leaf, x_0)
-        parts = {"adversarial": adversarial, "critic": told, "roughness": rough}
+        rough, detail = rougher(batch.lightness, leaf, x_0), detail_error(leaf, x_0)
+        parts = {
+            "adversarial": adversarial,
+            "critic": told,
+            "roughness": rough,
+            "detail": detail,
+        }
         (gradient,) = torch.autograd.grad(
-            s.adversarial * adversarial + s.squared_error * error + s.roughness * rough, leaf
+            s.adversarial * adversarial
+            + s.squared_error * error
+            + s.roughness * rough
+            + s.detail * detail,
+            leaf,
         )
         surrogate = (drawn * gradient).sum()
         if s.denoising:
@@ -266,6 +282,35 @@ def rougher(lightness: Tensor, drawn: Tensor, true: Tensor) -> Tensor:
     """
     even = torch.exp(-((_spread(F.avg_pool2d(lightness, 2)) / EVEN) ** 2))
     return (even * F.relu(_spread(drawn) - _spread(true))).mean()
+
+
+def detail_error(drawn: Tensor, true: Tensor) -> Tensor:
+    """How much the strength of fine detail differs from the true one, place by place.
+
+    The mean squared difference of the local root mean square, in windows of `DETAIL_WINDOW`
+    positions, of what is finer than 3 × 3 positions of chroma (B, 2, h, w), and of what is between
+    that and as much again.
+    """
+    error = drawn.new_zeros(())
+    for d, t in zip(_fine(drawn), _fine(true), strict=True):
+        error = error + (_strength(d) - _strength(t)).square().mean()
+    return error
+
+
+def _fine(v: Tensor) -> tuple[Tensor, Tensor]:
+    once = _smooth(v)
+    return v - once, once - _smooth(once)
+
+
+def _strength(v: Tensor) -> Tensor:
+    square = F.avg_pool2d(v.square().sum(1, keepdim=True), DETAIL_WINDOW, 1)
+    # The root's slope at 0 is infinite.
+    return (square + 1e-4).sqrt()
+
+
+def _smooth(v: Tensor) -> Tensor:
+    """Means over 3 × 3 positions, fewer at the edges."""
+    return F.avg_pool2d(v, 3, 1, 1, count_include_pad=False)
 
 
 def _spread(v: Tensor) -> Tensor:

@@ -12,7 +12,6 @@ from PIL import Image
 from colorized import color
 from colorized.inference import colorizer as module
 from colorized.inference.colorizer import MAX_ASPECT, ChromaSampler, working_size
-from colorized.model.draw import sharpened
 from colorized.model.sampling import SIGMA_MAX
 from colorized.model.unet import STRIDE
 from colorized.options import UNTUNED
@@ -114,7 +113,7 @@ class TestDraw:
         denoiser = colorizer.denoiser
         cond = denoiser.encode(torch.from_numpy(L)[:, None])
         x_0 = denoiser(SIGMA_MAX * noise, torch.tensor([SIGMA_MAX]), cond)
-        expected = sharpened(x_0)[0].permute(1, 2, 0).numpy() * np.array(colorizer.config.ab_std)
+        expected = x_0[0].permute(1, 2, 0).numpy() * np.array(colorizer.config.ab_std)
         how = UNTUNED.override(steps=1, seed=5, sampler=sampler, temperature=temperature)
         ab = colorizer.draw(L, how)
         assert ab.shape == (1, 32, 48, 2)

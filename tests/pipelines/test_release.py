@@ -7,11 +7,15 @@ import itertools
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
 from commands import python
+from PIL import Image
 
+from colorized import photo
+from colorized.color.subsampling import restore_chroma
 from colorized.data.dataset import open_shard
 from colorized.data.sources import CropSettings, split_of
 from colorized.model.weights import RELEASED, load_weights
@@ -38,6 +42,19 @@ def in_split(content: bytes, split: str, crops: CropSettings) -> bytes:
         if split_of(digest, crops.val_share, crops.test_share) == split:
             return changed
     raise AssertionError
+
+
+def test_chroma_of_lossy_webp_is_what_it_stores(tmp_path: Path) -> None:
+    with Image.open(ROOT / "data" / "sample" / "photos" / "citrus.jpg") as picture:
+        for name, options in (("a.webp", {}), ("b.webp", {"lossless": True}), ("c.png", {})):
+            picture.convert("RGB").save(tmp_path / name, **options)
+    source, changed = release.photographs(tmp_path), {}
+    for name in source.names:
+        decoded = photo.read_rgb(tmp_path / name)
+        found = source.decode((tmp_path / name).read_bytes(), tmp_path / name)
+        changed[name] = not np.array_equal(found, decoded)
+        assert np.array_equal(found, restore_chroma(decoded) if changed[name] else decoded)
+    assert changed == {"a.webp": True, "b.webp": False, "c.png": False}
 
 
 def test_from_photographs_to_weights(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The adversarial finish: what it learns from; it learns, repeats and resumes."""
 
 import dataclasses
+import itertools
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from test_loop import differing, run
 from trainings import SETTINGS, fresh
 
@@ -24,6 +26,7 @@ FINISH = FinishSettings(
     adversarial=1.0,
     squared_error=0.2,
     roughness=1.0,
+    detail=1.0,
     denoising=0.5,
     window=0,
     critic_lr=1e-3,
@@ -62,7 +65,7 @@ def test_only_the_heads_learn(shard: Shard) -> None:
     batch = shard.batch(np.arange(2))
     half = torch.nn.functional.avg_pool2d(batch.ab, 2).requires_grad_(True)
     maps = critic.see(batch.lightness, half)
-    assert [m.shape[-1] for m in maps] == [8, 4, 2, 1]
+    assert [m.shape[-1] for m in maps] == [16, 8, 4, 2, 1]
     critic.calibrate(maps, lambda value: value)
     sum(m.mean() for m in critic(maps)).backward()
     assert half.grad is not None
@@ -78,7 +81,7 @@ def test_draws_keep_the_colors_that_the_noise_shows(shard: Shard) -> None:
     ab[0], ab[1] = (128 + 40, 128 + 20), (128 - 40, 128 + 20)
     two = Shard(L, ab)
     how = dataclasses.replace(
-        FINISH, adversarial=0.0, squared_error=1.0, roughness=0.0, denoising=0.0
+        FINISH, adversarial=0.0, squared_error=1.0, roughness=0.0, detail=0.0, denoising=0.0
     )
     state = finishing(
         two, how, steps=120, batch_size=4, film=0.0, warmup_steps=10, cooldown_steps=40,
@@ -133,11 +136,11 @@ def test_a_stopped_finish_goes_on_as_if_it_had_not_been(shard: Shard, tmp_path: 
 def test_draws_from_true_colors_are_held_to_them(shard: Shard) -> None:
     """Without the critic the squared error is all there is."""
     how = dataclasses.replace(
-        FINISH, adversarial=0.0, squared_error=1.0, roughness=0.0, denoising=0.0
+        FINISH, adversarial=0.0, squared_error=1.0, roughness=0.0, detail=0.0, denoising=0.0
     )
     state = finishing(shard, how, steps=60, film=0.0, warmup_steps=1, cooldown_steps=20)
     rows = list(train(state, shard))
-    assert rows[0].parts.keys() == {"adversarial", "critic", "roughness"}
+    assert rows[0].parts.keys() == {"adversarial", "critic", "roughness", "detail"}
     assert np.mean([r.loss for r in rows[-10:]]) < 0.8 * np.mean([r.loss for r in rows[:10]])
 
 
@@ -155,6 +158,29 @@ def test_roughness_counts_in_even_areas_alone() -> None:
     torch.testing.assert_close(found, expected, rtol=0.01, atol=0)
     assert finish.rougher(textured, drawn, true) < 0.01 * found
     assert finish.rougher(even, true, drawn) < 0.01 * found
+
+
+def test_detail_is_compared_by_strength_and_place() -> None:
+    """Against SciPy; what is fine may differ in sign, and what is coarse altogether."""
+    rng = np.random.default_rng(0)
+    true, drawn = (s * rng.normal(size=(1, 2, 16, 20)) for s in (0.1, 0.4))
+
+    def strengths(v: np.ndarray) -> list[np.ndarray]:
+        counts = ndimage.uniform_filter(np.ones_like(v), (1, 1, 3, 3), mode="constant")
+        smooth = [v]
+        for _ in range(2):
+            mean = ndimage.uniform_filter(smooth[-1], (1, 1, 3, 3), mode="constant") / counts
+            smooth.append(mean)
+        squares = [np.square(a - b).sum(1) for a, b in itertools.pairwise(smooth)]
+        means = [ndimage.uniform_filter(s, (1, 5, 5))[:, 2:-2, 2:-2] for s in squares]
+        return [np.sqrt(m + 1e-4) for m in means]
+
+    pairs = zip(strengths(drawn), strengths(true), strict=True)
+    expected = sum(np.square(d - t).mean() for d, t in pairs)
+    d, t = torch.from_numpy(drawn), torch.from_numpy(true)
+    assert finish.detail_error(d, t).item() == pytest.approx(expected)
+    assert finish.detail_error(5 - t, t) < 1e-9
+    assert finish.detail_error(t.flip(-1), t) > 1e-5  # elsewhere
 
 
 def test_the_window_of_the_critic_moves(shard: Shard) -> None:
