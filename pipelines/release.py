@@ -1,10 +1,9 @@
 """Train the released weights: `python -m pipelines.release PICTURES WORK`.
 
 PICTURES is a folder of color photographs, their shorter side at least 192 pixels; chroma of lossy
-WebP is taken as it is stored (`colorized.color.subsampling`). Shards go to
-WORK/lab, checkpoints to WORK/checkpoints, and the weights to WORK/colorized.safetensors. The
-embedded photographs are not trained on: they measure the result. The same command resumes a stopped
-training.
+WebP is taken as it is stored (`colorized.color.subsampling`). Shards go to WORK/lab, checkpoints to
+WORK/checkpoints, and the weights to WORK/colorized.safetensors. The embedded photographs are not
+trained on: they measure the result. The same command resumes a stopped training.
 
 There are two phases, whose lengths are `--minutes`: denoising, then the adversarial finish
 (`colorized.training.finish`). `--init FILE` goes on from weights of this network. In several

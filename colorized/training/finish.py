@@ -22,7 +22,7 @@ Both are kept from being rougher than the true colors where the lightness is eve
 colors that vary, and streaks in a pale sky are a cheap way to have them (`rougher`). And both are
 asked for as much fine chroma as the true colors have at each place (`detail_error`): where and how
 strong it is, L tells, but not its values, so that a squared error blurs it away, and a critic in
-features of stride 2 and above hardly sees it. The squared error of colors does not look at it.
+features of stride 4 and above hardly sees it. The squared error of colors does not look at it.
 """
 
 from __future__ import annotations
@@ -62,11 +62,11 @@ WON = 0.02
 ROUGHNESS_WINDOW = 7
 """Side of the windows in which `rougher` compares chroma, positions of chroma."""
 
-DETAIL_WINDOW = 5
-"""Side of the windows in which `detail_error` compares chroma, positions of chroma."""
-
 EVEN = 3.0
 """Deviation of L* over such a window at which what is rougher counts 1/e of what it does at 0."""
+
+DETAIL_WINDOW = 5
+"""Side of the windows in which `detail_error` compares chroma, positions of chroma."""
 
 
 @dataclass(frozen=True)
