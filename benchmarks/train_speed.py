@@ -132,8 +132,8 @@ def train_peer(peer: DiffusersPeer, pictures: Pictures, device: torch.device) ->
 def train_ours(denoiser: Denoiser, pictures: Pictures, device: torch.device) -> Iterator[Any]:
     """Denoising training as `pipelines.release` does it, at the peer's batch and crop."""
     settings = dataclasses.replace(
-        release.settings(device, 0, finish=False, seed=1),
-        steps=MANY, batch_size=BATCH, crop_size=CROP, film=0.0, levels=1,
+        release.settings(device, 0, finish=False, seed=1, batch_size=BATCH),
+        steps=MANY, crop_size=CROP, film=0.0, levels=1,
     )  # fmt: skip
     return train(TrainState(denoiser.to(device), CONFIG, settings), pictures)
 
