@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,6 +36,7 @@ from colorized.training import fit
 from colorized.training.distributed import Processes, open_processes
 from colorized.training.finish import Finish, FinishSettings
 from colorized.training.loop import TrainSettings, TrainState
+from colorized.training.stopping import StopOnSignal
 
 CROPS = sources.CropSettings(
     image_size=192,
@@ -69,7 +72,7 @@ def settings(
 ) -> TrainSettings:
     """The settings of a phase."""
     return TrainSettings(
-        steps=10,  # of the minutes, the last four cool down
+        steps=10,  # a scale for the minutes: over the last cooldown_steps / steps the rate falls
         minutes=minutes,
         batch_size=batch_size,
         crop_size=WORK_SIZE,
@@ -85,6 +88,8 @@ def settings(
         noise_shift=16.0,
         encoder_lr_scale=0.2,
         bfloat16=use_bfloat16("auto", device),
+        loss_spike_factor=5.0,
+        max_rollbacks=5,
         seed=seed + finish,
     )
 
@@ -169,7 +174,9 @@ def run(options: argparse.Namespace, processes: Processes) -> None:
         with open(options.work / "log.jsonl", "a", encoding="utf-8") as file:
             file.write(line + "\n")
 
-    recipe = []
+    init = hashlib.sha256(options.init.read_bytes()).hexdigest() if options.init else ""
+    should_stop = StopOnSignal()
+    recipe: list[dict[str, Any]] = []
     for name, minutes in zip(("denoise", "finish"), options.minutes, strict=True):
         if not minutes:
             continue
@@ -182,22 +189,25 @@ def run(options: argparse.Namespace, processes: Processes) -> None:
             taught = dataclasses.replace(config, few_step_sigmas=SIGMAS)
             objective = Finish(taught, FINISH, processes, options.seed)
             state = TrainState(denoiser, config, phase, processes, objective)
-            values |= dataclasses.asdict(FINISH)
+            values |= dataclasses.asdict(FINISH) | {"sigmas": SIGMAS}
         else:
             state = TrainState(denoiser, config, phase, processes)
         if processes.main:
             print(f"{name}: {json.dumps(values)}", flush=True)
+        recipe.append({"phase": name, **values})
+        run = {"init": init, "config": dataclasses.asdict(config), "phases": recipe}
         fit.fit(
             state,
             open_shard(lab, "train"),
             open_shard(lab, "val"),
-            options.work / "checkpoints" / f"{name}-{fit.fingerprint(values)}",
+            options.work / "checkpoints" / f"{name}-{fit.fingerprint(run)}",
             validate_every=500,
             checkpoint_every=250,
             log=log,
+            on_restore=lambda line: print(line, flush=True),
+            should_stop=should_stop,
         )
         denoiser = state.ema
-        recipe.append({"phase": name, **values})
     if not processes.main:
         return
     path = options.work / "colorized.safetensors"
@@ -210,5 +220,7 @@ def run(options: argparse.Namespace, processes: Processes) -> None:
 if __name__ == "__main__":
     try:
         main()
-    except (ModuleNotFoundError, OSError, ValueError) as error:
+    except KeyboardInterrupt as stop:
+        sys.exit(str(stop) or "stopped")
+    except (FloatingPointError, MemoryError, ModuleNotFoundError, OSError, ValueError) as error:
         sys.exit(f"error: {error}")
