@@ -23,8 +23,9 @@ PRESETS = Path(__file__).parent / "presets"
 def apply(name: str, path: Path) -> list[str]:
     """Write the preset's values to the file at `path`; the changes, as `key: old → new`.
 
-    Raises ParamsError when the result would be invalid; the file is then unchanged.
+    Raises ParamsError when the file or the result is invalid; it is then unchanged.
     """
+    load_params(path)
     yaml = YAML()  # keeps comments and order
     yaml.preserve_quotes = True
     yaml.width = 200

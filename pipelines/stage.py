@@ -39,7 +39,7 @@ AGAIN = "COLORIZED_TRAIN_AGAIN"
 RAN = "COLORIZED_STAGE_RAN"
 """Environment variable: a file that a stage creates when it runs, unlike a restored one."""
 
-OUT_OF_MEMORY = "out of memory: lower train.batch_size or train.crop_size"
+OUT_OF_MEMORY = "out of memory: close other programs, or use a machine with more"
 
 
 def run(main: Callable[[Params], None]) -> None:

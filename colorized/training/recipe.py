@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import colorized
+from colorized import atomic
 from colorized.training.checkpoint import load_checkpoint
 from colorized.training.fit import LAST, fingerprint
 
@@ -56,7 +57,7 @@ class Recipe:
         """Write it to a folder of checkpoints."""
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(asdict(self), indent=1, sort_keys=True)
-        (folder / RECIPE).write_text(text + "\n", encoding="utf-8")
+        atomic.write(folder / RECIPE, f"{text}\n".encode())
 
 
 def make(values: Mapping[str, Any]) -> Recipe:
@@ -84,7 +85,7 @@ def _is_text(node: ast.stmt) -> bool:
 
 
 def why_not(recipe: Recipe, checkpoints: Path) -> str:
-    """Why a new training does not resume the last interrupted one; empty where there is none."""
+    """Why a new training does not resume the last interrupted one; empty where none is readable."""
     stopped = [
         path for path in checkpoints.glob(f"*/{RECIPE}")
         if (path.parent / LAST).exists() and not (path.parent / FINISHED).exists()
@@ -92,8 +93,11 @@ def why_not(recipe: Recipe, checkpoints: Path) -> str:
     if not stopped:
         return ""
     path = max(stopped, key=lambda p: (p.parent / LAST).stat().st_mtime)
-    other = Recipe(**json.loads(path.read_text(encoding="utf-8")))
-    step = load_checkpoint(path.parent / LAST)["step"]
+    try:
+        other = Recipe(**json.loads(path.read_text(encoding="utf-8")))
+        step = load_checkpoint(path.parent / LAST)["step"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return ""  # a note must not stop the new training
     changed = [
         f"{key} {other.values.get(key)} → {recipe.values.get(key)}"
         for key in sorted({*other.values, *recipe.values})

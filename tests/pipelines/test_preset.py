@@ -39,3 +39,11 @@ def test_a_result_that_is_not_valid_changes_nothing(
         preset.apply("bad", params)
     assert params.read_text() == before
     assert {path.name for path in tmp_path.iterdir()} == {"params.yaml", "bad.yaml"}
+
+
+@pytest.mark.parametrize("text", ["train: [", "seed: 1\n", "other: 1\n"])
+def test_a_file_that_is_not_valid_is_named(params: Path, text: str) -> None:
+    params.write_text(text)
+    with pytest.raises(ParamsError, match=r"params\.yaml"):
+        preset.apply("kaggle", params)
+    assert params.read_text() == text

@@ -79,6 +79,10 @@ def test_why_a_training_begins_at_step_0_is_said(tmp_path: Path) -> None:
         f"begins at step 0: does not go on from {folder}, stopped after step 1200, for these "
         "changed: train.lr 0.0001 → 0.0002, colorized/model/unet.py"
     )
+    (folder / "last.pt").write_bytes(b"half")  # the note must not stop the new training
+    assert recipe.why_not(new, tmp_path) == ""
+    torch.save({"step": 1200}, folder / "last.pt")
+    assert recipe.why_not(new, tmp_path)
     (folder / recipe.FINISHED).write_text("{}")  # nothing to go on from
     assert recipe.why_not(new, tmp_path) == ""
 
