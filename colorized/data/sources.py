@@ -23,7 +23,6 @@ from colorized.color import resample
 from colorized.data import kaggle
 
 SPLITS = ("train", "val", "test")
-MIN_SIDE = 32
 
 _SALT = b"colorized split 1"
 
@@ -274,7 +273,7 @@ def _boxes(
     shape: tuple[int, ...], count: int, digest: str, settings: CropSettings
 ) -> tuple[Box, ...]:
     height, width = shape[:2]
-    if min(height, width) < MIN_SIDE:
-        raise Unusable("tiny", f"{width}×{height}, a side is under {MIN_SIDE}")
+    if min(height, width) < kaggle.MIN_SIDE:
+        raise Unusable("tiny", f"{width}×{height}, a side is under {kaggle.MIN_SIDE}")
     rng = np.random.default_rng([settings.seed, int(digest[:15], 16)])
     return tuple(crop_boxes(height, width, count, settings.min_scale, settings.image_size, rng))

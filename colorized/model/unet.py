@@ -33,6 +33,8 @@ from colorized.model.encoder import Features, LightnessEncoder
 
 STRIDE = 16
 """Heights and widths of L must be multiples of this."""
+HEAD = 32
+"""Channels of a head of attention."""
 
 FEATURE_RMS = 8.0
 """About that of the encoder's maps, as trained on ImageNet; the U-Net's own are near 1, and would
@@ -63,9 +65,9 @@ class ResidualBlock(nn.Module):
 class SelfAttention(nn.Module):
     """Multi-head self-attention over all positions, residual, without position codes."""
 
-    def __init__(self, channels: int, head_channels: int = 32) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.heads = channels // head_channels
+        self.heads = channels // HEAD
         self.norm = nn.GroupNorm(8, channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.out = _zeroed(nn.Conv2d(channels, channels, 1))
@@ -86,15 +88,15 @@ class TransformerBlock(nn.Module):
     2021). Queries and keys are normalized (Dehghani et al., *ViT-22B*, 2023).
     """
 
-    def __init__(self, width: int, time_channels: int, head: int = 32, expand: int = 3) -> None:
+    def __init__(self, width: int, time_channels: int) -> None:
         super().__init__()
-        hidden = expand * width
-        self.heads = width // head
+        hidden = 3 * width
+        self.heads = width // HEAD
         self.modulation = nn.Linear(time_channels, 4 * width)
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
         self.qkv = nn.Linear(width, 3 * width)
-        self.q_norm, self.k_norm = nn.RMSNorm(head), nn.RMSNorm(head)
+        self.q_norm, self.k_norm = nn.RMSNorm(HEAD), nn.RMSNorm(HEAD)
         self.project = nn.Linear(width, width)
         self.expand = nn.Linear(width, hidden)
         self.depthwise = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
@@ -318,9 +320,9 @@ def averages(x: Tensor, noise_level: Tensor) -> tuple[Tensor, Tensor]:
     return positions / over_position.sqrt(), picture / over_picture.sqrt().flatten(1)
 
 
-def fourier(noise_level: Tensor, channels: int = 64) -> Tensor:
-    """cos and sin of the noise level at frequencies from 1/4 to 8: (B,) → (B, channels)."""
-    exponents = torch.linspace(-2, 3, channels // 2, device=noise_level.device)
+def fourier(noise_level: Tensor) -> Tensor:
+    """cos and sin of the noise level at frequencies from 1/4 to 8: (B,) → (B, 64)."""
+    exponents = torch.linspace(-2, 3, 32, device=noise_level.device)
     angle = noise_level.float()[:, None] * (2.0**exponents)[None, :] * (math.pi / 2)
     return torch.cat([angle.cos(), angle.sin()], dim=1)
 

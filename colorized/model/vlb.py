@@ -25,26 +25,6 @@ from colorized.model.sampling import Denoiser
 from colorized.model.weights import ModelConfig
 
 
-def vlb_bits_per_dim(
-    denoiser: Denoiser,
-    config: ModelConfig,
-    ab8: Tensor,
-    cond: Features,
-    generator: torch.Generator,
-    strata: int,
-) -> tuple[float, float]:
-    """The variational bound on -log₂ P(ab | L) per value of chroma, and its standard error.
-
-    The mean of `vlb_per_picture` over the B ≥ 2 pictures, and s / sqrt(B), where s is the sample
-    deviation of the B values. The error so holds both what the draws of t and noise add and how
-    pictures differ; it takes the pictures for independent of each other.
-    """
-    bits = vlb_per_picture(denoiser, config, ab8, cond, generator, strata)
-    if len(bits) < 2:
-        raise ValueError(f"a standard error needs at least 2 pictures, got {len(bits)}")
-    return bits.mean().item(), bits.std().item() / math.sqrt(len(bits))
-
-
 @torch.no_grad()
 def vlb_per_picture(
     denoiser: Denoiser,

@@ -30,7 +30,6 @@ from colorized.model.header import (
     not_safetensors,
     parse_header,
     parse_sampling,
-    read_header,
     unusable,
 )
 from colorized.model.header import CheckpointError as CheckpointError
@@ -124,29 +123,9 @@ def save_weights(
         "config": asdict(config),
         "about": dict(about),
     }
-    _write(path, half, described)
-
-
-def _write(path: Path, tensors: Mapping[str, Tensor], described: Mapping[str, Any]) -> None:
     # One key only: safetensors writes several in an order that changes from run to run.
     metadata = {METADATA_KEY: json.dumps(described, sort_keys=True)}
-    atomic.write(path, safetensors.torch.save(dict(tensors), metadata))
-
-
-def save_sampling(path: Path, sampling: SamplingOptions) -> None:
-    """Write other default options into a weights file; its tensors stay as they are.
-
-    Raises
-    ------
-    CheckpointError
-        As in `load_weights`.
-    """
-    load_weights(path)
-    described = read_header(path)
-    described["config"]["sampling"] = asdict(sampling)
-    with safetensors.safe_open(path, framework="pt", device="cpu") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    _write(path, tensors, described)
+    atomic.write(path, safetensors.torch.save(half, metadata))
 
 
 def load_weights(path: Path, device: torch.device | str = "cpu") -> Weights:

@@ -50,10 +50,10 @@ class Eye(nn.Module):
 class Mixer(nn.Module):
     """Fixed random mixtures of the eye's channels, and of its scales from coarse to fine."""
 
-    def __init__(self, width: int, seed: int = 0) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.manual_seed(0)
             self.channels = nn.ModuleList(nn.Conv2d(c, width, 1, bias=False) for c in Eye.channels)
             self.scales = nn.ModuleList(
                 nn.Conv2d(width, width, 3, padding=1, bias=False) for _ in Eye.channels
