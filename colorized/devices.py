@@ -32,7 +32,7 @@ def open_device(name: str) -> torch.device:
 def use_bfloat16(precision: str, device: torch.device) -> bool:
     """Whether to compute in bfloat16: as named, or for `auto` where the device supports it.
 
-    A processor without them computes bfloat16 several times slower than float32.
+    A processor without instructions for it computes bfloat16 several times slower than float32.
     """
     if precision != "auto":
         return precision == "bfloat16"

@@ -28,8 +28,8 @@ class SamplingOptions:
     Attributes
     ----------
     steps
-        Noise levels at which the network is evaluated; a guided one takes two evaluations, and so
-        does the second of ``paired_consistency``.
+        Noise levels at which the network is evaluated. Guidance doubles the evaluations, but for
+        the samplers of `DRAWING`; the second level of ``paired_consistency`` takes two.
     sampler
         One of `SAMPLERS`.
     guidance

@@ -1,8 +1,8 @@
 r"""Enlarging the network's chroma to a scan, along the edges of the scan's lightness.
 
-The network gives ab of a picture some 64 pixels high. Interpolated to a scan it would bleed over
-every edge. Since colors mostly change where lightness changes, the chroma x of the *guide*, a
-picture of at most `GUIDE_SIZE` pixels whose lightness is known, is the minimum of
+The network gives ab of a picture some 88 pixels on its shorter side. Interpolated to a scan it
+would bleed over every edge. Since colors mostly change where lightness changes, the chroma x of
+the *guide*, a picture of at most `GUIDE_SIZE` pixels whose lightness is known, is the minimum of
 
     μ ‖U D x - U y‖² + E(x)
 

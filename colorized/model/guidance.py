@@ -5,12 +5,12 @@
 Ho, Salimans, *Classifier-Free Diffusion Guidance*, 2022, eq. 6, for x̂_0. It asks the network
 twice. That is done only where σ is at least `SIGMA_GUIDED`: below, there is little left to choose
 (Kynkäänniemi et al., *Applying Guidance in a Limited Interval Improves Sample and Distribution
-Quality in Diffusion Models*, 2024). docs/model.md has what it saves.
+Quality in Diffusion Models*, 2024).
 
 With the samplers `options.DRAWING` only the first evaluation, of pure noise, is asked for a mean,
 and guided. The others are asked for draws, which the adversarial finish taught the network
 (`training.finish`). Without L, the mean given pure noise is the mean color of photographs, the same
-everywhere, so that a corner of the noise is enough to tell it.
+everywhere, so that a corner of the noise is enough to tell it; docs/model.md has what that saves.
 """
 
 from __future__ import annotations

@@ -21,8 +21,9 @@ draws stay as different as their noise.
 Both are kept from being rougher than the true colors where the lightness is even: a critic asks for
 colors that vary, and streaks in a pale sky are a cheap way to have them (`rougher`). And both are
 asked for as much fine chroma as the true colors have at each place (`detail_error`): where and how
-strong it is, L tells, but not its values, so that a squared error blurs it away, and a critic in
-features of stride 4 and above hardly sees it. The squared error of colors does not look at it.
+strong it is, L tells, but not its values, so that a squared error blurs it away, and the
+critic's heads at stride 4 and above, all but one, hardly see it. The squared error of colors does
+not look at it.
 """
 
 from __future__ import annotations
