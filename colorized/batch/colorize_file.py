@@ -85,6 +85,7 @@ def colorize_file(
                 return Outcome(original=original, size=size, passed_over=why)
             preview = thumbnail(first.guide, first.drawn.ab[0])
             notes = colored.notes
+            kept = any(page.keeps_colors for page in colored.pages)
     except Exception as error:
         why = line(error)
         if not isinstance(error, Error | OSError):
@@ -97,6 +98,7 @@ def colorize_file(
         size=size,
         seconds=time.monotonic() - began,
         thumbnail=preview,
+        kept=kept,
     )
 
 

@@ -77,6 +77,8 @@ def colorize_folder(
     given = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
     path = RELEASED if weights is None else Path(weights)
     with failing():
+        if not all(os.fspath(name) for name in (*given, out)):
+            raise Error("a name is empty")
         if uncertainty and candidates == 1:
             raise Error("uncertainty needs candidates, 2 or more")
         found = plan.plan([Path(name) for name in given], Path(out))
@@ -138,16 +140,17 @@ def color(
     timeout
         Seconds for a photograph, 0 for no limit.
     """
-    facts = settings.facts(FileDigest.of(weights).sha256)
+    sha256 = FileDigest.of(weights).sha256
+    facts = settings.facts(sha256)
     jobs, renamed = plan.with_known_names(found.jobs, journal)
-    todo, done, conflicts = plan.remaining(jobs, journal, facts, overwrite)
+    todo, done, conflicts = plan.remaining(jobs, journal, facts, overwrite, settings.recolor)
 
     def work() -> Iterator[Result]:
         yield from (*found.failed, *conflicts)
         if not todo:
             return
-        number = min(count(devices), len(todo)) if workers is None else workers
-        specs = worker_specs(weights, name, devices, number)
+        number = min(count(devices) if workers is None else workers, len(todo))
+        specs = worker_specs(weights, sha256, name, devices, number)
         pool = WorkerPool(specs, timeout or math.inf) if number else InProcess(specs[0])
         with pool:
             pool.wait_until_ready()

@@ -91,8 +91,8 @@ class Outcome:
 
     `files` were written and synced, the colored photograph first. `notes`, `error` and
     `passed_over`, which says why it was skipped, are lines that name the photograph. `size` is its
-    width and height in pixels, zeros where it could not be read, and `thumbnail` a small JPEG file
-    of it before and after.
+    width and height in pixels, zeros where it could not be read, `thumbnail` a small JPEG file of
+    it before and after, and `kept` says whether some of its pages kept their colors.
     """
 
     files: tuple[tuple[Path, FileDigest], ...] = ()
@@ -104,3 +104,4 @@ class Outcome:
     size: tuple[int, int] = (0, 0)
     seconds: float = 0.0
     thumbnail: bytes = b""
+    kept: bool = False

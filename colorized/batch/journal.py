@@ -26,7 +26,7 @@ from typing import Any
 import filelock
 
 from colorized import atomic
-from colorized.batch.job import FileDigest
+from colorized.batch.job import FileDigest, Job
 from colorized.text import printable
 
 FOLDER = ".colorized"
@@ -55,7 +55,8 @@ class Entry:
     """A line of the journal: one photograph that was colored.
 
     `target` and all other `files` lie below the folder of results; `source` is the path of the
-    original, `size` its width and height in pixels, and `at` the time in seconds since 1970.
+    original, `size` its width and height in pixels, `at` the time in seconds since 1970, and `kept`
+    says whether pages that are in color already kept their colors.
     """
 
     target: str
@@ -67,6 +68,7 @@ class Entry:
     seconds: float
     notes: tuple[str, ...]
     at: float
+    kept: bool = False
 
     def line(self) -> bytes:
         return json.dumps(asdict(self), separators=(",", ":")).encode("ascii") + b"\n"
@@ -108,7 +110,6 @@ class Journal:
         self.folder = self.out / FOLDER
         self.staging = self.folder / f"{_STAGING}{uuid.uuid4().hex}"
         self._owned: dict[str, list[tuple[str, FileDigest]]] = {}
-        self._by_source: dict[tuple[str, str], list[Entry]] = {}
 
     def __enter__(self) -> Journal:
         self._made = [p for p in (self.folder, *self.out.parents, self.out) if not p.exists()]
@@ -167,8 +168,6 @@ class Journal:
     def _learn(self, entry: Entry) -> None:
         if entry.target not in self.known or self.known[entry.target].at <= entry.at:
             self.known[entry.target] = entry
-            place = str(Path(entry.target).parent), Path(entry.source).name
-            self._by_source.setdefault(place, []).append(entry)
         for name, stamp in entry.files.items():
             self._owned.setdefault(name, []).append((entry.target, stamp))
 
@@ -235,18 +234,16 @@ class Journal:
         owners = [owner for owner, _ in self._owned.get(self.relative(path), ())]
         return next((o for o in owners if self.owns(path, self.out / o)), None)
 
-    def old_target(self, source: Path, target: Path) -> Path | None:
-        """Where a photograph's result is, if not at `target` but in its folder by another name."""
-        name = self.relative(target)
-        for entry in self._by_source.get((str(Path(name).parent), source.name), ()):
-            if name in self.known or self.known[entry.target] is not entry:
-                continue
-            try:
-                if os.path.lexists(self.out / entry.target) and entry.original.fits(source):
-                    return self.out / entry.target
-            except OSError:
-                continue
-        return None
+    def keeps_old_name(self, job: Job, old: Path) -> bool:
+        """Whether the result of a job is not at its target but at `old`."""
+        entry = self.known.get(self.relative(old))
+        if entry is None or self.relative(job.target) in self.known:
+            return False
+        try:
+            same = Path(entry.source).name == job.source.name and entry.original.fits(job.source)
+        except OSError:
+            return False
+        return same and os.path.lexists(old)
 
     def drawn_before(self, target: Path, settings: Mapping[str, Any]) -> Path:
         """A folder for pages that are drawn of a photograph, with these settings."""

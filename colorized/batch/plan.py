@@ -81,6 +81,8 @@ def plan(inputs: Sequence[Path], out: Path, writable: bool = True) -> Plan:
         jobs, found.folder = [Job(inputs[0], file)], file.parent
     else:
         jobs = [job for given in inputs for job in jobs_of(given, out, found)]
+    # Paths alone do not tell on a volume that ignores case, or one that is mounted twice.
+    originals = {_identity(job.source) for job in jobs} - {None}
     for job, why in without_conflicts(
         jobs,
         source=lambda job: os.path.realpath(job.source),
@@ -91,6 +93,8 @@ def plan(inputs: Sequence[Path], out: Path, writable: bool = True) -> Plan:
             found.fail(job, job.target, why)
         elif job.target.is_dir():
             found.fail(job, job.target, "is a folder")
+        elif _identity(job.target) in originals:
+            found.fail(job, job.target, "is an original; choose another folder with --out")
         else:
             found.jobs.append(job)
     raise_if_all_failed(found.jobs, found.failed)
@@ -99,6 +103,15 @@ def plan(inputs: Sequence[Path], out: Path, writable: bool = True) -> Plan:
         found.jobs = _writable(found)
         raise_if_all_failed(found.jobs, found.failed)
     return found
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What a file is on its disk, whatever its path; None where there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def named_file(inputs: Sequence[Path], out: Path) -> Path | None:
@@ -229,17 +242,33 @@ def with_known_names(jobs: Iterable[Job], journal: Journal) -> tuple[list[Job], 
     jobs = list(jobs)
     targets = {job.target for job in jobs}
     for job in jobs:
-        old = journal.old_target(job.source, job.target)
-        old = None if old in targets else old
-        count += old is not None
-        named.append(job if old is None else Job(job.source, old))
+        old = job.target.with_name(_old_name(job.source))
+        named_by_hand = job.target.name != photo.output_name(job.source)
+        if named_by_hand or old in targets or not journal.keeps_old_name(job, old):
+            old = job.target
+        count += old != job.target
+        named.append(Job(job.source, old))
     return named, count
 
 
+def _old_name(source: Path) -> str:
+    """The name that earlier versions gave the colored copy of a file."""
+    if photo.output_format(source) is not None:
+        return photo.output_name(source)
+    suffix = Path(photo.output_name(source)).suffix
+    return (source.stem if photo.is_picture_name(source) else source.name) + suffix
+
+
 def remaining(
-    jobs: Iterable[Job], journal: Journal, settings: Mapping[str, Any], overwrite: bool
+    jobs: Iterable[Job],
+    journal: Journal,
+    settings: Mapping[str, Any],
+    overwrite: bool,
+    recolor: bool = False,
 ) -> tuple[list[Job], list[Job], list[Result]]:
     """Divide jobs into those to color, those finished, and those that fail.
+
+    With `recolor`, those of which pages kept their colors are not finished.
 
     What would replace a file that is not of this journal, that was changed, or that was made from
     another original cannot be done, unless `overwrite` is set.
@@ -255,6 +284,8 @@ def remaining(
     failed: list[Result] = []
     for job in jobs:
         is_done, why = journal.conflict(job.source, job.target, settings)
+        if is_done and recolor:
+            is_done = not journal.known[journal.relative(job.target)].kept
         if why and not overwrite:
             error = f"{printable(job.target)}: {why}; --overwrite replaces it"
             failed.append(Result(job, Outcome(error=error), None))
@@ -287,7 +318,8 @@ def color(
     for number, job in enumerate(jobs):
         # Two photographs may have one name, in two folders.
         file = journal.staging / str(number) / job.target.name
-        staged.append(Job(job.source, file, journal.drawn_before(job.target, facts)))
+        drawn = journal.drawn_before(job.target, {**facts, "recolor": settings.recolor})
+        staged.append(Job(job.source, file, drawn))
         targets[file] = job
     colored = 0
     for made, outcome in pool.run(staged, settings):
@@ -344,6 +376,7 @@ def _publish(
         seconds=round(outcome.seconds, 3),
         notes=outcome.notes,
         at=time.time(),
+        kept=outcome.kept,
     )
     journal.publish(entry, moves)
     return entry

@@ -20,15 +20,21 @@ import os
 import tempfile
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from colorized import photo
-from colorized.batch.job import FileDigest, Job, Settings
+from colorized.batch.job import FileDigest, Job, Outcome, Settings
 from colorized.batch.journal import FOLDER, SHARDS, Entry, Journal
-from colorized.batch.plan import BatchError, plan, raise_if_all_failed, without_conflicts
+from colorized.batch.plan import (
+    BatchError,
+    named_file,
+    plan,
+    raise_if_all_failed,
+    without_conflicts,
+)
 from colorized.batch.workers import WorkerPool, WorkerSpec
 from colorized.model.released import RELEASED
 from colorized.storage import Found, Store, is_remote
@@ -44,11 +50,15 @@ class ClusterError(RuntimeError):
 
 @dataclass(frozen=True)
 class Task:
-    """A photograph: a file of the store `source_store`, and the name of its result."""
+    """A photograph: a file of the store `source_store`, and the name of its result.
+
+    `files` are those of its earlier result, which a new one may replace.
+    """
 
     source_store: str
     source: str
     target: str
+    files: tuple[str, ...] = ()
 
     @property
     def original(self) -> str:
@@ -71,6 +81,7 @@ class Batch:
     weights_name: str
     device: str
     timeout: float
+    overwrite: bool
 
 
 @dataclass(frozen=True)
@@ -96,6 +107,8 @@ def find(inputs: Sequence[str], out: str) -> list[Task]:
     # No file is written to a folder that stands for a store.
     base = Path(out) if not is_remote(out) else Path("/", uuid.uuid4().hex)
     local = [Path(given) for given in inputs if not is_remote(given)]
+    if named_file(local, base) is not None:
+        raise BatchError(base, "--engine ray needs a folder")
     planned = plan(local, base, writable=not is_remote(out))
     if planned.failed:
         raise_if_all_failed([], planned.failed)
@@ -118,7 +131,7 @@ def find(inputs: Sequence[str], out: str) -> list[Task]:
             and not store.path(name).startswith(f"{results.url}/")
         ]
         if not names:
-            raise BatchError(Path(given), "holds no photographs")
+            raise BatchError(None, f"{printable(given)}: holds no photographs")
         found += [Task(given, n, Path(n).with_name(photo.output_name(n)).as_posix()) for n in names]
     tasks = []
     for task, why in without_conflicts(
@@ -135,7 +148,7 @@ def find(inputs: Sequence[str], out: str) -> list[Task]:
 
 def remaining(
     tasks: Iterable[Task], out: Store, known: Mapping[str, Entry], facts: Mapping[str, Any],
-    overwrite: bool,
+    overwrite: bool, recolor: bool = False,
 ) -> tuple[list[Task], int]:  # fmt: skip
     """The photographs to color, and how many are finished already.
 
@@ -162,11 +175,11 @@ def remaining(
             elif here and not _same(task, entry, sources):
                 why = f"its original {printable(task.source)} has changed since it was colored"
             else:
-                is_done = len(here) == len(entry.files)
+                is_done = len(here) == len(entry.files) and not (recolor and entry.kept)
         if is_done:
             done += 1
             continue
-        todo.append(task)
+        todo.append(task if entry is None else replace(task, files=tuple(entry.files)))
         if why:
             conflicts.append((task.target, why))
     if conflicts and not overwrite:
@@ -278,11 +291,13 @@ class ColorizeActor:
         self._folder = tempfile.TemporaryDirectory()
         weights = Path(self._folder.name, RELEASED.name)
         try:
-            weights.write_bytes(self.out.read(batch.weights))
+            content = self.out.read(batch.weights)
         except FileNotFoundError as error:
             missing = self.out.path(batch.weights)
             raise ClusterError(f"{missing}: not seen by this machine") from error
-        spec = WorkerSpec(weights, batch.weights_name, batch.device, 1)
+        weights.write_bytes(content)
+        sha256 = hashlib.sha256(content).hexdigest()
+        spec = WorkerSpec(weights, sha256, batch.weights_name, batch.device, 1)
         self._pool = WorkerPool([spec], batch.timeout)
         self._pool.__enter__()
 
@@ -323,6 +338,9 @@ class ColorizeActor:
                     yield TaskResult("", "", (note,))
                     continue
                 if not why:
+                    before = known.get(task.target)
+                    why = self._conflict(task, outcome, () if before is None else before.files)
+                if not why:
                     try:
                         entry = self._entry(task, outcome.original, outcome)
                         known[task.target] = entry
@@ -335,6 +353,18 @@ class ColorizeActor:
                 notes = tuple(n.replace(printable(job.source), name) for n in outcome.notes)
                 yield TaskResult(task.target, why, notes)
 
+    def _conflict(self, task: Task, outcome: Outcome, before: Collection[str]) -> str:
+        """Why the files of a result must not be stored; empty where they may."""
+        if self.batch.overwrite:
+            return ""
+        parent = Path(task.target).parent
+        there = self.out.files(parent.as_posix().removeprefix("."))
+        for path, _ in outcome.files:
+            name = (parent / path.name).as_posix()
+            if name in there and name not in (*task.files, *before):
+                return f"{printable(self.out.path(name))}: exists already; --overwrite replaces it"
+        return ""
+
     def _there(self, entry: Entry) -> bool:
         """Whether all files of an entry are where they belong."""
         present = self.out.files(Path(entry.target).parent.as_posix().removeprefix("."))
@@ -343,7 +373,7 @@ class ColorizeActor:
             for name, stamp in entry.files.items()
         )
 
-    def _entry(self, task: Task, original: FileDigest | None, outcome: Any) -> Entry:
+    def _entry(self, task: Task, original: FileDigest | None, outcome: Outcome) -> Entry:
         assert original is not None
         if is_remote(task.source_store):
             found = Store(task.source_store).files(task.source)[task.source]
@@ -359,6 +389,7 @@ class ColorizeActor:
             seconds=round(outcome.seconds, 3),
             notes=outcome.notes,
             at=time.time(),
+            kept=outcome.kept,
         )
 
 

@@ -21,12 +21,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import psutil
 
 from colorized.batch.job import Job, Outcome, Settings
 from colorized.text import line, printable
+
+if TYPE_CHECKING:
+    from colorized.api import Colorizer
 
 # Photographs that a worker has been given: the one in hand, and one so that it need not wait.
 _DEPTH = 2
@@ -43,12 +46,27 @@ class WorkerError(RuntimeError):
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """What a worker loads when it starts, and its number of threads."""
+    """What a worker loads when it starts, and its number of threads.
+
+    `sha256` is that of the weights: a worker that replaces another must not load other ones.
+    """
 
     weights: Path
+    sha256: str
     name: str
     device: str
     threads: int
+
+    def load(self) -> Colorizer:
+        """The colorizer; raises ValueError where the file has changed meanwhile."""
+        from colorized import photo
+        from colorized.api import Colorizer
+
+        photo.use_threads(self.threads)
+        model = Colorizer(self.weights, device=self.device, name=self.name)
+        if model.weights_sha256 != self.sha256:
+            raise ValueError(f"{self.weights}: the weights have changed since the batch began")
+        return model
 
 
 def count(devices: Sequence[str]) -> int:
@@ -62,12 +80,12 @@ def count(devices: Sequence[str]) -> int:
 
 
 def worker_specs(
-    weights: Path, name: str, devices: Sequence[str], workers: int
+    weights: Path, sha256: str, name: str, devices: Sequence[str], workers: int
 ) -> list[WorkerSpec]:
     """The spec of each of `workers`: devices in turn, cores shared out."""
     threads = max(1, _cores() // max(workers, 1))
     return [
-        WorkerSpec(weights, name, devices[i % len(devices)], threads)
+        WorkerSpec(weights, sha256, name, devices[i % len(devices)], threads)
         for i in range(max(workers, 1))
     ]
 
@@ -207,7 +225,7 @@ class WorkerPool:
         worker.page = 1
         yield worker.given.popleft(), said
 
-    def _greet(self, worker: _Worker) -> Any:
+    def _greet(self, worker: _Worker) -> None:
         """Wait until a worker has loaded the weights."""
         if not worker.connection.poll(max(0, self._left(worker))):
             self._fail_start(worker)
@@ -218,7 +236,6 @@ class WorkerPool:
         if kind != "ready":
             raise WorkerError(said)
         worker.ready = True
-        return said
 
     def _fail_start(self, worker: _Worker) -> NoReturn:
         worker.end()
@@ -238,11 +255,7 @@ class InProcess(contextlib.nullcontext[None]):
 
     def __init__(self, spec: WorkerSpec) -> None:
         super().__init__()
-        from colorized import photo
-        from colorized.api import Colorizer
-
-        photo.use_threads(spec.threads)
-        self._model = Colorizer(spec.weights, device=spec.device, name=spec.name)
+        self._model = spec.load()
 
     def wait_until_ready(self) -> None:
         pass
@@ -257,14 +270,11 @@ class InProcess(contextlib.nullcontext[None]):
 def _work(connection: Connection, spec: WorkerSpec) -> None:
     """What a worker does, until its connection is closed."""
     threading.Thread(target=_follow_parent, daemon=True).start()
-    from colorized import photo
-    from colorized.api import Colorizer
-    from colorized.batch import colorize_file
-
     try:
-        photo.use_threads(spec.threads)
-        model = Colorizer(spec.weights, device=spec.device, name=spec.name)
-    except (OSError, ValueError, RuntimeError, MemoryError) as error:
+        from colorized.batch import colorize_file
+
+        model = spec.load()
+    except (ImportError, OSError, ValueError, RuntimeError, MemoryError) as error:
         connection.send(("failed", line(error)))
         return
     connection.send(("ready", ""))

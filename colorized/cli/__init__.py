@@ -103,7 +103,7 @@ def main() -> None:
         if (hint := _forgotten_command(sys.argv[1])) is not None:
             die(hint, error.exit_code)
         die(" ".join(error.format_message().split()), error.exit_code)
-    except (OSError, ValueError, RuntimeError, MemoryError, ModuleNotFoundError) as error:
+    except (OSError, ValueError, RuntimeError, MemoryError, ImportError) as error:
         die(line(error), 1)
     if code == 130:
         die("interrupted; no file is half-written", code)

@@ -129,8 +129,9 @@ def colorize(
     """Color photographs at their own resolution.
 
     PHOTOGRAPHS are files, or folders of them. An output keeps its input's name and format; a
-    format that cannot hold color becomes PNG. Subfolders are kept. Photographs that are done or in
-    color already are skipped, so the same command goes on after an interruption.
+    format that cannot hold color becomes PNG, and a PDF a TIFF. Subfolders are kept. Photographs
+    that are done or in color already are skipped, so the same command goes on after an
+    interruption.
     """
     from colorized.batch import folder as batch
     from colorized.batch import plan
@@ -154,6 +155,14 @@ def colorize(
             uncertainty=uncertainty, layer=layer, mark=mark,
             recolor=recolor, **known,
         )  # fmt: skip
+
+    if not all((*inputs, out)):
+        raise click.BadParameter("a name is empty")
+    for option, asked in (("--workers", workers is not None), ("--report", report)):
+        if engine == "ray" and asked:
+            raise click.BadParameter("is not for --engine ray", param_hint=option)
+    if engine != "ray" and address is not None:
+        raise click.BadParameter("needs --engine ray", param_hint="--address")
 
     if engine == "ray":
         if hints is not None:
@@ -227,13 +236,15 @@ def _on_cluster(
         wanted = settings(path)
         facts = wanted.facts(FileDigest.of(path).sha256)
         store = Store(out)
-        todo, done = ray.remaining(tasks, store, known, facts, overwrite)
+        todo, done = ray.remaining(tasks, store, known, facts, overwrite, wanted.recolor)
         if done:
             complain("note", f"{done} of {len(tasks)} photographs are done already")
         if not todo:
             return
         lent = f"{FOLDER}/weights-{FileDigest.of(path).sha256}"
-        asked = ray.Batch(store.url, wanted, facts, lent, name, device, timeout or math.inf)
+        asked = ray.Batch(
+            store.url, wanted, facts, lent, name, device, timeout or math.inf, overwrite
+        )
         # Ray prints messages on stdout, which is for results only.
         results = sys.stdout
         with (

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -29,6 +30,7 @@ pytestmark = pytest.mark.slow
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 SETTINGS = Settings(UNTUNED.override(steps=1), max_pixels=300_000_000)
+SPEC = WorkerSpec(RELEASED, FileDigest.of(RELEASED).sha256, "released", "cpu", 1)
 
 
 def command(*arguments: object) -> list[str]:
@@ -146,7 +148,7 @@ class TestWorkerPool:
 
     @pytest.fixture
     def pool(self) -> Iterator[WorkerPool]:
-        with WorkerPool([WorkerSpec(RELEASED, "released", "cpu", 1)], timeout=300) as pool:
+        with WorkerPool([SPEC], timeout=300) as pool:
             yield pool
 
     @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL])
@@ -202,17 +204,24 @@ class TestWorkerPool:
         }
 
     def test_worker_that_hangs_while_it_starts_is_given_up(self, jobs: list[Job]) -> None:
-        pool = WorkerPool([WorkerSpec(RELEASED, "released", "cpu", 1)], 300, start_timeout=0.1)
+        pool = WorkerPool([SPEC], 300, start_timeout=0.1)
         with pool, pytest.raises(WorkerError, match=r"not ready after 0\.1 seconds"):
             pool.wait_until_ready()
-        pool = WorkerPool([WorkerSpec(RELEASED, "released", "cpu", 1)], 300, start_timeout=0.1)
+        pool = WorkerPool([SPEC], 300, start_timeout=0.1)
         with pool, pytest.raises(WorkerError, match=r"not ready after 0\.1 seconds"):
             next(pool.run(jobs, SETTINGS))
 
-    def test_weights_that_no_worker_can_load(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("changed", "why"),
+        [
+            ({"weights": Path("none")}, "none: no such weights file"),
+            ({"sha256": "0" * 64}, "the weights have changed since the batch began"),
+        ],
+    )
+    def test_weights_that_no_worker_can_load(self, changed: dict[str, object], why: str) -> None:
         with (
-            WorkerPool([WorkerSpec(tmp_path / "none", "none", "cpu", 1)], timeout=300) as pool,
-            pytest.raises(WorkerError, match="none: no such weights file"),
+            WorkerPool([replace(SPEC, **changed)], timeout=300) as pool,
+            pytest.raises(WorkerError, match=why),
         ):
             pool.wait_until_ready()
 
@@ -221,9 +230,7 @@ class TestWorkerPool:
     ) -> None:
         made = []
         for threads in (1, 2):
-            with WorkerPool(
-                [WorkerSpec(RELEASED, "released", "cpu", threads)], timeout=300
-            ) as pool:
+            with WorkerPool([replace(SPEC, threads=threads)], timeout=300) as pool:
                 here = [Job(j.source, tmp_path / str(threads) / j.target.name) for j in jobs]
                 outcomes = dict(pool.run(here, SETTINGS))
                 made.append([outcomes[job].files[0][1].sha256 for job in here])

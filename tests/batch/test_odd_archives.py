@@ -100,6 +100,19 @@ def test_pages_in_color_keep_their_colors(tmp_path: Path, model: Colorizer) -> N
     assert not any(path.is_file() for path in job.target.parent.rglob("*.tif"))
 
 
+def test_pages_in_color_are_colored_later(tmp_path: Path, run: Run) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
+        tif.write(np.asarray(picture(1, gray=True)), photometric="minisblack", metadata=None)
+        tif.write(np.asarray(picture()), photometric="rgb", metadata=None)
+    command = "colorize", "a.tif", "-o", "out", "--steps", 1, "--workers", 0
+    kept = f"warning: {Path('a.tif')}: page 2 is in color and keeps its colors"
+    done = 0, [], ["note: 1 of 1 photographs are done already"]
+    assert run(*command) == (0, ["out/a.tif"], [kept])
+    assert run(*command) == done
+    assert run(*command, "--recolor") == (0, ["out/a.tif"], [])
+    assert run(*command, "--recolor") == run(*command) == done
+
+
 def test_color_negative_gets_a_hint(tmp_path: Path, model: Colorizer) -> None:
     """Dyes of the inverted colors on an orange base (densities of Kodak's datasheets, about)."""
     light = np.asarray(picture(2), float) / 255
@@ -191,6 +204,17 @@ def test_results_with_old_names_are_known(tmp_path: Path) -> None:
         (moved / "scan.tif").write_bytes(b"a picture")
         jobs, old = plan.with_known_names(plan.plan([moved], out).jobs, journal)
         assert [job.target.name for job in jobs] == ["scan.pdf.tif", "scan.tif"]
+
+
+def test_one_photograph_under_two_names(tmp_path: Path) -> None:
+    """A result that was named by hand is nobody's old name."""
+    source = tmp_path / "a.png"
+    source.write_bytes(b"a picture")
+    with Journal(tmp_path) as journal:
+        colored(journal, source, tmp_path / "red.png")
+        for out, expected in ((tmp_path / "blue.png", "blue.png"), (tmp_path / "out", "a.png")):
+            jobs, old = plan.with_known_names(plan.plan([source], out).jobs, journal)
+            assert ([job.target.name for job in jobs], old) == ([expected], 0)
 
 
 def test_one_result_that_was_changed_is_one_failure(tmp_path: Path) -> None:

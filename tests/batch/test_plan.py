@@ -188,6 +188,14 @@ class TestRefused:
         with pytest.raises(BatchError, match="is an original"):
             planned("s")
 
+    def test_an_original_by_another_path_is_never_a_target(self) -> None:
+        """As on a volume that ignores case, where both paths are those of one file."""
+        touch("Scans/a.jpg")
+        Path("scans").mkdir()
+        Path("scans/a.jpg").hardlink_to("Scans/a.jpg")
+        with pytest.raises(BatchError, match=r"scans/a\.jpg: is an original"):
+            planned("Scans", out="scans")
+
     def test_output_folder_without_permission(self, monkeypatch: pytest.MonkeyPatch) -> None:
         touch("a.jpg")
         Path("out").mkdir()
@@ -234,6 +242,11 @@ class TestOnACluster:
                 (f"{here}/scans/sub/b.tif".lstrip("/"), "sub/b.tif"),
             ]
             assert Store(tasks[0].source_store).path(tasks[0].source) == f"{here}/a.jpg"
+
+    def test_a_file_for_the_results_is_refused(self) -> None:
+        touch("a.jpg")
+        with pytest.raises(BatchError, match=r"b\.jpg: --engine ray needs a folder"):
+            ray.find(["a.jpg"], "b.jpg")
 
     @pytest.mark.parametrize("out", ["out", "s3://bucket/out"])
     def test_two_photographs_of_one_name_are_refused(self, out: str) -> None:

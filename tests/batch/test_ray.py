@@ -107,6 +107,13 @@ def test_from_a_store_to_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         stored = [key for key in server.stored("color/") if key.endswith(".png")]
         assert stored == [f"color/{i}/{i}.png" for i in range(3)]
 
+        # A file that is none of theirs has the name of a sidecar.
+        client.put_object(Bucket=BUCKET, Key="other/0/0.png.json", Body=b"mine")
+        code, told, err = colorize(tmp_path, f"{URL}/scans", "-o", f"{URL}/other")
+        assert (code, told) == (1, [f"{URL}/other/{i}/{i}.png" for i in (1, 2)])
+        assert f"error: {URL}/other/0/0.png.json: exists already; --overwrite replaces it" in err
+        assert "other/0/0.png" not in server.stored("other/")
+
         client.delete_object(Bucket=BUCKET, Key="scans/bad.jpg")
         server.asked.clear()
         assert colorize(tmp_path, f"{URL}/scans", "-o", f"{URL}/color") == (

@@ -341,6 +341,11 @@ class TestUsage:
             (("colorize", "a.png", "-o", "out", "--guidance", "inf"), "--guidance"),
             (("colorize", "a.png", "-o", "out", "--temperature", 3), "--temperature"),
             (("colorize", "a.png", "-o", "out", "--uncertainty"), "--uncertainty"),
+            (("colorize", "a.png", "-o", ""), "a name is empty"),
+            (("colorize", "", "-o", "out"), "a name is empty"),
+            (("colorize", "a.png", "-o", "out", "--address", "127.0.0.1"), "--address"),
+            (("colorize", "a.png", "-o", "out", "--engine", "ray", "--workers", 2), "--workers"),
+            (("colorize", "a.png", "-o", "out", "--engine", "ray", "--report"), "--report"),
         ],
     )
     def test_wrong_usage_exits_with_2(
