@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -79,8 +80,9 @@ def _scale(page: Any) -> float:
     """Pixels per point: those of the finest scan on the page, if there is one."""
     finest = 0.0
     for found in page.get_objects(filter=[pypdfium2.raw.FPDF_PAGEOBJ_IMAGE], max_depth=3):
-        left, bottom, right, top = found.get_bounds()
+        drawn = found.get_matrix()  # of a square of one point; it may turn it
+        across, up = math.hypot(drawn.a, drawn.b), math.hypot(drawn.c, drawn.d)
         width, height = found.get_px_size()
-        if right > left and top > bottom:
-            finest = max(finest, min(width / (right - left), height / (top - bottom)))
+        if across and up:
+            finest = max(finest, min(width / across, height / up))
     return min(finest, _MAX_DPI / _POINTS) if finest else _DPI / _POINTS

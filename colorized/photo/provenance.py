@@ -16,7 +16,7 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 
 from colorized.photo import Page, left_out
-from colorized.photo.names import fitting, room
+from colorized.photo.names import WRITE_ALPHA, fitting, output_format, room
 
 NAMESPACE = "https://colorized.invalid/ns/1.0/"
 """Of the marks: in XMP, even if damaged, it says that this program colored the photograph."""
@@ -95,6 +95,8 @@ def for_copy(marks: Marks, photo: Page, target: str | Path) -> bytes:
     if len(photo.metadata.iptc) > (most := room(target, "IPTC")):
         why = "it is too long" if most else f"{Path(target).suffix} cannot hold it"
         photo.notes.append(f"its IPTC record is left out: {why}")
+    if photo.has_alpha and output_format(target) not in WRITE_ALPHA:
+        photo.notes.append(f"its transparency is left out: {Path(target).suffix} cannot hold it")
     photo.notes += left_out(photo.metadata, target)
     most = room(target, "XMP")
     if not most:
@@ -177,7 +179,7 @@ def parse(xmp: bytes) -> Marks | None:
                     **{
                         f.name: kinds[str(f.type)](found[_key(f.name)])
                         for f in fields(Marks)
-                        # What older ones do not say was not to be chosen then.
+                        # Older marks lack the newer fields; their defaults are what held then.
                         if f.default is MISSING or _key(f.name) in found
                     }
                 )

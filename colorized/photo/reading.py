@@ -28,13 +28,10 @@ from colorized.photo import bmff, jp2, metadata, pdf, png, tiff, tones
 from colorized.photo.names import (
     MAX_PIXELS,
     READ,
-    WRITE_ALPHA,
     Check,
     PhotoError,
     TooManyPixels,
     failing,
-    output_format,
-    output_name,
     reason,
 )
 from colorized.photo.page import Metadata, Page, Whole, in_order, turned
@@ -235,8 +232,6 @@ def _with_pillow(file: BinaryIO, path: Path, check: Check, notes: list[str]) -> 
     if format == "AVIF" and (edges := bmff.crop(found, *levels.shape[:2])) is not None:
         top, bottom, left, right = edges
         levels = levels[top:bottom, left:right]
-    if alpha and output_format(output_name(path)) not in WRITE_ALPHA:
-        notes.append(f"its transparency is left out: {path.suffix} cannot hold it")
     raster = Whole(turned(levels, orientation))
     return Page(path, format, raster, meant, facts, notes, alpha)
 

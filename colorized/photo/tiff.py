@@ -221,6 +221,8 @@ def _page(page: Any, path: Path, check: Check, caches: _Caches, total: int) -> P
     eight = bits <= 8 or palette is not None
     dtype = np.dtype(np.uint8 if eight else np.uint16)
     raster: Raster
+    if alpha and (_needs_libtiff(page) or page.dtype.kind == "f" or bits > 16):
+        notes.append("its transparency is left out: its kind of TIFF is read without it")
     if _needs_libtiff(page):
         dtype, alpha, kind = np.dtype(np.uint8), False, _RGB
         decode = functools.partial(_by_libtiff, page, path)
@@ -482,11 +484,12 @@ def write(file: BinaryIO, pages: Iterable[OutputPage]) -> None:
     ifds: list[dict[int, Any]] = []
     with contextlib.ExitStack() as stack:
         writer: tifffile.TiffWriter | None = None
+        big = False
         for page in pages:
             if writer is None:
                 big = page.total * page.samples * page.dtype.itemsize > _CLASSIC
                 writer = stack.enter_context(tifffile.TiffWriter(file, bigtiff=big))
-            tags, ifd = _extra_tags(page)
+            tags, ifd = _extra_tags(page, big)
             ifds.append(ifd)
             writer.write(
                 page.strips(_deflated),
@@ -516,7 +519,9 @@ def _deflated(strip: NDArray[Any]) -> bytes:
     return bytes(imagecodecs.zlib_encode(differences.tobytes(), level=6))
 
 
-def _extra_tags(page: OutputPage) -> tuple[list[tuple[int, int, int, Any, bool]], dict[int, Any]]:
+def _extra_tags(
+    page: OutputPage, big: bool
+) -> tuple[list[tuple[int, int, int, Any, bool]], dict[int, Any]]:
     """Tags beside those of the pixels, and the EXIF directories, which tifffile does not write."""
     tags: list[tuple[int, int, int, Any, bool]] = []
     ifds: dict[int, Any] = {}
@@ -531,7 +536,8 @@ def _extra_tags(page: OutputPage) -> tuple[list[tuple[int, int, int, Any, bool]]
         elif code in metadata.EXIF_IFDS:
             ifds[code] = exif.get_ifd(code)
             # Room for it, under another code, since tifffile does not write this one.
-            tags.append((code + _STAND_IN, TiffTags.LONG, 1, 0, True))
+            kind = TiffTags.LONG8 if big else TiffTags.LONG
+            tags.append((code + _STAND_IN, kind, 1, 0, True))
         else:
             tags.append((code, TiffTags.SHORT, 1, value, True))
     if page.xmp:
@@ -561,4 +567,4 @@ def _append_ifds(file: BinaryIO, ifds: list[dict[int, Any]]) -> None:
         file.seek(tag.offset)
         file.write(struct.pack("<H", code))
         file.seek(tag.valueoffset)
-        file.write(struct.pack("<I", offset))
+        file.write(struct.pack("<Q" if big else "<I", offset))

@@ -104,6 +104,8 @@ def left_out(facts: Metadata, path: str | Path) -> list[str]:
     format = output_format(path)
     notes = []
     suffix = Path(path).suffix
+    if facts.exif and (format in ("BMP", "PPM") or suffix.lower() in CODESTREAM_SUFFIXES):
+        notes.append(f"its EXIF is left out: {suffix} cannot hold it")
     if facts.texts and format != "PNG":
         keywords = ", ".join(dict.fromkeys(map(png.keyword, facts.texts)))
         notes.append(f"its texts ({keywords}) are left out: {suffix} cannot hold them")

@@ -10,15 +10,16 @@ from pathlib import Path
 
 import imagecodecs
 import numpy as np
+import pypdfium2
 import pytest
 import skimage.color
 import tifffile
 from pictures import PHOTOS, encoded, lightness_of
-from PIL import Image
+from PIL import ExifTags, Image
 from profiles import gray_profile, wide_profile
 
 from colorized import color, photo
-from colorized.photo import jp2, page, provenance, variants
+from colorized.photo import jp2, page, provenance, tiff, variants
 
 MADE = provenance.Marks(
     model="colorized.safetensors",
@@ -290,6 +291,22 @@ def test_pages_of_a_pdf(tmp_path: Path, rgb: np.ndarray) -> None:
         assert len(tif.pages) == 2
 
 
+def test_a_scan_that_lies_on_its_side_in_a_pdf(tmp_path: Path, rgb: np.ndarray) -> None:
+    document = pypdfium2.PdfDocument.new()
+    drawn = pypdfium2.PdfImage.new(document)
+    height, width = rgb.shape[:2]
+    drawn.set_bitmap(pypdfium2.PdfBitmap.from_pil(Image.fromarray(rgb)))
+    points = width / 2, height / 2  # two pixels a point
+    drawn.set_matrix(pypdfium2.PdfMatrix().scale(*points).rotate(90).translate(0, points[0]))
+    page = document.new_page(points[1], points[0])
+    page.insert_obj(drawn)
+    page.gen_content()
+    document.save(tmp_path / "a.pdf")
+    with photo.open_scan(tmp_path / "a.pdf") as scan:
+        assert scan.pages[0].metadata.dpi == pytest.approx((144, 144))
+        assert (scan.pages[0].height, scan.pages[0].width) == (width, height)
+
+
 # ---- What is carried over, by the eyes of ExifTool ---------------------------------------------
 
 
@@ -338,6 +355,25 @@ def test_metadata_and_marks_are_what_exiftool_reads(
     assert not [key for key in found if key.endswith(("Warning", "Error"))]
     again = photo.read_photo(target)
     assert provenance.parse(again.metadata.xmp) == MADE
+
+
+def test_exif_of_a_big_tiff(
+    tmp_path: Path, rgb: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Offsets to its directories are of 64 bits: they lie behind all pixels."""
+    exif = Image.Exif()
+    exif[ExifTags.IFD.Exif] = {ExifTags.Base.DateTimeOriginal: "1931:05:01 12:00:00"}
+    Image.fromarray(rgb).save(tmp_path / "a.jpg", exif=exif)
+    read = photo.read_photo(tmp_path / "a.jpg")
+    monkeypatch.setattr(tiff, "_CLASSIC", 0)
+    photo.write_photo(read, colors(0, 201, read.lightness), tmp_path / "a.tif")
+    with tifffile.TiffFile(tmp_path / "a.tif") as tif:
+        assert tif.is_bigtiff
+        tag = tif.pages[0].tags[int(ExifTags.IFD.Exif)]
+        assert tag.dtype == tifffile.DATATYPE.LONG8
+        assert tag.value == {"DateTimeOriginal": "1931:05:01 12:00:00"}
+    again = photo.read_photo(tmp_path / "a.tif")
+    assert again.metadata.exif == read.metadata.exif
 
 
 @pytest.mark.parametrize(("white", "noted"), [(255, False), (1023, True), (65535, True)])

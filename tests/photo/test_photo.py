@@ -16,6 +16,7 @@ from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 from profiles import gray_profile, wide_profile
 
 from colorized import color, photo
+from colorized.photo import provenance
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +180,11 @@ def test_alpha_that_cannot_be_kept_is_told(tmp_path: Path, rgb: Image.Image) -> 
     image.save(tmp_path / "really-a-png.jpg", format="PNG")
     read = photo.read_photo(tmp_path / "really-a-png.jpg")
     assert read.format == "PNG"
-    assert read.notes == ["its transparency is left out: .jpg cannot hold it"]
+    for name, cannot in (("out.png", False), ("out.jpg", True)):
+        marks = provenance.Marks("model", "1" * 64, "2" * 64, "", "ddim", 0, 1, 1.0, 1.0)
+        provenance.for_copy(marks, read, name)
+        told = "its transparency is left out: .jpg cannot hold it" in read.notes
+        assert told == cannot
     photo.write_photo(read, np.zeros((101, 151, 2)), tmp_path / "out.jpg")
     with Image.open(tmp_path / "out.jpg") as written:
         assert (written.format, written.mode) == ("JPEG", "RGB")
