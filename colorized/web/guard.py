@@ -137,7 +137,7 @@ class Guard:
             )
         if scope["method"] not in _SAFE:
             origin = headers.get("origin")
-            if (origin is not None and urlsplit(origin).netloc != host) or headers.get(
+            if (origin is not None and _host_of(origin) != host) or headers.get(
                 "sec-fetch-site", "same-origin"
             ) not in ("same-origin", "none"):
                 raise HTTPException(403, "the request comes from a page of another origin")
@@ -211,6 +211,14 @@ def _check_length(length: str, max_bytes: int) -> None:
         raise HTTPException(400, "Content-Length is not a number")
     if int(length) > max_bytes + FORM_BYTES:
         raise HTTPException(413, f"larger than {max_bytes >> 20} MB")
+
+
+def _host_of(origin: str) -> str:
+    """Host and port of an origin; empty where it is none."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
 
 
 def _hostname(host: str) -> str:

@@ -6,9 +6,9 @@ bounded, and so is their memory. Then a request waits for a *decoder*, first com
 where its photograph is decoded, for the *network*, which draws one request at a time, and for its
 decoder again, which encodes the result while the network works on the next one.
 
-Requests are not drawn together: a batch of four saves a third of the network's time on a CPU, but
-sums come out differently in it, so a seed would not always give the same bytes. `benchmarks/web.py`
-measures both.
+Requests are not drawn together: a batch of four saves up to half of the network's time on a CPU,
+but sums come out differently in it, so a seed would not always give the same bytes.
+`benchmarks/web.py` measures both.
 """
 
 from __future__ import annotations
@@ -361,6 +361,8 @@ class Service:
         with self.metrics.stages.labels("draw").time():
             try:
                 return await _finish(self._network, draw, left.set)
+            except Refused:
+                raise
             except ValueError as error:  # options that the network cannot sample with
                 raise Refused(str(error)) from error
 
