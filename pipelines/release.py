@@ -195,12 +195,12 @@ def run(options: argparse.Namespace, processes: Processes) -> None:
         if processes.main:
             print(f"{name}: {json.dumps(values)}", flush=True)
         recipe.append({"phase": name, **values})
-        run = {"init": init, "config": dataclasses.asdict(config), "phases": recipe}
+        defining = {"init": init, "config": dataclasses.asdict(config), "phases": recipe}
         fit.fit(
             state,
             open_shard(lab, "train"),
             open_shard(lab, "val"),
-            options.work / "checkpoints" / f"{name}-{fit.fingerprint(run)}",
+            options.work / "checkpoints" / f"{name}-{fit.fingerprint(defining)}",
             validate_every=500,
             checkpoint_every=250,
             log=log,

@@ -358,10 +358,9 @@ class ColorizeActor:
         if self.batch.overwrite:
             return ""
         parent = Path(task.target).parent
-        there = self.out.files(parent.as_posix().removeprefix("."))
         for path, _ in outcome.files:
             name = (parent / path.name).as_posix()
-            if name in there and name not in (*task.files, *before):
+            if name not in (*task.files, *before) and self.out.holds(name):
                 return f"{printable(self.out.path(name))}: exists already; --overwrite replaces it"
         return ""
 
