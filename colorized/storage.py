@@ -69,12 +69,6 @@ class Store:
             for key, about in sorted(found.items())
         }
 
-    def holds(self, name: str) -> bool:
-        """Whether there is a file of this name; asks for it alone."""
-        if not is_remote(self.url):
-            return Path(self.url, name).exists()
-        return name in self.files(name)
-
     def read(self, name: str) -> bytes:
         """The content of a file."""
         if not is_remote(self.url):

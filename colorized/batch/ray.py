@@ -217,6 +217,11 @@ def _entries(out: Store, manifest: str) -> dict[str, Entry]:
     return {entry.target: entry for entry in found}
 
 
+def _holds(out: Store, name: str) -> bool:
+    """Whether there is a file of this name; it alone is asked for."""
+    return name in out.files(name) if is_remote(out.url) else Path(out.url, name).exists()
+
+
 @contextlib.contextmanager
 def lending(out: Store, name: str, content: bytes) -> Iterator[None]:
     """Store a temporary file among the results."""
@@ -360,7 +365,7 @@ class ColorizeActor:
         parent = Path(task.target).parent
         for path, _ in outcome.files:
             name = (parent / path.name).as_posix()
-            if name not in (*task.files, *before) and self.out.holds(name):
+            if name not in (*task.files, *before) and _holds(self.out, name):
                 return f"{printable(self.out.path(name))}: exists already; --overwrite replaces it"
         return ""
 
