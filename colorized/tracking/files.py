@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from colorized.tracking.queue import Entry, Queue, read
+from colorized.tracking.queue import Entry, Queue, delete, read
 from colorized.tracking.runs import IMPORTED, UNSENT, Entries, Run, imported, now_ms
 from colorized.tracking.store import (
     StoreUnavailable,
@@ -24,8 +24,7 @@ from colorized.tracking.store import (
 class FileRun(Entries):
     """A run where MLflow is not installed or its store does not answer: one JSON entry a line.
 
-    Its first line describes the run. Files that the run keeps are named, not copied, by paths
-    relative to the run's file, so that both can be moved together.
+    Its first line describes the run. Files that the run keeps are copied into a folder beside it.
     """
 
     def __init__(self, path: Path, run_id: str) -> None:
@@ -58,8 +57,6 @@ class FileRun(Entries):
         return cls(path, run_id) if path.exists() else None
 
     def _log(self, entry: Entry) -> None:
-        if "file" in entry:
-            entry["file"] = os.path.relpath(entry["file"], self.path.parent)
         self._queue.append([entry])
 
     def flush(self) -> None:
@@ -117,7 +114,7 @@ def deliver(root: Path) -> None:
             with contextlib.suppress(BlockingIOError):
                 if any("run" in entry for entry in read(path)[:1]):
                     import_run(root, path)
-                    path.unlink()
+                    delete(path)
                 else:
                     run = Run.reopen(root, path.stem)
                     if run is None:
@@ -143,10 +140,8 @@ def import_run(root: Path, path: Path) -> tuple[str, bool]:
     """
     first, *entries = _read_entries(path)
     for entry in entries:
-        if "file" in entry:
-            entry["file"] = str(path.parent / entry["file"])
-            if not Path(entry["file"]).exists():
-                raise TrackingError(f"{path}: the run keeps {entry['file']}, which is not there")
+        if "file" in entry and not Path(entry["file"]).exists():
+            raise TrackingError(f"{path}: the run keeps {entry['file']}, which is not there")
     client = connect(root)
     found = imported(client, first["run"])
     if found:

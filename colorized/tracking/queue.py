@@ -2,7 +2,8 @@
 
 Each line is one JSON object. `{"sent": n}` notes that the n oldest entries before it were sent, so
 a crash loses no entry, and at worst one is sent twice, which MLflow ignores. A process that appends
-to the file holds an advisory lock on it.
+to the file holds an advisory lock on it. Files that an entry names are copied into a folder of the
+same name, for the next training may replace them before they are sent.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,17 +37,21 @@ class Queue:
             self.entries = read(path)
 
     def append(self, entries: Sequence[Entry]) -> None:
-        """Add entries to the file."""
+        """Add entries to the file, and copies of the files they name to its folder."""
+        entries = [self._with_copy(entry) for entry in entries]
         self._write(entries)
         self.entries += entries
 
     def sent(self, count: int) -> None:
         """Note that the `count` oldest entries were sent; an empty file is deleted."""
-        del self.entries[:count]
+        gone, self.entries = self.entries[:count], self.entries[count:]
         if self.entries:
             self._write([{"sent": count}])
+            for entry in gone:
+                if "file" in entry and _folder(self.path) in Path(entry["file"]).parents:
+                    shutil.rmtree(Path(entry["file"]).parent, ignore_errors=True)
         else:
-            self.path.unlink(missing_ok=True)
+            delete(self.path)
             self.close()
 
     def close(self) -> None:
@@ -52,6 +59,23 @@ class Queue:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+    def _with_copy(self, entry: Entry) -> Entry:
+        if "file" not in entry or not (source := Path(entry["file"])).exists():
+            return entry
+        self._open()  # alone
+        folder = _folder(self.path)
+        folder.mkdir(exist_ok=True)
+        copy = Path(tempfile.mkdtemp(dir=folder)) / source.name
+        try:
+            if source.is_dir():
+                shutil.copytree(source, copy)
+            else:
+                shutil.copyfile(source, copy)
+        except OSError:
+            shutil.rmtree(copy.parent, ignore_errors=True)
+            raise
+        return {**entry, "file": str(copy)}
 
     def _open(self) -> int:
         if self._file is None:
@@ -67,7 +91,7 @@ class Queue:
         size = os.fstat(file).st_size
         # A process that was killed may have left half a line.
         whole = size == 0 or os.pread(file, 1, size - 1) == b"\n"
-        text = "".join(json.dumps(entry) + "\n" for entry in entries)
+        text = "".join(json.dumps(self._movable(entry)) + "\n" for entry in entries)
         data = (text if whole else "\n" + text).encode()
         try:
             if os.write(file, data) < len(data):
@@ -77,9 +101,21 @@ class Queue:
             os.ftruncate(file, size)
             raise
 
+    def _movable(self, entry: Entry) -> Entry:
+        """The entry with its file named from the folder of this one: both can be moved together."""
+        if "file" not in entry:
+            return entry
+        return {**entry, "file": os.path.relpath(entry["file"], self.path.parent)}
+
+
+def delete(path: Path) -> None:
+    """Delete a file of entries, and the copies of theirs."""
+    path.unlink(missing_ok=True)
+    shutil.rmtree(_folder(path), ignore_errors=True)
+
 
 def read(path: Path) -> list[Entry]:
-    """The unsent entries of the file, without truncated lines."""
+    """The unsent entries of the file, without truncated lines; paths of files are absolute."""
     waiting: list[Entry] = []
     for line in path.read_text(encoding="utf-8").splitlines():
         with contextlib.suppress(json.JSONDecodeError):
@@ -88,5 +124,11 @@ def read(path: Path) -> list[Entry]:
                 if "sent" in entry:
                     del waiting[: entry["sent"]]
                 else:
+                    if "file" in entry:
+                        entry["file"] = str(path.parent.absolute() / entry["file"])
                     waiting.append(entry)
     return waiting
+
+
+def _folder(path: Path) -> Path:
+    return path.with_suffix("").absolute()

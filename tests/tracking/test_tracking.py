@@ -116,6 +116,7 @@ def file_run(folder: Path) -> FileRun:
         r.file(folder / "grids", "grids")
         r.describe("Training", {"loss": 0.25}, "grids/1.png")
         r.tags({"weights_sha256": "0" * 64})
+    (folder / "weights.txt").write_text("those of the next training")
     return r
 
 
@@ -135,7 +136,8 @@ def test_run_of_a_file_is_imported_once(root: Path, run: Run, tmp_path: Path) ->
     lines = [json.loads(t) for t in path.read_text().splitlines() if not t.endswith('{"lo')]
     assert [m.timestamp for m in history] == [e["time"] for e in lines if "metrics" in e]
     assert found.info.start_time == lines[0]["time"] <= found.info.end_time == lines[-1]["time"]
-    assert [f.path for f in run.client.list_artifacts(run_id, "weights")] == ["weights/weights.txt"]
+    (kept,) = run.client.list_artifacts(run_id, "weights")
+    assert Path(run.client.download_artifacts(run_id, kept.path)).read_text() == "weights"
     assert [f.path for f in run.client.list_artifacts(run_id, "grids")] == ["grids/1.png"]
     assert f"run_uuid={run_id})" in found.data.tags["mlflow.note.content"]
     assert found.inputs.dataset_inputs[0].dataset.digest == "md5"
@@ -165,7 +167,7 @@ def test_file_that_cannot_be_imported_leaves_nothing(
     path = file_run(tmp_path / "there").path
     text = path.read_text()
     if damage == "file":
-        (tmp_path / "there" / "weights.txt").unlink()
+        next(path.with_suffix("").glob("*/weights.txt")).unlink()
     elif damage == "gone":
         path.unlink()
     elif damage == "bytes":
@@ -267,14 +269,20 @@ def test_what_is_logged_waits_for_the_server(
     process.signal(signal.SIGSTOP)  # as if the network were gone
     run.metrics(2, {"loss": 3.0})
     run.tags({"late": "yes"})
+    params = tmp_path / "params.yaml"
+    params.write_text("steps: 1")
+    run.file(params, "version")
+    params.write_text("steps: 2")  # of the next training
     run.metrics(3, {"loss": 2.0})
     assert [next(iter(json.loads(line))) for line in kept.read_text().splitlines()] == [
-        "metrics", "tags", "metrics"
+        "metrics", "tags", "file", "metrics"
     ]  # fmt: skip
     process.signal(signal.SIGCONT)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
     run.finish()
-    assert not kept.exists()
+    assert not list(kept.parent.iterdir())
+    sent = run.client.download_artifacts(run.run_id, "version/params.yaml")
+    assert Path(sent).read_text() == "steps: 1"
     history = run.client.get_metric_history(run.run_id, "loss")
     assert sorted((m.step, m.value) for m in history) == [(1, 4.0), (2, 3.0), (3, 2.0)]
     found = run.client.get_run(run.run_id)
