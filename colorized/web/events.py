@@ -44,6 +44,10 @@ class OpenedEvent(BaseModel):
     marks: dict[str, Any] | None = Field(
         description="How it was made, where it is a colored photograph of ours."
     )
+    repeatable: bool = Field(
+        description="Whether that gives its colors again: with these weights, and with hints only "
+        "if the file holds them."
+    )
     notes: list[str] = Field(description="Notes on the photograph, one line each.")
 
 

@@ -20,7 +20,7 @@ import functools
 import math
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -268,6 +268,7 @@ class Service:
             opened = await session.open(read, job.page, show=True)
             shown = {key: value for key, value in vars(opened).items() if key != "guide"}
             shown["original"] = opened.original or None
+            shown["repeatable"] = opened.marks is not None and self._can_repeat(opened.marks)
             tell({"event": "opened", "page": job.page or 1, **shown})
 
             def step(i: int, n: int, ab: NDArray[np.float32]) -> None:
@@ -329,6 +330,15 @@ class Service:
     def _tell_queue(self) -> None:
         for number, wait in enumerate(self._queue):
             wait(self._active + number)
+
+    def _can_repeat(self, marks: Mapping[str, Any]) -> bool:
+        """Whether what a colored photograph records gives its colors again here."""
+        model = self.model
+        return (
+            marks["weights_sha256"] == model.weights_sha256
+            and marks["sampler"] == model.options.sampler
+            and bool(marks["hints"]) == bool(marks["hints_sha256"])
+        )
 
     async def _draw(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import json
 import re
@@ -19,6 +20,7 @@ import pytest
 import skimage.color
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from playwright.sync_api import Browser, Locator, Page, Route, expect, sync_playwright
 from web_server import ARCHIVE, Server, scan, serve
 
@@ -385,6 +387,56 @@ class TestState:
             sizes = {name: pixels(archive.read(name)).shape[:2] for name in archive.namelist()}
         assert sizes == {"my scan-colorized.png": (180, 240), "other-colorized.jpg": (120, 90)}
 
+    def test_several_files_and_a_restart(self, open_page: Open, tmp_path: Path) -> None:
+        """What is done can be saved, what is not yet is colored when the server is back."""
+        files = [scan(tmp_path / f"{k}.jpg", (90, 120)) for k in range(3)]
+        with serve() as first:
+            page = open_page(first.address)
+            page.route("**/api/colorize", lambda route: route.abort(), times=1)
+            give(page, "drop", *files)
+            expect(page.get_by_role("alert")).to_have_text("Can’t reach the server.")
+            expect(page.locator("#zip")).to_be_disabled()
+            answered = []
+
+            def second_fails(route: Route) -> None:
+                answered.append(route)
+                if len(answered) == 2:
+                    route.fulfill(status=502, body="<html>Bad gateway</html>")
+                else:
+                    route.fallback()
+
+            page.route("**/api/colorize", second_fails)
+            page.get_by_role("button", name="Try again").click()
+            expect(page.get_by_role("alert")).to_have_text("502")
+            expect(page.locator("#zip")).to_have_text("Save 1 photograph as ZIP")
+            expect(page.locator("#zip")).to_be_enabled()
+            page.get_by_role("button", name="Try again").click()
+            expect(page.locator("#zip")).to_have_text("Save 3 photographs as ZIP")
+            expect(page.locator("#zip")).to_be_enabled()
+            with zipfile.ZipFile(io.BytesIO(downloaded(page, button="#zip"))) as archive:
+                assert archive.testzip() is None and len(archive.namelist()) == 3
+
+    def test_the_list_is_cleared_at_work(self, page: Page, tmp_path: Path) -> None:
+        held: list[Route] = []
+        page.route("**/api/colorize", lambda route: held.append(route))
+        give(page, "drop", *(scan(tmp_path / f"{k}.jpg", (90, 120)) for k in range(2)))
+        expect(page.locator("#queued li").first).to_contain_text("coloring")
+        page.get_by_role("button", name="Clear the list").click()
+        expect(page.locator("#status")).to_have_text("Stopped.")
+        expect(page.locator("#queue")).to_be_hidden()
+        assert len(held) == 1
+
+    def test_zips_have_a_largest_size(self, page: Page) -> None:
+        sizes = page.evaluate(
+            """async ([sizes, most]) => {
+                const { parcels } = await import("/static/zip.js");
+                const parts = parcels(sizes.map((size) => ({ blob: { size } })), most);
+                return parts.map((part) => part.map(({ blob }) => blob.size));
+            }""",
+            [[4, 5, 2, 11, 1, 1, 1, 1], {"bytes": 10, "files": 3}],
+        )
+        assert sizes == [[4, 5], [2], [11], [1, 1, 1], [1]]
+
     @pytest.mark.parametrize("format", ["tif", "pdf"])
     def test_pages(self, page: Page, tmp_path: Path, format: str) -> None:
         path = tmp_path / f"album.{format}"
@@ -659,6 +711,16 @@ class TestHints:
         page.get_by_role("button", name="Color as recorded in this file").click()
         wait_until_colored(page, 2)
         assert np.abs(shown(page).astype(int) - before).mean() < 2
+        # From other weights.
+        marks = provenance.parse(photo.read_xmp(path.read_bytes()))
+        assert marks is not None
+        xmp = provenance.packet(dataclasses.replace(marks, weights_sha256="0" * 64))
+        chunk = PngInfo()
+        chunk.add_itxt("XML:com.adobe.xmp", xmp.decode())
+        Image.open(path).save(path, pnginfo=chunk)
+        color_it(page, path)
+        expect(page.locator("#notes")).to_contain_text("those colors can’t be repeated here")
+        expect(page.locator("#redo-marks")).to_be_hidden()
 
     def test_palette_stays_with_the_picture(self, page: Page) -> None:
         page.mouse.click(*point(page, 0.5, 0.5))

@@ -124,11 +124,12 @@ function choose(k) {
 function showNotes() {
   const notes = photo.opened.notes.map((textContent) => ({ textContent, lang: "en" }));  // the library's
   if (photo.opened.original) notes.unshift({ textContent: t("note.color") });
+  if (photo.opened.marks && !photo.opened.repeatable) notes.push({ textContent: t("note.unrepeatable") });
   for (const n of new Set((current()?.softened ?? []).map((point) => hints.markOfPoint(point) + 1))) {
     if (n > 0) notes.push({ textContent: t("note.softened", { n }) });
   }
   $("notes").replaceChildren(...notes.map((note) => Object.assign(document.createElement("li"), note)));
-  $("redo-marks").hidden = !photo.opened.marks;
+  $("redo-marks").hidden = !photo.opened.repeatable;
 }
 
 export function refresh() {

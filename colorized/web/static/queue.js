@@ -1,12 +1,13 @@
 // Several photographs: one after the other, then one ZIP of all.
-import { busy, colorizedName, give, telling } from "./photo.js";
+import { busy, colorizedName, give, stop, telling } from "./photo.js";
 import { colorize } from "./service.js";
 import { say, showThumb } from "./status.js";
 import { t, tn } from "./words.js";
-import { zip } from "./zip.js";
+import { parcels, zip } from "./zip.js";
 
 const $ = (id) => document.getElementById(id);
 let entries = [];       // [{ file, page, text, blob, failed }]
+let running = null;     // the signal of the run under way
 
 function render() {
   $("queue").hidden = entries.length === 0;
@@ -19,45 +20,53 @@ function render() {
     return item;
   }));
   const done = entries.filter(({ blob }) => blob).length;
-  $("zip").disabled = done === 0 || entries.some(({ blob, failed }) => !blob && !failed);
+  $("zip").disabled = Boolean(running) || done === 0;
   $("zip").textContent = done ? tn("queue.zip", done) : t("queue.zip.none");
 }
 
 // Color all that has no result yet.
 function run() {
   return busy(async (signal) => {
-    for (let k = 0; k < entries.length; k++) {
-      const entry = entries[k];
-      if (entry.blob || entry.failed) continue;
-      showThumb(entry.file);
-      entry.text = t("queue.working");
-      render();
-      const where = t("queue.of", { n: k + 1, count: entries.length, name: entry.file.name });
-      const tell = telling(where);
-      say(where, null);
-      const fields = { file: entry.file, seed: 0, format: "original" };
-      if (entry.page) fields.page = entry.page;
-      try {
-        entry.blob = await colorize(fields, signal, tell);
-        entry.text = t("queue.done");
-      } catch (error) {
-        if (signal.aborted) {
-          entry.text = t("queue.waiting");
-          render();
-          throw error;
-        }
-        if (error.code === "pages") {
-          const pages = Array.from({ length: error.facts.n }, (_, i) => (
-            { file: entry.file, page: i + 1, text: t("queue.waiting") }
-          ));
-          entries.splice(k--, 1, ...pages);
-        } else Object.assign(entry, { failed: true, text: error.message });
-      }
+    running = signal;
+    try {
+      await colorAll(signal);
+    } finally {
+      if (running === signal) running = null;
       render();
     }
     const failed = entries.filter((entry) => entry.failed).length;
     say(failed ? tn("queue.failed", failed) : t("queue.ready"));
   }, run);
+}
+
+async function colorAll(signal) {
+  for (let k = 0; k < entries.length; k++) {
+    const entry = entries[k];
+    if (entry.blob || entry.failed) continue;
+    showThumb(entry.file);
+    entry.text = t("queue.working");
+    render();
+    const tell = telling(t("queue.of", { n: k + 1, count: entries.length, name: entry.file.name }));
+    tell.sent(1);
+    const fields = { file: entry.file, seed: 0, format: "original" };
+    if (entry.page) fields.page = entry.page;
+    try {
+      entry.blob = await colorize(fields, signal, tell);
+      entry.text = t("queue.done");
+    } catch (error) {
+      if (signal.aborted || !error.code) {  // stopped, or the server is away: the rest would fail
+        entry.text = t("queue.waiting");
+        throw error;
+      }
+      if (error.code === "pages") {
+        const pages = Array.from({ length: error.facts.n }, (_, i) => (
+          { file: entry.file, page: i + 1, text: t("queue.waiting") }
+        ));
+        entries.splice(k--, 1, ...pages);
+      } else Object.assign(entry, { failed: true, text: error.message });
+    }
+    render();
+  }
 }
 
 export function start(files, pages = 0) {
@@ -69,6 +78,7 @@ export function start(files, pages = 0) {
 }
 
 export function clear() {
+  if (running) stop();
   entries = [];
   render();
 }
@@ -82,7 +92,10 @@ $("zip").addEventListener("click", async () => {
     used.add(name);
     return { name, blob };
   });
-  give(await zip(files), "colorized.zip");
+  const parts = parcels(files);
+  for (const [k, part] of parts.entries()) {
+    give(await zip(part), parts.length > 1 ? `colorized-${k + 1}.zip` : "colorized.zip");
+  }
   say(t("status.saved"));
 });
 $("queue-close").addEventListener("click", clear);

@@ -55,7 +55,8 @@ async function post(path, fields, signal, tell, type) {
     const text = type === "text" ? request.responseText : await new Response(request.response).text();
     let found = {};
     try { found = JSON.parse(text); } catch { /* not of ours: a proxy's page */ }
-    throw problem({ code: "other", error: String(request.status), ...found });
+    // Without a code it may go better later: behind a proxy a server that restarts is a 502.
+    throw problem({ code: request.status < 500 ? "other" : undefined, error: String(request.status), ...found });
   }
 }
 

@@ -22,6 +22,21 @@ function record(parts) {
   return new Uint8Array(bytes.buffer);
 }
 
+// Files { name, blob } in as many lists as their ZIPs have to be, for none may be larger than 4 GiB.
+export function parcels(files, most = { files: 0xffff, bytes: 0xf0000000 }) {
+  const lists = [];
+  let room = 0;
+  for (const file of files) {
+    if (!lists.length || file.blob.size > room || lists.at(-1).length === most.files) {
+      lists.push([]);
+      room = most.bytes;
+    }
+    lists.at(-1).push(file);
+    room -= file.blob.size;
+  }
+  return lists;
+}
+
 // Files { name, blob } as one blob.
 export async function zip(files) {
   const body = [], directory = [];
