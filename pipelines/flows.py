@@ -123,7 +123,7 @@ def retrain(
             if state.is_failed():
                 return state
             # Includes what an earlier run could not commit or push.
-            done = _commit(params, push, return_state=True) if commit or push else None
+            done = _commit(params, push, seconds, return_state=True) if commit or push else None
             # Includes a model that could not be compared last time.
             promoted: Any = _promote(seconds, held.file, return_state=True)
             ends = [state, *([done] if done else []), promoted]
@@ -290,12 +290,12 @@ def _promote(seconds: float, file: int | None) -> State[Any]:
 
 
 @task(name="commit", task_run_name="commit", cache_policy=NO_CACHE)
-def _commit(params: Params, push: bool) -> State[Any]:
+def _commit(params: Params, push: bool, seconds: float) -> State[Any]:
     """Commit the retraining and tag its runs with the commit."""
     metrics = json.loads(stage.METRICS.read_text(encoding="utf-8"))
     message = f"Retrain {runtime.flow_run.name}: FID {metrics['fid']:.2f}"
     try:
-        sha = versions.commit_retraining(stage.ROOT, params.data.path, message, push)
+        sha = versions.commit_retraining(stage.ROOT, params.data.path, message, push, seconds)
     except versions.NotCommitted as error:
         return Failed(message=str(error))
     sha256 = hashlib.sha256(stage.WEIGHTS.read_bytes()).hexdigest()

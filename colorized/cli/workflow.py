@@ -108,6 +108,7 @@ def import_run(file: Path) -> None:
     """
     from colorized import tracking
 
+    _enter_project()
     run_id, new = tracking.import_run(Path.cwd(), file)
     print(f"{file}: {'imported as' if new else 'was imported before, as'} {run_id}")
 

@@ -77,7 +77,9 @@ def is_versioned(root: Path, path: str) -> bool:
     return bool(tracked) and not output(root, *others)
 
 
-def commit_retraining(root: Path, photographs: str, message: str, push: bool) -> str:
+def commit_retraining(
+    root: Path, photographs: str, message: str, push: bool, seconds: float | None = None
+) -> str:
     """Commit the files that make a retraining reproducible; see `commit`.
 
     Raises NotCommitted, also when DVC does not track the folder of photographs.
@@ -85,7 +87,7 @@ def commit_retraining(root: Path, photographs: str, message: str, push: bool) ->
     if not is_versioned(root, photographs):
         raise NotCommitted(f"not committed: {unversioned(photographs)}")
     records = output(root, "git", "ls-files", "--others", "--cached", "*.dvc").splitlines()
-    return commit(root, message, [*RECORDS, RESULTS.rstrip("/"), *records], push)
+    return commit(root, message, [*RECORDS, RESULTS.rstrip("/"), *records], push, seconds)
 
 
 def unversioned(path: str) -> str:
@@ -96,11 +98,13 @@ def unversioned(path: str) -> str:
     )
 
 
-def commit(root: Path, message: str, paths: list[str], push: bool) -> str:
+def commit(
+    root: Path, message: str, paths: list[str], push: bool, seconds: float | None = None
+) -> str:
     """Commit these files, if they changed, and nothing else; returns the commit.
 
-    Raises NotCommitted when other tracked files differ from the commit, git or DVC refuses, or the
-    disk is full.
+    Raises NotCommitted when other tracked files differ from the commit, git or DVC refuses or takes
+    too long, or the disk is full.
 
     Parameters
     ----------
@@ -108,6 +112,8 @@ def commit(root: Path, message: str, paths: list[str], push: bool) -> str:
         Files and folders relative to `root`; missing and ignored ones are skipped.
     push
         Push data to DVC's remote and the branch to git's, in this order.
+    seconds
+        Time limit of each push.
     """
     mine = tuple(f"{path}/" for path in paths)
     others = [name for name in changes(root) if not f"{name}/".startswith(mine)]
@@ -123,16 +129,26 @@ def commit(root: Path, message: str, paths: list[str], push: bool) -> str:
         _run(root, "not committed", "git", "commit", "--quiet", "-m", message, "--", *there)
     sha = output(root, "git", "rev-parse", "HEAD")
     if push:
-        _run(root, "committed, not pushed", sys.executable, "-m", "dvc", "push")
-        _run(root, "committed, not pushed", "git", "push", "--quiet")
+        for command in ((sys.executable, "-m", "dvc", "push"), ("git", "push")):
+            _run(root, "committed, not pushed", *command, seconds=seconds)
     return sha
 
 
-def _run(root: Path, failed: str, *command: str) -> None:
+def _run(root: Path, failed: str, *command: str, seconds: float | None = None) -> None:
     try:
         done = subprocess.run(
-            command, cwd=root, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+            command,
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            timeout=seconds,
+            start_new_session=True,  # without a terminal nothing can ask for a password
         )
+    except subprocess.TimeoutExpired as error:
+        name = " ".join(command[-2:])
+        raise NotCommitted(f"{failed}: {name}: not done within {seconds:g} s") from error
     except OSError as error:
         raise NotCommitted(f"{failed}: {command[0]}: {error.strerror}") from error
     if done.returncode:

@@ -332,7 +332,7 @@ class DecoderProcess:
         try:
             self._connection.send((method, arguments))
             if not self._connection.poll(seconds):
-                raise Refused(f"{_NAME}: given up, not done within {seconds:.0f} s", "time")
+                raise Refused(f"{_NAME}: given up, it took too long", "time")
             answer = self._connection.recv()
         except (EOFError, BrokenPipeError, ConnectionResetError) as error:
             self._process.join()

@@ -174,6 +174,8 @@ def test_commit_on_a_full_disk_and_a_remote_that_is_none_are_one_line(tmp_path: 
         assert run(folder, "git", "rev-parse", "HEAD").strip() == start
         with pytest.raises(versions.NotCommitted, match="^committed, not pushed: .*remote[^\n]*$"):
             versions.commit(folder, "a message", ["params.yaml"], push=True)
+        with pytest.raises(versions.NotCommitted, match="dvc push: not done within 0 s$"):
+            versions.commit(folder, "a message", ["params.yaml"], push=True, seconds=0)
         assert run(folder, "git", "log", "--format=%s", "-1", "--", "params.yaml").split() == [
             "a", "message"
         ]  # fmt: skip
