@@ -237,8 +237,9 @@ def _start(params: Params, stats: Mapping[str, Any]) -> tuple[ModelConfig, Denoi
             raise ValueError(
                 f"{path}: was trained with {key} {found}, params.yaml asks for {wanted}"
             )
-    # The scale of chroma belongs to the weights, the scale of pictures to this training.
-    config = dataclasses.replace(weights.config, work_size=params.train.crop_size)
+    # What the weights know of larger pictures than these crops is not forgotten.
+    size = max(weights.config.work_size, params.train.crop_size)
+    config = dataclasses.replace(weights.config, work_size=size)
     return config, weights.denoiser, hashlib.sha256(path.read_bytes()).hexdigest()
 
 

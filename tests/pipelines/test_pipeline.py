@@ -19,6 +19,7 @@ from mlflow_server import SHORT_TRAINING, save_params
 
 from colorized.model.header import sampling_defaults
 from colorized.model.released import RELEASED
+from colorized.model.weights import load_weights
 from colorized.tracking import Registry
 from colorized.tracking.store import search
 
@@ -113,6 +114,11 @@ def test_repro_measures_what_the_issue_names(project: Path) -> None:
     assert found["nfe"] == 1  # guidance asks a corner only
     assert (project / "reports" / "grid.jpg").stat().st_size > 0
     assert (project / "reports" / "training.png").stat().st_size > 0
+
+
+def test_fine_tuned_weights_work_at_the_size_of_those_they_began_with(project: Path) -> None:
+    tuned = load_weights(project / "models" / "colorized.safetensors").config
+    assert tuned.work_size == load_weights(RELEASED).config.work_size > SHORT_TRAINING["crop_size"]
 
 
 def test_repro_names_the_photograph_it_left_out(project: Path) -> None:
