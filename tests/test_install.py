@@ -196,6 +196,8 @@ print(photo.image.size)
         lacks: str,
     ) -> None:
         (tmp_path / "mlflow.db").touch()
+        (tmp_path / "pipelines").mkdir()
+        (tmp_path / "pipelines" / "flows.py").touch()
         run = {"run": "1", "name": "a run", "params": {}, "tags": {}, "time": 0}
         (tmp_path / "run.jsonl").write_text(json.dumps(run))
         done = environment.run("colorized", *command, cwd=tmp_path)

@@ -120,6 +120,8 @@ def deliver(root: Path) -> None:
                     if run is None:
                         raise TrackingError("the store does not have its run")
                     run.send([])
+                    if path.exists() and not read(path):  # its process was killed in a copy
+                        delete(path)
         except StoreUnavailable:
             raise
         except (TrackingError, OSError) as error:

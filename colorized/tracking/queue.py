@@ -38,18 +38,23 @@ class Queue:
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Add entries to the file, and copies of the files they name to its folder."""
-        entries = [self._with_copy(entry) for entry in entries]
-        self._write(entries)
-        self.entries += entries
+        copied: list[Entry] = []
+        try:
+            for entry in entries:
+                kept = self._with_copy(entry)
+                copied.append(kept)
+            self._write(copied)
+        except OSError:
+            self._remove_copies(copied)
+            raise
+        self.entries += copied
 
     def sent(self, count: int) -> None:
         """Note that the `count` oldest entries were sent; an empty file is deleted."""
         gone, self.entries = self.entries[:count], self.entries[count:]
         if self.entries:
             self._write([{"sent": count}])
-            for entry in gone:
-                if "file" in entry and _folder(self.path) in Path(entry["file"]).parents:
-                    shutil.rmtree(Path(entry["file"]).parent, ignore_errors=True)
+            self._remove_copies(gone)
         else:
             delete(self.path)
             self.close()
@@ -59,6 +64,11 @@ class Queue:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+    def _remove_copies(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            if "file" in entry and _folder(self.path) in Path(entry["file"]).parents:
+                shutil.rmtree(Path(entry["file"]).parent, ignore_errors=True)
 
     def _with_copy(self, entry: Entry) -> Entry:
         if "file" not in entry or not (source := Path(entry["file"])).exists():

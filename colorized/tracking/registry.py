@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 MODEL = "colorized"
 """Name of the registered model."""
 COMMITTED = "committed_as"
-"""Tag of a run: the first commit whose dvc.lock has its results."""
+"""Tag of a run: the commit whose dvc.lock has its results."""
 MODEL_ID = "model_id"
 """Tag of a version: the id of its logged model."""
 PROMOTION = "promotion"
@@ -115,10 +115,7 @@ class Registry:
         return (runs[0].info.run_id, dict(runs[0].data.tags)) if runs else None
 
     def name_commit(self, weights_sha256: str, sha: str) -> None:
-        """Tag the run of these weights, its parent and its evaluations with their commit.
-
-        Those that have one keep it.
-        """
+        """Tag the run of these weights, its parent and its evaluations with their commit."""
         found = self.find_run(weights_sha256)
         if found is None:
             return
@@ -129,10 +126,8 @@ class Registry:
                 [experiment], f"tags.`mlflow.parentRunId` = '{run_id}'"
             )
             parent = tags.get("mlflow.parentRunId")
-            mine = [self.client.get_run(each) for each in (run_id, parent) if each]
-            for each in (*mine, *children):
-                if COMMITTED not in each.data.tags:
-                    self.client.set_tag(each.info.run_id, COMMITTED, sha)
+            for each in (run_id, *([parent] if parent else []), *(r.info.run_id for r in children)):
+                self.client.set_tag(each, COMMITTED, sha)
 
     def remove_checkpoints(self, keep: int, dry_run: bool = False) -> list[str]:
         """Remove the checkpoints among the files of all trainings but the last `keep` that ended.

@@ -113,7 +113,7 @@ def commit(
     push
         Push data to DVC's remote and the branch to git's, in this order.
     seconds
-        Time limit of each push.
+        Time limit of each push, which then has no terminal, either.
     """
     mine = tuple(f"{path}/" for path in paths)
     others = [name for name in changes(root) if not f"{name}/".startswith(mine)]
@@ -144,7 +144,7 @@ def _run(root: Path, failed: str, *command: str, seconds: float | None = None) -
             check=False,
             stdin=subprocess.DEVNULL,
             timeout=seconds,
-            start_new_session=True,  # without a terminal nothing can ask for a password
+            start_new_session=seconds is not None,  # of a push, which can ask nobody for a password
         )
     except subprocess.TimeoutExpired as error:
         name = " ".join(command[-2:])

@@ -336,7 +336,7 @@ class Service:
         model = self.model
         return (
             marks["weights_sha256"] == model.weights_sha256
-            and marks["sampler"] == model.options.sampler
+            and marks["sampler"] == model.options.override(steps=marks["steps"]).sampler
             and bool(marks["hints"]) == bool(marks["hints_sha256"])
         )
 

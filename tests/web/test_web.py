@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import dataclasses
 import gc
 import hashlib
 import io
@@ -32,6 +33,7 @@ from commands import until
 from hypothesis import HealthCheck, given, settings
 from pictures import encoded
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from prometheus_client.parser import text_string_to_metric_families
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
@@ -673,6 +675,25 @@ def test_hints_are_in_the_file(client: httpx.Client, picture: bytes) -> None:
     (opened,) = [e for e in map(json.loads, events) if e["event"] == "opened"]
     assert opened["marks"]["seed"] == str(2**63 - 1)
     assert opened["marks"]["hints"] == known
+    assert opened["repeatable"]
+
+
+def test_what_cannot_be_repeated_is_told(client: httpx.Client, picture: bytes) -> None:
+    def repeatable(picture: bytes) -> bool:
+        told = client.post("/api/preview", files={"file": picture}, data={"steps": 1}).text
+        (opened,) = [e for e in map(json.loads, told.splitlines()) if e["event"] == "opened"]
+        return bool(opened["repeatable"])
+
+    assert not repeatable(picture)  # it is nobody's coloring
+    colored = color_it(client, picture, steps=5).content  # by another sampler than by default
+    assert repeatable(colored)
+    marks = provenance.parse(photo.read_xmp(colored))
+    for changed in ({"weights_sha256": "0" * 64}, {"hints_sha256": "0" * 64}):
+        chunk = PngInfo()
+        xmp = provenance.packet(dataclasses.replace(marks, **changed))
+        chunk.add_itxt("XML:com.adobe.xmp", xmp.decode())
+        Image.open(io.BytesIO(colored)).save(saved := io.BytesIO(), "png", pnginfo=chunk)
+        assert not repeatable(saved.getvalue()), changed
 
 
 def test_the_end_is_graceful(picture: bytes) -> None:

@@ -416,6 +416,43 @@ class TestState:
             with zipfile.ZipFile(io.BytesIO(downloaded(page, button="#zip"))) as archive:
                 assert archive.testzip() is None and len(archive.namelist()) == 3
 
+    def test_stop_of_several_files(self, page: Page, tmp_path: Path) -> None:
+        held: list[Route] = []
+
+        def hold_the_second(route: Route) -> None:
+            held.append(route)
+            if len(held) != 2:
+                route.fallback()
+
+        page.route("**/api/colorize", hold_the_second)
+        give(page, "drop", *(scan(tmp_path / f"{k}.jpg", (90, 120)) for k in range(3)))
+        expect(page.locator("#queued li").nth(1)).to_contain_text("coloring")
+        page.locator("#stop").click()
+        expect(page.locator("#zip")).to_have_text("Save 1 photograph as ZIP")
+        expect(page.locator("#zip")).to_be_enabled()
+        page.get_by_role("button", name="Color the rest").click()
+        expect(page.locator("#zip")).to_have_text("Save 3 photographs as ZIP")
+        expect(page.locator("#queue-go")).to_be_hidden()
+
+    def test_a_file_that_is_gone_does_not_hold_up_the_rest(
+        self, page: Page, tmp_path: Path
+    ) -> None:
+        held: list[Route] = []
+
+        def fail(route: Route) -> None:
+            held.append(route)
+            if len(held) <= 2:
+                route.abort()
+            else:
+                route.fallback()
+
+        page.route("**/api/colorize", fail)
+        give(page, "drop", *(scan(tmp_path / f"{k}.jpg", (90, 120)) for k in range(2)))
+        page.get_by_role("button", name="Try again").click()
+        expect(page.locator("#status")).to_have_text("Done, but 1 photograph could not be colored.")
+        expect(page.locator("#queued li").first).to_contain_text("Can’t reach the server.")
+        expect(page.locator("#zip")).to_have_text("Save 1 photograph as ZIP")
+
     def test_the_list_is_cleared_at_work(self, page: Page, tmp_path: Path) -> None:
         held: list[Route] = []
         page.route("**/api/colorize", lambda route: held.append(route))

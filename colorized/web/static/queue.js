@@ -6,7 +6,7 @@ import { t, tn } from "./words.js";
 import { parcels, zip } from "./zip.js";
 
 const $ = (id) => document.getElementById(id);
-let entries = [];       // [{ file, page, text, blob, failed }]
+let entries = [];       // [{ file, page, text, blob, failed, tried }]
 let running = null;     // the signal of the run under way
 
 function render() {
@@ -20,6 +20,7 @@ function render() {
     return item;
   }));
   const done = entries.filter(({ blob }) => blob).length;
+  $("queue-go").hidden = Boolean(running) || !entries.some(({ blob, failed }) => !blob && !failed);
   $("zip").disabled = Boolean(running) || done === 0;
   $("zip").textContent = done ? tn("queue.zip", done) : t("queue.zip.none");
 }
@@ -54,7 +55,9 @@ async function colorAll(signal) {
       entry.blob = await colorize(fields, signal, tell);
       entry.text = t("queue.done");
     } catch (error) {
-      if (signal.aborted || !error.code) {  // stopped, or the server is away: the rest would fail
+      // Stopped, or the server is away: the rest would fail. A second time it is this photograph.
+      if (signal.aborted || !(error.code || entry.tried)) {
+        entry.tried = !signal.aborted;
         entry.text = t("queue.waiting");
         throw error;
       }
@@ -98,4 +101,5 @@ $("zip").addEventListener("click", async () => {
   }
   say(t("status.saved"));
 });
+$("queue-go").addEventListener("click", run);
 $("queue-close").addEventListener("click", clear);
