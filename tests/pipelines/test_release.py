@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import re
 import subprocess
 from pathlib import Path
 
@@ -84,7 +85,8 @@ def test_from_photographs_to_weights(tmp_path: Path) -> None:
     assert again.returncode == 0, again.stderr
     assert '"step"' not in again.stdout  # nothing was left to do
     other = train(tmp_path / "pictures", tmp_path / "work", "--minutes", 0, 0.001, *options[3:])
-    assert '"step": 1' in other.stdout, other.stderr  # the finish of another network
+    # The finish of another network; the time for the first batch decides how many steps it makes.
+    assert re.search(r'"step": [1-9]', other.stdout), other.stderr
     new = "--minutes", 0.001, 0, "--depth", 0
     assert train(tmp_path / "pictures", tmp_path / "new", *new).returncode == 0
     assert load_weights(tmp_path / "new" / path.name).config.depth == 0
