@@ -158,6 +158,12 @@ def rounded(value: Any) -> Any:
     return float(f"{value:.5g}") if isinstance(value, float | np.floating) else value
 
 
+def on_sheet(photographs: Sequence[Photograph], count: int) -> list[Photograph]:
+    """The first of each kind of `ON_SHEET`, equally many."""
+    kinds = [[p for p in photographs if p.kind == kind] for kind in ON_SHEET]
+    return [p for some in kinds for p in some[: count // len(kinds)]]
+
+
 def main() -> None:
     """Color, measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -219,8 +225,7 @@ def main() -> None:
             rows = [a + b + c for a, b, c in zip(small[::3], small[1::3], small[2::3], strict=True)]
             plots.save(given.strip, plots.grid(rows, ["true", *EXPOSURES] * 3))
     if given.sheet:
-        kinds = [[p for p in photographs if p.kind == kind] for kind in ON_SHEET]
-        chosen = [p for some in kinds for p in some[: given.sheet_pictures // len(kinds)]]
+        chosen = on_sheet(photographs, given.sheet_pictures)
         print("sheet:", " ".join(Path(p.name).stem for p in chosen))
         cells = [np.hstack([quality.color(p, p.L), color.recombine(p.L, p.ab)]) for p in chosen]
         wide = [cells[i : i + 5] for i in range(0, len(cells) - len(cells) % 5, 5)]

@@ -26,6 +26,7 @@ def test_grades_reach_what_was_graded(tmp_path: Path) -> None:
     ("text", "says"),
     [
         ("1 0\n", "no grade of picture 2"),
+        ("1 0\n2 0\n3 0\n", "no picture 3"),
         ("1 0\n2 3\n", "'2 3'"),
         ("1\n", "'1'"),
         ("x 0\n", "'x 0'"),
