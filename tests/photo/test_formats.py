@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import struct
 import subprocess
 from collections.abc import Iterator
@@ -317,6 +318,7 @@ def exiftool(path: Path) -> dict[str, object]:
     return dict(json.loads(done.stdout)[0])
 
 
+@pytest.mark.skipif(shutil.which("exiftool") is None, reason="needs ExifTool")
 @pytest.mark.parametrize("source", [".jpg", ".tif", ".png", ".jp2"])
 @pytest.mark.parametrize("suffix", [".jpg", ".tif", ".png", ".jp2", ".webp"])
 def test_metadata_and_marks_are_what_exiftool_reads(
