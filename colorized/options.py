@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-DRAWING = ("consistency", "paired_consistency")
+DRAWING = ("consistency", "tinted_consistency")
 """Samplers for weights that were finished to draw."""
 SAMPLERS = ("dpm_solver_pp_2m", "ddim", "ddpm", *DRAWING)
 LIMITS = {
@@ -29,7 +29,7 @@ class SamplingOptions:
     ----------
     steps
         Noise levels at which the network is evaluated. Guidance doubles the evaluations, but for
-        the samplers of `DRAWING`; the second level of ``paired_consistency`` takes two.
+        the samplers of `DRAWING`.
     sampler
         One of `SAMPLERS`.
     guidance

@@ -9,8 +9,9 @@ Quality in Diffusion Models*, 2024).
 
 With the samplers `options.DRAWING` only the first evaluation, of pure noise, is asked for a mean,
 and guided. The others are asked for draws, which the adversarial finish taught the network
-(`training.finish`). Without L, the mean given pure noise is the mean color of photographs, the same
-everywhere, so that a corner of the noise is enough to tell it; docs/model.md has what that saves.
+(`training.finish`), and the last one, the colors, is given contrast (`in_contrast`). Without L, the
+mean given pure noise is the mean color of photographs, the same everywhere, so that a corner of the
+noise is enough to tell it; docs/model.md has what that saves.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from colorized.model import sampling
@@ -29,6 +31,10 @@ SIGMA_GUIDED = 2.0
 """Lowest noise level that is guided."""
 CORNER = 32
 """Side of the corner of pure noise that is asked without L, pixels of chroma."""
+CONTRAST, CONTRAST_WINDOW = 0.5, 19
+"""Share by which `in_contrast` strengthens what is finer than this window, pixels of chroma."""
+FINE, FINE_WINDOW = -0.25, 5
+"""The same of what is finer than this one."""
 
 
 def guided(denoiser: sampling.Denoiser, weight: float) -> sampling.Denoiser:
@@ -60,12 +66,26 @@ def asked(
             if options.guidance == 1:
                 return mean
             return torch.lerp(_mean_color(denoiser, x, sigma, cond), mean, options.guidance)
-        each = len(x) // len(cond[0])  # draws of each picture
-        cond = tuple(c.repeat(each, *[1] * (c.ndim - 1)) for c in cond) if each > 1 else cond
         drawn: Tensor = denoiser(x, sigma, denoiser.network.asked_to_draw(cond))
-        return drawn
+        return drawn if sigma[0] > sigmas[-1] else in_contrast(drawn)
 
     return ask
+
+
+def in_contrast(x: Tensor) -> Tensor:
+    """Chroma (B, 2, h, w) with more contrast between places some way apart, less in fine detail.
+
+    Draws with noise of low temperature vary less from place to place than true colors do, and
+    noise that is strong enough for that makes patches. A local mean is over a window, twice.
+    """
+    coarse = CONTRAST * (x - _blurred(x, CONTRAST_WINDOW))
+    return x + coarse + FINE * (x - _blurred(x, FINE_WINDOW))
+
+
+def _blurred(x: Tensor, window: int) -> Tensor:
+    for _ in range(2):
+        x = F.avg_pool2d(x, window, 1, window // 2, count_include_pad=False)
+    return x
 
 
 def _mean_color(denoiser: Denoiser, x: Tensor, sigma: Tensor, cond: Features) -> Tensor:
@@ -86,8 +106,6 @@ def _without(cond: Features, x: Tensor) -> Features:
 
 def evaluations(sigmas: Sequence[float], options: SamplingOptions) -> int:
     """How often the network is evaluated, on whole pictures, at these levels."""
-    if options.sampler == "paired_consistency":
-        return len(sigmas) + (len(sigmas) > 1)
     if options.guidance == 1 or options.sampler in DRAWING:
         return len(sigmas)
     return len(sigmas) + sum(sigma >= SIGMA_GUIDED for sigma in sigmas)

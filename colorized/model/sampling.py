@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from colorized.options import DRAWING, SamplingOptions
@@ -32,10 +31,8 @@ times higher level: steps that begin lower leap over the choice of colors. The s
 CIELAB units of chroma, which the last evaluation takes away.
 """
 
-OUTLYING = 0.5
-"""How much farther from the mean than another a draw may lie; squared deviations of the data."""
-_SOFTNESS = 0.1
-_WINDOW = 9
+TINT = 1.4
+"""Factor of `tinted_consistency` on the mean over the picture of the noise of the first draw."""
 
 Noise: TypeAlias = Callable[[], Tensor]
 """Gives new noise, of the shape of the state, each time."""
@@ -98,23 +95,16 @@ def consistency(now: Step, sigma: float, before: Step | None, noise: Noise) -> T
     return now.x0_hat + sigma * noise()
 
 
-def likelier(mean: Tensor, draw: Tensor, other: Tensor) -> Tensor:
-    """A draw (B, C, h, w), but the other one where the first lies much farther from the mean.
+def tinted_consistency(now: Step, sigma: float, before: Step | None, noise: Noise) -> Tensor:
+    """`consistency`, with more of the first noise where it is the same all over the picture.
 
-    One draw in a few gives a thing a color that it cannot have, such as a red face; two seldom do
-    in the same place. Squared distances from the mean, averaged twice over `_WINDOW` pixels each
-    way, are compared, so that one draw goes over into the other within such a distance. Draws that
-    lie about as far from it as others (`OUTLYING`) stay as they are.
+    At a low temperature draws differ less than the photograph leaves open. Of that, a tint of the
+    whole is what does not make patches.
     """
-
-    def distance(x: Tensor) -> Tensor:
-        far = (x - mean).square().sum(1, keepdim=True)
-        for _ in range(2):
-            far = F.avg_pool2d(far, _WINDOW, 1, _WINDOW // 2, count_include_pad=False)
-        return far
-
-    weight = torch.sigmoid((distance(other) - distance(draw) + OUTLYING) / _SOFTNESS)
-    return torch.lerp(other, draw, weight)
+    n = noise()
+    if before is None:
+        n = n + (TINT - 1) * n.mean((-2, -1), keepdim=True)
+    return now.x0_hat + sigma * n
 
 
 SAMPLERS: dict[str, Sampler] = {
@@ -122,7 +112,7 @@ SAMPLERS: dict[str, Sampler] = {
     "ddim": ddim,
     "ddpm": ddpm,
     "consistency": consistency,
-    "paired_consistency": consistency,
+    "tinted_consistency": tinted_consistency,
 }
 
 
@@ -161,10 +151,6 @@ def steps(
 ) -> Iterator[Step]:
     """Yield one `Step` for each noise level; the x̂_0 of the last is the sample.
 
-    With ``paired_consistency`` the denoiser, whose first x̂_0 is a mean and whose others are draws,
-    is asked for two draws at the second level, x (2 B, …) for the condition of B, and x̂_0 is the
-    `likelier` one at each place.
-
     Parameters
     ----------
     sigmas
@@ -186,15 +172,8 @@ def steps(
     x = sigmas[0] * noise()
     before = None
     for sigma, following in itertools.zip_longest(sigmas, sigmas[1:]):
-        asked = x
-        if sampler == "paired_consistency" and before is not None and before.sigma == sigmas[0]:
-            # Two draws in one batch take less time than one after the other.
-            asked = torch.cat([x, consistency(before, sigma, None, noise)])
-        level = torch.full((len(asked),), sigma, dtype=torch.float64)
-        x0_hat = denoiser(asked, level, cond)
-        if before is not None and len(asked) > len(x):
-            x0_hat = likelier(before.x0_hat, *x0_hat.chunk(2))
-        now = Step(sigma, x, x0_hat)
+        level = torch.full((len(x),), sigma, dtype=torch.float64)
+        now = Step(sigma, x, denoiser(x, level, cond))
         yield now
         if following is not None:
             x = SAMPLERS[sampler](now, following, before, noise)
@@ -218,14 +197,27 @@ def noise_source(
 ) -> Noise:
     """Noise (B, …) of this deviation, from one generator or, one after the other, several.
 
+    It is white, but its means over a picture come from a generator of their own, so that a seed
+    gives a crop the tint that it gives the whole.
+
     Parameters
     ----------
     shape
-        What each generator, on the CPU, draws; a seed gives the same noise on any device.
+        What each generator, on the CPU, draws, its last two axes a picture's; a seed gives the same
+        noise on any device.
     """
+    # Of a seed, PyTorch's generator on the CPU uses 32 bits.
+    seeds = [2**32 - 1 - generator.initial_seed() % 2**32 for generator in generators]
+    of_means = [torch.Generator().manual_seed(seed) for seed in seeds]
+    pixels = math.prod(shape[-2:])
+
+    def drawn(generator: torch.Generator, of_mean: torch.Generator) -> Tensor:
+        n = torch.randn(tuple(shape), generator=generator)
+        mean = torch.randn((*shape[:-2], 1, 1), generator=of_mean) / math.sqrt(pixels)
+        return n - n.mean((-2, -1), keepdim=True) + mean
 
     def noise() -> Tensor:
-        drawn = [torch.randn(tuple(shape), generator=generator) for generator in generators]
-        return (temperature * torch.cat(drawn)).to(device)
+        pairs = zip(generators, of_means, strict=True)
+        return (temperature * torch.cat([drawn(*pair) for pair in pairs])).to(device)
 
     return noise

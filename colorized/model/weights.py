@@ -77,7 +77,7 @@ class ModelConfig:
     def finished(self, sigmas: Sequence[float], guidance: float) -> ModelConfig:
         """This configuration for weights finished at these levels, behind a mean guided so."""
         options = replace(
-            self.sampling, steps=len(sigmas), sampler="paired_consistency", guidance=guidance
+            self.sampling, steps=len(sigmas), sampler="tinted_consistency", guidance=guidance
         )
         return replace(self, few_step_sigmas=tuple(sigmas), sampling=options)
 

@@ -188,7 +188,7 @@ class Finish:
         """What sampling has made of the noise (K, B, 2, h, w) of its first K levels."""
         waiting = iter(noise)
         levels = self.levels[: len(noise)]
-        ask = asked(denoiser, self.sampling, levels)
+        ask = asked(denoiser, self.sampling, self.levels)
         return sampling.sample(ask, cond, levels, lambda: next(waiting), "consistency")
 
     def _window(

@@ -12,7 +12,7 @@ from PIL import Image
 from colorized import color
 from colorized.inference import colorizer as module
 from colorized.inference.colorizer import MAX_ASPECT, ChromaSampler, working_size
-from colorized.model.sampling import SIGMA_MAX
+from colorized.model.sampling import SIGMA_MAX, noise_source
 from colorized.model.unet import STRIDE
 from colorized.options import UNTUNED
 
@@ -108,8 +108,8 @@ class TestDraw:
         self, colorizer: ChromaSampler, lightness: np.ndarray, sampler: str, temperature: float
     ) -> None:
         L = lightness[None, :64, :96]
-        noise = torch.randn((1, 2, 32, 48), generator=torch.Generator().manual_seed(5))
-        noise *= temperature
+        seeded = torch.Generator().manual_seed(5)
+        noise = noise_source((1, 2, 32, 48), [seeded], temperature)()
         denoiser = colorizer.denoiser
         cond = denoiser.encode(torch.from_numpy(L)[:, None])
         x_0 = denoiser(SIGMA_MAX * noise, torch.tensor([SIGMA_MAX]), cond)

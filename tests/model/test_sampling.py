@@ -7,21 +7,18 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
-from scipy.ndimage import uniform_filter
 from torch import Tensor
 
 from colorized.model.sampling import (
-    OUTLYING,
     SAMPLERS,
     SIGMA_LOW,
     SIGMA_MAX,
+    TINT,
     Denoiser,
     Noise,
-    likelier,
     noise_levels,
     noise_source,
     sample,
@@ -280,57 +277,16 @@ def test_evaluations_of_each_level_and_the_last_is_the_sample(name: str, count: 
     def denoiser(x: Tensor, sigma: Tensor, cond: Any) -> Tensor:
         assert sigma.dtype == torch.float64
         assert sigma.shape == (len(x),)
-        calls.extend(sigma[::3].tolist())
+        calls.append(sigma[0].item())
         return inner(x, sigma, cond)
 
     first = torch.randn(3, 2, 4, 6, generator=seeded(1))
     sigmas = levels(name, count)
     found = list(steps(denoiser, 0.0, sigmas, noise_of(first, seeded(2)), name))
-    assert sigmas == [step.sigma for step in found]
-    paired = name == "paired_consistency"
-    assert calls == [s for i, s in enumerate(sigmas) for _ in range(1 + (paired and i == 1))]
+    assert calls == sigmas == [step.sigma for step in found]
     assert torch.equal(found[0].x, SIGMA_MAX * first)
     expected = sample(inner, 0.0, sigmas, noise_of(first, seeded(2)), name)
     assert torch.equal(found[-1].x0_hat, expected)
-
-
-class TestLikelier:
-    """Draws at these distances from the mean, in single places of 60 × 60 pixels."""
-
-    mean = torch.full((1, 2, 60, 60), 0.3)
-
-    def weight(self, draw: Tensor, other: Tensor) -> Tensor:
-        """Of the first draw, where the two differ."""
-        kept = likelier(self.mean, self.mean + draw, self.mean + other) - self.mean
-        return ((kept - other) / (draw - other)).mean(1)[0]
-
-    def test_outlier_gives_way_where_it_is(self) -> None:
-        draw, other = torch.full((2, 1, 2, 60, 60), 0.5)
-        draw, other = draw.clone(), -other
-        draw[..., 20:40, 20:40] = 2.0
-        weight = self.weight(draw, other)
-        assert weight[24:36, 24:36].max() < 0.01
-        assert torch.cat([weight[:10], weight[50:]]).min() > 0.99
-        assert weight.min() >= 0
-        assert weight.max() <= 1
-
-    @pytest.mark.parametrize("farther", [0.0, 0.9 * OUTLYING, 1.1 * OUTLYING])
-    def test_as_far_as_others_is_kept(self, farther: float) -> None:
-        other = torch.full((1, 2, 60, 60), -0.5)
-        draw = torch.full((1, 2, 60, 60), math.sqrt((0.5 + farther) / 2))
-        expected = 1 / (1 + math.exp((farther - OUTLYING) / 0.1))
-        torch.testing.assert_close(self.weight(draw, other), torch.full((60, 60), expected))
-
-    def test_distance_is_of_windows(self) -> None:
-        rng = np.random.default_rng(0)
-        draw, other = rng.normal(0, 1, (2, 2, 60, 60)) * [[[[1.2]]], [[[0.8]]]]
-        far = np.square([draw, other]).sum(1)
-        for _ in range(2):
-            far = uniform_filter(far, (0, 9, 9), mode="constant")
-        far = far[:, 8:-8, 8:-8]
-        expected = 1 / (1 + np.exp((far[0] - far[1] - OUTLYING) / 0.1))
-        found = self.weight(torch.from_numpy(draw)[None], torch.from_numpy(other)[None])
-        np.testing.assert_allclose(found[8:-8, 8:-8], expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -343,6 +299,48 @@ def test_noise_decides(name: str) -> None:
 
     assert torch.equal(draw(7), draw(7))
     assert torch.equal(draw(7), draw(8)) is (name in ("ddim", "dpm_solver_pp_2m"))
+
+
+def test_tint_of_the_first_draw() -> None:
+    first, *others = (torch.randn(1, 2, 4, 6, generator=seeded(i)) for i in range(3))
+    found = []
+    for name in ("consistency", "tinted_consistency"):
+        noise = iter([first, *others])
+        run = steps(gaussian(0.0, 1.0), None, [80.0, 4.0, 2.0], lambda n=noise: next(n), name)
+        found.append(list(run))
+    (_, plain, plain_last), (_, tinted, tinted_last) = found
+    tint = (TINT - 1) * 4 * others[0].mean((-2, -1), keepdim=True)
+    torch.testing.assert_close(tinted.x - plain.x, tint.expand(plain.x.shape))
+    # New noise of the last draw has no more of it: what is left is what x̂_0 keeps of x.
+    kept = tint.expand(plain.x.shape) / (1 + 4**2)
+    torch.testing.assert_close(tinted_last.x - plain_last.x, kept)
+
+
+def test_mean_of_noise_is_that_of_the_seed_at_any_size() -> None:
+    sizes = (80, 120), (40, 64), (16, 240)
+    sources = [noise_source((1, 2, *size), [seeded(7)]) for size in sizes]
+    for _ in range(3):
+        means = [
+            source().mean((-2, -1)) * math.sqrt(h * w)
+            for source, (h, w) in zip(sources, sizes, strict=True)
+        ]
+        torch.testing.assert_close(means[1], means[0], atol=1e-3, rtol=0)
+        torch.testing.assert_close(means[2], means[0], atol=1e-3, rtol=0)
+
+
+def test_noise_is_white() -> None:
+    """Its means, too, are no more and no less than those of independent values."""
+    noise = noise_source((2, 2, 6, 10), [seeded(seed) for seed in range(5000)])()
+    n = len(noise) * 2
+    assert noise.std().item() == pytest.approx(1, abs=4 / (2 * 60 * n) ** 0.5)
+    means = noise.mean((-2, -1)) * 60**0.5
+    assert means.mean().item() == pytest.approx(0, abs=4 / n**0.5)
+    assert means.std().item() == pytest.approx(1, abs=4 / (2 * n) ** 0.5)
+    beside = (noise[..., 1:] * noise[..., :-1]).mean().item()
+    assert beside == pytest.approx(0, abs=4 / (54 * n) ** 0.5)
+    # The mean has nothing of the place that the other generator draws first.
+    first = (noise[:, 0, 0, 0] - noise[:, 0].mean((-2, -1))) * means[:, 0]
+    assert first.mean().item() == pytest.approx(0, abs=4 / len(noise) ** 0.5)
 
 
 def test_noise_of_each_generator() -> None:

@@ -178,7 +178,7 @@ def test_from_the_registry_to_a_photograph_and_back(project: Path, run: Command)
         f"data: sha256 unknown, DVC md5 {tags['data_md5']} (found: dvc.lock)",
         f"parameters: seed 5, steps 2, guidance {released.guidance:g}, "
         f"temperature {released.temperature:g}, saturation {released.saturation:g}, "
-        "sampler paired_consistency",
+        "sampler tinted_consistency",
         f"original: sha256 {hashlib.sha256(source.read_bytes()).hexdigest()}",
     ]
 
