@@ -83,8 +83,10 @@ def in_contrast(x: Tensor) -> Tensor:
 
 
 def _blurred(x: Tensor, window: int) -> Tensor:
-    for _ in range(2):
-        x = F.avg_pool2d(x, window, 1, window // 2, count_include_pad=False)
+    # Columns and rows by themselves take a sixth of the time.
+    for size in ((window, 1), (1, window)) * 2:
+        padding = (size[0] // 2, size[1] // 2)
+        x = F.avg_pool2d(x, size, 1, padding, count_include_pad=False)
     return x
 
 
