@@ -4,8 +4,10 @@
     python benchmarks/blind.py count SHEETS GRADES
 
 The first command draws numbered sheets of held-back photographs of people, indoors and outdoors
-into the folder SHEETS: each photograph as it is, and colored from its L* with each variant, or the
-defaults of the weights. What is which is in SHEETS.json. Someone who has not seen that grades all:
+into the folder SHEETS: each colored from its L* with each variant, or the defaults of the weights,
+and among them half as many others in their true colors. No colored photograph is seen in its true
+colors, or a viewer would judge what differs and not what cannot be. What is which is in
+SHEETS.json. Someone who has not seen that grades all:
 
 0   nothing has a color that it cannot have (gray or green skin, a coat of two colors without a
     reason, cyan on white), even at a close look; pale colors, and others than the true ones, are
@@ -24,6 +26,7 @@ import argparse
 import json
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,14 +42,16 @@ TRUE = "true"
 GRADES = ("0", "1", "2")
 
 
-def shuffled(pictures: int, names: list[str], seed: int = 0) -> list[tuple[int, str]]:
-    """Every picture under every name, shuffled: what the sheets show, in order."""
-    every = [(picture, name) for picture in range(pictures) for name in names]
+def shuffled(
+    colored: Sequence[str], true: Sequence[str], names: Sequence[str], seed: int = 0
+) -> list[tuple[str, str]]:
+    """What the sheets show, in order: a photograph and one of the names, or `TRUE`."""
+    every = [(p, name) for p in colored for name in names] + [(p, TRUE) for p in true]
     order = np.random.default_rng(seed).permutation(len(every))
     return [every[i] for i in order]
 
 
-def count(shown: list[tuple[int, str]], grades: Path) -> dict[str, dict[str, int]]:
+def count(shown: list[tuple[str, str]], grades: Path) -> dict[str, dict[str, int]]:
     """How often each name has each grade.
 
     Raises
@@ -85,8 +90,12 @@ def draw(given: argparse.Namespace) -> None:
         )
         for temperature, saturation in given.variant or [own]
     }
-    photographs = on_sheet(held_back(given.photographs, given.split, given.n), given.pictures)
-    shown = shuffled(len(photographs), [TRUE, *looks])
+    held = held_back(given.photographs, given.split, given.n)
+    colored = [p.name for p in on_sheet(held, given.pictures)]
+    others = [p for p in held if p.name not in set(colored)]
+    true = [p.name for p in on_sheet(others, given.pictures // 2)]
+    photographs = {p.name: p for p in held}
+    shown = shuffled(colored, true, list(looks))
     size = COLUMNS * ROWS
     for start in range(0, len(shown), size):
         cells = []
@@ -97,7 +106,7 @@ def draw(given: argparse.Namespace) -> None:
         cells += [np.full_like(cells[0], 255)] * (-len(cells) % COLUMNS)
         rows = [np.hstack(cells[i : i + COLUMNS]) for i in range(0, len(cells), COLUMNS)]
         plots.save(given.sheets / f"{start // size + 1:02d}.png", np.vstack(rows))
-    key = {"split": given.split, "pictures": len(photographs), "shown": shown}
+    key = {"split": given.split, "pictures": len(colored), "shown": shown}
     given.sheets.with_suffix(".json").write_text(json.dumps(key) + "\n")
 
 

@@ -9,15 +9,16 @@ from blind import count, shuffled
 
 
 def test_grades_reach_what_was_graded(tmp_path: Path) -> None:
-    shown = shuffled(30, ["true", "ours"])
-    assert sorted(shown) == sorted((i, name) for i in range(30) for name in ("true", "ours"))
-    assert shown != sorted(shown) and shown == shuffled(30, ["true", "ours"])
-    bad = {(i, "ours") for i in range(10)}
+    colored, true = [f"{i}.webp" for i in range(30)], [f"{i}.webp" for i in range(30, 50)]
+    shown = shuffled(colored, true, ["ours"])
+    assert sorted(shown) == sorted([(p, "ours") for p in colored] + [(p, "true") for p in true])
+    assert shown != sorted(shown) and shown == shuffled(colored, true, ["ours"])
+    bad = {(p, "ours") for p in colored[:10]}
     lines = [f"{n} {2 if what in bad else 0} words" for n, what in enumerate(shown, 1)]
     grades = tmp_path / "grades.txt"
     grades.write_text("\n".join(lines[::-1]) + "\n\n")
     assert count(shown, grades) == {
-        "true": {"0": 30, "1": 0, "2": 0},
+        "true": {"0": 20, "1": 0, "2": 0},
         "ours": {"0": 20, "1": 0, "2": 10},
     }
 
