@@ -55,7 +55,7 @@ SIGMAS = (20291.0, 16.0, 2.0)
 """Noise levels of the finish: pure noise, and those of draws."""
 SAMPLING_SIGMAS = (20291.0, 24.0, 2.0)
 """Those of sampling with the weights that come of it."""
-GUIDANCE = 1.2
+GUIDANCE = 1.6
 FINISH = FinishSettings(
     adversarial=1.0,
     squared_error=0.2,

@@ -20,7 +20,7 @@ from colorized.color import resample, upsampling
 from colorized.inference.candidates import Candidates, pick
 from colorized.inference.hints import Hints, Known
 from colorized.inference.steering import Steering
-from colorized.model import sampling
+from colorized.model import composition, sampling
 from colorized.model.draw import chroma_of, draw_chroma
 from colorized.model.guidance import asked
 from colorized.model.unet import STRIDE
@@ -159,6 +159,7 @@ class ChromaSampler:
         L = torch.from_numpy(small)[None, None].to(self.device)
         cond = self.denoiser.encode(L)
         denoiser = asked(self.denoiser, options, sigmas)
+        steering = None
         if known is not None:
             size = (small.shape[0] // 2, small.shape[1] // 2)
             steering = _steering(known, guide, size, self.config.ab_std)
@@ -172,7 +173,7 @@ class ChromaSampler:
             some = seeds[start : start + MAX_BATCH]
             generators = [torch.Generator().manual_seed(seed) for seed in some]
             noise = sampling.noise_source(shape, generators, options.temperature, self.device)
-            run = sampling.steps(
+            run = composition.steps(
                 denoiser,
                 tuple(c.expand(len(generators), *c.shape[1:]) for c in cond),
                 sigmas,
@@ -182,7 +183,9 @@ class ChromaSampler:
             for step in run:
                 if on_step is not None:
                     on_step(next(evaluations), total, chroma_of(step.x0_hat, self.config.ab_std))
-            drawn.extend(chroma_of(step.x0_hat, self.config.ab_std))
+            # What is known is known of the mean and of the draw, not yet of the two composed.
+            x_0 = step.x0_hat if steering is None else steering.correct(step.x0_hat)
+            drawn.extend(chroma_of(x_0, self.config.ab_std))
         if known is not None:
             drawn = [_settled(ab, guide, known) for ab in drawn]
         return np.stack(drawn)

@@ -1,4 +1,4 @@
-"""Draws of chroma at the network's own scale: encoder, guidance and sampler put together."""
+"""Draws of chroma at the network's own scale: all parts of sampling put together."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from colorized import color
-from colorized.model import sampling
+from colorized.model import composition, sampling
 from colorized.model.denoiser import Denoiser
 from colorized.model.guidance import asked
 from colorized.model.weights import ModelConfig
@@ -45,8 +45,9 @@ def draw_chroma(
     generator = torch.Generator().manual_seed(options.seed)
     noise = sampling.noise_source((B, 2, H // 2, W // 2), [generator], options.temperature, device)
     sigmas = sampling.noise_levels(options, config.few_step_sigmas)
-    x_0 = sampling.sample(asked(denoiser, options, sigmas), cond, sigmas, noise, options.sampler)
-    return chroma_of(x_0, config.ab_std) * np.float32(options.saturation)
+    ask = asked(denoiser, options, sigmas)
+    *_, last = composition.steps(ask, cond, sigmas, noise, options.sampler)
+    return chroma_of(last.x0_hat, config.ab_std) * np.float32(options.saturation)
 
 
 def chroma_of(x_0: torch.Tensor, ab_std: tuple[float, float]) -> NDArray[np.float32]:

@@ -9,9 +9,8 @@ Quality in Diffusion Models*, 2024).
 
 With the samplers `options.DRAWING` only the first evaluation, of pure noise, is asked for a mean,
 and guided. The others are asked for draws, which the adversarial finish taught the network
-(`training.finish`), and the last one, the colors, is given contrast (`in_contrast`). Without L, the
-mean given pure noise is the mean color of photographs, the same everywhere, so that a corner of the
-noise is enough to tell it; docs/model.md has what that saves.
+(`training.finish`). Without L, the mean given pure noise is the mean color of photographs, the same
+everywhere, so that a corner of the noise is enough to tell it; docs/model.md has what that saves.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from colorized.model import sampling
@@ -31,10 +29,6 @@ SIGMA_GUIDED = 2.0
 """Lowest noise level that is guided."""
 CORNER = 32
 """Side of the corner of pure noise that is asked without L, pixels of chroma."""
-CONTRAST, CONTRAST_WINDOW = 0.5, 19
-"""Share by which `in_contrast` strengthens what is finer than this window, pixels of chroma."""
-FINE, FINE_WINDOW = -0.25, 5
-"""The same of what is finer than this one."""
 
 
 def guided(denoiser: sampling.Denoiser, weight: float) -> sampling.Denoiser:
@@ -67,27 +61,9 @@ def asked(
                 return mean
             return torch.lerp(_mean_color(denoiser, x, sigma, cond), mean, options.guidance)
         drawn: Tensor = denoiser(x, sigma, denoiser.network.asked_to_draw(cond))
-        return drawn if sigma[0] > sigmas[-1] else in_contrast(drawn)
+        return drawn
 
     return ask
-
-
-def in_contrast(x: Tensor) -> Tensor:
-    """Chroma (B, 2, h, w) with more contrast between places some way apart, less in fine detail.
-
-    Draws with noise of low temperature vary less from place to place than true colors do, and
-    noise that is strong enough for that makes patches. A local mean is over a window, twice.
-    """
-    coarse = CONTRAST * (x - _blurred(x, CONTRAST_WINDOW))
-    return x + coarse + FINE * (x - _blurred(x, FINE_WINDOW))
-
-
-def _blurred(x: Tensor, window: int) -> Tensor:
-    # Columns and rows by themselves take a sixth of the time.
-    for size in ((window, 1), (1, window)) * 2:
-        padding = (size[0] // 2, size[1] // 2)
-        x = F.avg_pool2d(x, size, 1, padding, count_include_pad=False)
-    return x
 
 
 def _mean_color(denoiser: Denoiser, x: Tensor, sigma: Tensor, cond: Features) -> Tensor:

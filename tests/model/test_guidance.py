@@ -1,23 +1,11 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
-from scipy.ndimage import uniform_filter
 from torch import Tensor
 
 from colorized.model.denoiser import Denoiser, drop_condition
-from colorized.model.guidance import (
-    CONTRAST,
-    CONTRAST_WINDOW,
-    FINE,
-    FINE_WINDOW,
-    SIGMA_GUIDED,
-    asked,
-    evaluations,
-    guided,
-    in_contrast,
-)
+from colorized.model.guidance import SIGMA_GUIDED, asked, evaluations, guided
 from colorized.model.sampling import sample
 from colorized.model.weights import RELEASED, load_weights
 from colorized.options import UNTUNED
@@ -93,30 +81,3 @@ def test_a_mean_and_then_draws(denoiser: Denoiser) -> None:
         as_draw = denoiser(5 * x, low, denoiser.network.asked_to_draw(cond))
         torch.testing.assert_close(draw, as_draw)
         assert not torch.allclose(draw, denoiser(5 * x, low, cond), atol=1e-3)
-
-
-def test_the_last_draw_gets_contrast(denoiser: Denoiser) -> None:
-    options = UNTUNED.override(sampler="consistency", guidance=1.5, steps=2)
-    ask = asked(denoiser, options, [20291.0, 5.0])
-    x = torch.randn(1, 2, 80, 96, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        cond = denoiser.encode(torch.rand(1, 1, 160, 192).mul(100))
-        sigma = torch.tensor([5.0])
-        found = ask(5 * x, sigma, cond)[0].numpy()
-        drawn = denoiser(5 * x, sigma, denoiser.network.asked_to_draw(cond))[0].numpy()
-
-    def blurred(window: int) -> np.ndarray:
-        twice = drawn
-        for _ in range(2):
-            twice = uniform_filter(twice, (0, window, window), mode="constant")
-        return twice
-
-    expected = drawn + CONTRAST * (drawn - blurred(CONTRAST_WINDOW))
-    expected += FINE * (drawn - blurred(FINE_WINDOW))
-    inner = (slice(None), *[slice(CONTRAST_WINDOW - 1, 1 - CONTRAST_WINDOW)] * 2)
-    np.testing.assert_allclose(found[inner], expected[inner], atol=1e-4)
-
-
-def test_one_color_has_no_contrast() -> None:
-    color = torch.tensor([0.7, -1.2]).view(1, 2, 1, 1).expand(1, 2, 10, 80)
-    torch.testing.assert_close(in_contrast(color), color)

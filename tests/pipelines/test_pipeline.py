@@ -175,7 +175,7 @@ def test_training_and_evaluation_are_runs(project: Path) -> None:
     assert evaluation.info.run_name == name
     assert evaluation.data.metrics["fid"] == pytest.approx(metrics(project)["fid"])
     assert evaluation.data.metrics["seconds_per_image"] > 0
-    assert evaluation.data.params["sample.guidance"] == "1.2"
+    assert evaluation.data.params["sample.guidance"] == "1.6"
     assert evaluation.data.params["train.steps"] == "4"
     files = {f.path for f in client.list_artifacts(evaluation.info.run_id)}
     assert files == {"grid.jpg", "metrics.json", "version"}
