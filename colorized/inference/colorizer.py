@@ -173,18 +173,21 @@ class ChromaSampler:
             some = seeds[start : start + MAX_BATCH]
             generators = [torch.Generator().manual_seed(seed) for seed in some]
             noise = sampling.noise_source(shape, generators, options.temperature, self.device)
-            run = composition.steps(
+            run = sampling.steps(
                 denoiser,
                 tuple(c.expand(len(generators), *c.shape[1:]) for c in cond),
                 sigmas,
                 noise,
                 options.sampler,
             )
+            first = None
             for step in run:
+                first = first or step
                 if on_step is not None:
                     on_step(next(evaluations), total, chroma_of(step.x0_hat, self.config.ab_std))
-            # What is known is known of the mean and of the draw, not yet of the two composed.
-            x_0 = step.x0_hat if steering is None else steering.correct(step.x0_hat)
+            x_0 = composition.colors(first or step, step, options.sampler)
+            if steering is not None:  # composed, the known colors are mixed with others again
+                x_0 = steering.correct(x_0)
             drawn.extend(chroma_of(x_0, self.config.ab_std))
         if known is not None:
             drawn = [_settled(ab, guide, known) for ab in drawn]

@@ -14,13 +14,10 @@ A local mean is over a window, twice, which is nearly a Gaussian.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
-
 import torch.nn.functional as F
 from torch import Tensor
 
-from colorized.model import sampling
+from colorized.model.sampling import Step
 from colorized.options import DRAWING
 
 DETAIL_WINDOW, AREA_WINDOW = 9, 39
@@ -31,20 +28,22 @@ FINE, FINE_WINDOW = -0.25, 5
 """The same of what is finer than this one."""
 
 
-def steps(
-    denoiser: sampling.Denoiser, cond: Any, sigmas: Sequence[float], noise: sampling.Noise, name: str
-) -> Iterator[sampling.Step]:
-    """`sampling.steps` of the sampler of this name; if it draws, the last x̂_0 is composed.
+def colors(first: Step, last: Step, sampler: str) -> Tensor:
+    """What a sampler, one of `options.SAMPLERS`, comes to.
 
-    The arguments and errors are those of `sampling.steps`.
+    Parameters
+    ----------
+    first, last
+        Its first and its last evaluation; they may be the same.
+
+    Returns
+    -------
+    Tensor
+        x_0 (B, 2, h, w): of one that draws, composed of the two; of the others the last x̂_0.
     """
-    mean = None
-    for step in sampling.steps(denoiser, cond, sigmas, noise, name):
-        if mean is None:
-            mean = step.x0_hat
-        elif name in DRAWING and step.sigma == sigmas[-1]:
-            step = step._replace(x0_hat=in_contrast(composed(mean, step.x0_hat)))
-        yield step
+    if sampler not in DRAWING or first is last:
+        return last.x0_hat
+    return in_contrast(composed(first.x0_hat, last.x0_hat))
 
 
 def composed(mean: Tensor, drawn: Tensor) -> Tensor:

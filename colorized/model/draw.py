@@ -46,8 +46,11 @@ def draw_chroma(
     noise = sampling.noise_source((B, 2, H // 2, W // 2), [generator], options.temperature, device)
     sigmas = sampling.noise_levels(options, config.few_step_sigmas)
     ask = asked(denoiser, options, sigmas)
-    *_, last = composition.steps(ask, cond, sigmas, noise, options.sampler)
-    return chroma_of(last.x0_hat, config.ab_std) * np.float32(options.saturation)
+    first = None
+    for last in sampling.steps(ask, cond, sigmas, noise, options.sampler):
+        first = first or last
+    x_0 = composition.colors(first or last, last, options.sampler)
+    return chroma_of(x_0, config.ab_std) * np.float32(options.saturation)
 
 
 def chroma_of(x_0: torch.Tensor, ab_std: tuple[float, float]) -> NDArray[np.float32]:

@@ -15,13 +15,12 @@ from colorized.model.composition import (
     DETAIL_WINDOW,
     FINE,
     FINE_WINDOW,
+    colors,
     composed,
     in_contrast,
-    steps,
 )
-from colorized.options import SAMPLERS
-
-SIGMAS = [3000.0, 24.0, 2.0]
+from colorized.model.sampling import Step
+from colorized.options import DRAWING, SAMPLERS
 
 
 def blurred(x: np.ndarray, window: int) -> np.ndarray:
@@ -66,22 +65,11 @@ def test_one_color_stays_the_draws() -> None:
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_the_last_draw_is_composed(sampler: str) -> None:
-    """And nothing else: not what other samplers give, nor what later steps begin with."""
+def test_of_a_sampler_that_draws(sampler: str) -> None:
+    """And of no other; a mean alone stays as it is."""
     generator = torch.Generator().manual_seed(0)
-    answers = torch.randn(3, 1, 2, 40, 60, generator=generator)
-    seen = iter(answers)
-    run = steps(
-        lambda x, sigma, cond: next(seen), None, SIGMAS, lambda: torch.zeros(1, 2, 40, 60), sampler
-    )
-    found = [step.x0_hat for step in run]
-    expected = list(answers)
-    if "consistency" in sampler:
-        expected[-1] = in_contrast(composed(answers[0], answers[-1]))
-    torch.testing.assert_close(found, expected)
-
-
-def test_a_mean_alone_stays_as_it_is() -> None:
-    mean = torch.randn(1, 2, 40, 60, generator=torch.Generator().manual_seed(0))
-    (step,) = steps(lambda x, sigma, cond: mean, None, SIGMAS[:1], lambda: mean, "consistency")
-    torch.testing.assert_close(step.x0_hat, mean)
+    mean, drawn = torch.randn(2, 1, 2, 40, 60, generator=generator)
+    first, last = Step(3000.0, drawn, mean), Step(2.0, mean, drawn)
+    expected = in_contrast(composed(mean, drawn)) if sampler in DRAWING else drawn
+    torch.testing.assert_close(colors(first, last, sampler), expected)
+    torch.testing.assert_close(colors(first, first, sampler), mean)
