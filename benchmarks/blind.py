@@ -92,7 +92,7 @@ def draw(given: argparse.Namespace) -> None:
     }
     held = held_back(given.photographs, given.split, given.n)
     colored = [p.name for p in on_sheet(held, given.pictures)]
-    others = [p for p in held if p.name not in set(colored)]
+    others = [p for p in held if p.name not in colored]
     true = [p.name for p in on_sheet(others, given.pictures // 2)]
     photographs = {p.name: p for p in held}
     shown = shuffled(colored, true, list(looks))
